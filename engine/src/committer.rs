@@ -1,0 +1,223 @@
+//! The committer: the one place through which a worker's writes become durable.
+//!
+//! Writes gather while a batch is in flight and go out together when it is answered; there is no
+//! timer and no fixed size. A batch whose answer is lost is sent again until there is one: what an
+//! earlier send wrote counts as written. Nothing that depends on a write may start before its
+//! answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::error::{Error, is_data_error};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::probe::Probes;
+use crate::store::commit::{Committed, commit, missed};
+use crate::store::write::{Write, Written};
+use crate::store::{Store, within_timeout};
+
+/// A handle for sending writes; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Committer {
+    queue: mpsc::Sender<Submission>,
+}
+
+#[derive(Debug)]
+struct Submission {
+    write: Write,
+    answer: oneshot::Sender<Written>,
+}
+
+/// What the committer needs of its worker.
+pub(crate) struct Desk {
+    pub(crate) store: Store,
+    pub(crate) worker_id: Uuid,
+    pub(crate) subscriptions: Arc<Vec<String>>,
+    pub(crate) clock: Clock,
+    pub(crate) probes: Probes,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Cancelled when the worker is found to be none any more.
+    pub(crate) lost: CancellationToken,
+    /// Told after each batch that published events.
+    pub(crate) published: Arc<tokio::sync::Notify>,
+}
+
+impl Committer {
+    /// Starts the committer of a worker. It ends when every handle is gone or the worker is lost.
+    pub(crate) fn start(desk: Desk) -> Self {
+        let (queue, waiting) = mpsc::channel(limits::QUEUE_WRITES_MAX);
+        tokio::spawn(serve(desk, waiting));
+        Self { queue }
+    }
+
+    /// Writes what a held instance has done. Waits for room: what has happened must be recorded.
+    pub(crate) async fn write(&self, write: Write) -> Written {
+        let (answer, answered) = oneshot::channel();
+        match self.queue.send(Submission { write, answer }).await {
+            Ok(()) => answered.await.unwrap_or(Written::Fenced),
+            Err(_) => Written::Fenced,
+        }
+    }
+
+    /// Writes what comes in from outside. Refused at once if there is no room.
+    pub(crate) async fn take_in(&self, write: Write) -> Result<Written, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(Submission { write, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::Unavailable,
+        })?;
+        answered.await.map_err(|_| Error::Unavailable)
+    }
+}
+
+async fn serve(desk: Desk, mut waiting: mpsc::Receiver<Submission>) {
+    let mut line = Line { desk, connection: None };
+    let mut batch = Vec::with_capacity(limits::BATCH_WRITES_MAX);
+    loop {
+        let lost = line.desk.lost.clone();
+        let received = tokio::select! {
+            biased;
+            () = lost.cancelled() => return,
+            received = waiting.recv_many(&mut batch, limits::BATCH_WRITES_MAX) => received,
+        };
+        if received == 0 {
+            return;
+        }
+        tokio::select! {
+            biased;
+            // Whoever waits for an answer sees its sender dropped, which means fenced.
+            () = lost.cancelled() => return,
+            () = line.settle(std::mem::take(&mut batch)) => {}
+        }
+    }
+}
+
+/// The committer's own connection, and what it does with a batch.
+struct Line {
+    desk: Desk,
+    connection: Option<PgConnection>,
+}
+
+impl Line {
+    /// Writes a batch and answers everybody in it. A batch that the database refuses because of a
+    /// value is halved until the culprit is alone.
+    async fn settle(&mut self, batch: Vec<Submission>) {
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            match self.send(&part).await {
+                Ok(committed) => self.answer(part, &committed).await,
+                Err(refusal) if part.len() == 1 => {
+                    for submission in part {
+                        let _ = submission.answer.send(Written::Refused(refusal.clone()));
+                    }
+                }
+                Err(_) => {
+                    let rest = part.split_off(part.len() / 2);
+                    parts.push(rest);
+                    parts.push(part);
+                }
+            }
+        }
+    }
+
+    /// Sends a batch until there is an answer. `Err`: the database refuses a value in it.
+    async fn send(&mut self, batch: &[Submission]) -> Result<Committed, String> {
+        let mut pause = Duration::from_millis(20);
+        loop {
+            self.desk.probes.reach("commit.before").await;
+            let worker_id = self.desk.worker_id;
+            let result = match self.connected().await {
+                Ok((connection, subscriptions)) => {
+                    let writes = batch.iter().map(|submission| &submission.write);
+                    within_timeout(commit(connection, worker_id, writes, subscriptions)).await
+                }
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(committed) => {
+                    self.desk.probes.reach("commit.after").await;
+                    self.count(batch);
+                    return Ok(committed);
+                }
+                Err(error) if is_data_error(&error) => return Err(error.to_string()),
+                Err(error) => {
+                    self.connection = None;
+                    tracing::warn!(%error, writes = batch.len(), "a commit has no answer yet; sending it again");
+                    self.desk.metrics.commits_resent.inc();
+                    self.desk.clock.sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+
+    fn count(&self, batch: &[Submission]) {
+        let records: usize = batch.iter().map(|submission| submission.write.records.len()).sum();
+        self.desk.metrics.commits.inc();
+        self.desk.metrics.records.inc_by(records as u64);
+        let published =
+            |submission: &Submission| submission.write.records.iter().any(|new| new.events > 0);
+        if !self.desk.subscriptions.is_empty() && batch.iter().any(published) {
+            self.desk.published.notify_one();
+        }
+    }
+
+    async fn connected(&mut self) -> Result<(&mut PgConnection, &[String]), sqlx::Error> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.desk.store.connect().await?,
+        };
+        Ok((self.connection.insert(connection), &self.desk.subscriptions))
+    }
+
+    async fn answer(&mut self, batch: Vec<Submission>, committed: &Committed) {
+        if !committed.fenced_in {
+            tracing::warn!(worker.id = %self.desk.worker_id, "this worker has been taken over");
+            self.desk.lost.cancel();
+            return;
+        }
+        let written: std::collections::HashSet<&Uuid> = committed.written.iter().collect();
+        let mut missed = Vec::new();
+        for submission in batch {
+            if written.contains(&submission.write.instance_id) {
+                let _ = submission.answer.send(Written::Yes);
+            } else {
+                missed.push(submission);
+            }
+        }
+        for submission in missed {
+            let judged = self.judge(&submission.write).await;
+            let _ = submission.answer.send(judged);
+        }
+    }
+
+    /// Finds out why a write did not go in.
+    async fn judge(&mut self, write: &Write) -> Written {
+        let worker_id = self.desk.worker_id;
+        loop {
+            let result = match self.connected().await {
+                Ok((connection, _)) if write.delivery.is_some() || write.start.is_some() => {
+                    within_timeout(missed::intake(connection, write)).await
+                }
+                Ok((connection, _)) => {
+                    within_timeout(missed::held(connection, worker_id, write)).await
+                }
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(written) => return written,
+                Err(error) => {
+                    self.connection = None;
+                    tracing::warn!(%error, "a write that did not go in cannot be judged yet");
+                    self.desk.clock.sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Drives one held instance until it waits, ends, or needs a person.
+//!
+//! Forward by running its workflow, backward by executing its plan. Both only say what is to
+//! become of the instance; this loop makes it so, and starts over when mail has come in between.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+
+use crate::attempt::{self, Attempted, compensation_failed, next_attempt, panic_message};
+use crate::compensation::plan_compensation;
+use crate::instance::{Closing, Direction, Flushed, Instance, Readiness, Verdict};
+use crate::record::{
+    CompensationAttemptFailed, CompensationPlanned, Ended, Entry, Reason, ReasonKind,
+    StepCompensated, Stuck,
+};
+use crate::registry::{self, Finished};
+use crate::saga::{Saga, cancelled_by_a_person};
+use crate::status::{Status, Transition};
+use crate::step::{Effect, Failure};
+use crate::workflow::Outcome;
+
+/// What a pass over the instance came to.
+enum Pass {
+    /// The workflow has answered.
+    Finished(Finished),
+    /// All that had been done is undone.
+    Undone(Reason),
+    /// It cannot go on by itself.
+    Halted(Verdict),
+}
+
+/// Drives an instance until this worker has no more to do with it.
+pub(crate) async fn drive(instance: Arc<Instance>) {
+    let found_when_claimed = instance.state().halt.take();
+    let mut pass = match found_when_claimed {
+        Some(verdict) => Pass::Halted(verdict),
+        None => match instance.read_mail_if_any().await {
+            Ok(()) => next(&instance).await,
+            Err(verdict) => Pass::Halted(verdict),
+        },
+    };
+    while let Some(again) = settle(&instance, pass).await {
+        pass = match again {
+            Again::Pass => next(&instance).await,
+            Again::Verdict(verdict) => Pass::Halted(verdict),
+        };
+    }
+}
+
+async fn next(instance: &Arc<Instance>) -> Pass {
+    let undoing = instance.state().history.undoing().is_some();
+    let passed = if undoing { backward(instance).await } else { forward(instance).await };
+    passed.unwrap_or_else(Pass::Halted)
+}
+
+/// Runs the workflow from the top; what is recorded answers from the history.
+async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
+    {
+        let mut state = instance.state();
+        if state.history.is_cancelled() && !state.interrupted {
+            return Err(Verdict::Compensate(cancelled_by_a_person()));
+        }
+        state.history.rewind();
+        state.occurrences.clear();
+        state.halt = None;
+    }
+    let saga = Saga(Arc::clone(instance));
+    let input = instance.input();
+    let run = AssertUnwindSafe(instance.workflow.run(&saga, input.get())).catch_unwind().await;
+    // An attempt belongs to the engine: a run that was dropped does not end it.
+    instance.settle_attempts().await;
+    let mut state = instance.state();
+    if let Some(verdict) = state.halt.take() {
+        return Err(verdict);
+    }
+    match run {
+        Ok(Ok(finished)) => match state.history.unasked() {
+            Some(step) => Err(Verdict::Stick(Failure::new(
+                "DIVERGED",
+                format!("step {} is recorded, but the run ended without asking for it", step.key),
+            ))),
+            None if state.history.is_cancelled() => {
+                Err(Verdict::Compensate(cancelled_by_a_person()))
+            }
+            None => Ok(Pass::Finished(finished)),
+        },
+        Ok(Err(registry::Ended::Unreadable(error))) => {
+            Err(Verdict::Stick(Failure::new("RECORD_UNREADABLE", error)))
+        }
+        Ok(Err(registry::Ended::Halted)) => Err(Verdict::Stick(Failure::new(
+            "HALTED_WITHOUT_REASON",
+            "the run returned a halt that its saga had not given",
+        ))),
+        Err(panic) => {
+            Err(Verdict::Stick(Failure::new("WORKFLOW_PANICKED", panic_message(&*panic))))
+        }
+    }
+}
+
+/// Executes the plan, latest step first.
+async fn backward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
+    loop {
+        let (reason, planned) = {
+            let state = instance.state();
+            let Some(undoing) = state.history.undoing() else {
+                return Err(Verdict::Stick(Failure::new("PLAN_MISSING", "nothing to execute")));
+            };
+            (undoing.reason.clone(), state.history.next_to_undo().cloned())
+        };
+        match planned {
+            None => return Ok(Pass::Undone(reason)),
+            Some(planned) => undo(instance, &planned.step, planned.known).await?,
+        }
+    }
+}
+
+/// Makes one attempt at undoing a step, when it is due.
+async fn undo(instance: &Arc<Instance>, key: &str, known: bool) -> Result<(), Verdict> {
+    let missing =
+        || Verdict::Stick(Failure::new("STEP_MISSING", format!("{key} is not part of this build")));
+    let steps = instance.workflow.steps();
+    let (input, output, attempts) = {
+        let state = instance.state();
+        let step = state.history.step(key).ok_or_else(missing)?;
+        let output = match &step.progress {
+            crate::history::Progress::Done { output } if known => Some(output.clone()),
+            _ => None,
+        };
+        (step.input.clone(), output, step.undo.clone())
+    };
+    let step = steps.get(crate::history::step_name(key)).ok_or_else(missing)?;
+    if let (Some(failure), None, true) = (&attempts.last, attempts.retry_at, attempts.counted > 0) {
+        return Err(Verdict::Stick(compensation_failed(key, failure)));
+    }
+    if instance.pause_until(attempts.retry_at).await? == Readiness::ThinkAgain
+        || instance.ready_for_effect(|| Ok(())).await? == Readiness::ThinkAgain
+    {
+        return Ok(());
+    }
+    let attempt = attempts.total + 1;
+    let call = instance.call(key, attempt, Direction::Undo);
+    instance.worker.metrics.attempts.inc();
+    let output = output.as_deref().map(serde_json::value::RawValue::get);
+    let undo = AssertUnwindSafe(step.undo(&call, input.get(), output)).catch_unwind();
+    let result = attempt::judge(tokio::time::timeout(step.facts().timeout, undo).await);
+    instance.worker.probes.reach("undo.after").await;
+    match result {
+        Ok(undone) => {
+            let told = step
+                .undone(input.get(), output, &undone)
+                .map_err(|error| Verdict::Stick(error.failure().clone()))?;
+            instance.worker.metrics.compensations.inc();
+            let entry = Entry::StepCompensated(StepCompensated { undone, money: told.money });
+            instance.append(Some(key), Some(attempt), entry, &told.events)
+        }
+        Err(error) => {
+            instance.worker.metrics.attempts_failed.inc();
+            // An undo makes sure that something is not applied: an unknown end is asked for again.
+            let effect = Effect::Idempotent { key_window: None };
+            let chance = attempt::chance(instance.instance_id, call.key(), attempt);
+            let Attempted { outcome, retry_at } = next_attempt(
+                &error,
+                attempts.counted + 1,
+                step.facts().undo_retry,
+                effect,
+                chance,
+                call.now,
+            );
+            let failure = error.failure().clone();
+            let entry = Entry::CompensationAttemptFailed(CompensationAttemptFailed {
+                outcome,
+                failure,
+                retry_at,
+            });
+            instance.append(Some(key), Some(attempt), entry, &[])
+        }
+    }
+}
+
+/// How to go on after a pass could not be settled.
+enum Again {
+    Pass,
+    Verdict(Verdict),
+}
+
+/// Makes the end of a pass durable. `None`: this worker is done with the instance.
+async fn settle(instance: &Arc<Instance>, pass: Pass) -> Option<Again> {
+    let closing = match pass {
+        Pass::Finished(finished) => end(instance, Outcome::Completed, Some(finished), None),
+        Pass::Undone(reason) => {
+            let cancelled =
+                reason.kind == ReasonKind::Cancel || instance.state().history.is_cancelled();
+            let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Compensated };
+            end(instance, outcome, None, Some(reason.failure))
+        }
+        Pass::Halted(Verdict::Compensate(reason)) => {
+            return Some(plan(instance, reason).map_or_else(Again::Verdict, |()| Again::Pass));
+        }
+        Pass::Halted(Verdict::Wait(until)) => Closing {
+            entry: None,
+            transition: Transition::Wait,
+            run_at: Some(until),
+            failure: instance.state().failure.clone(),
+        },
+        Pass::Halted(Verdict::Release) => Closing {
+            entry: None,
+            transition: Transition::Wait,
+            run_at: Some(instance.worker.clock.now()),
+            failure: instance.state().failure.clone(),
+        },
+        Pass::Halted(Verdict::Stick(failure)) => stick(instance, failure),
+        Pass::Halted(Verdict::Unrecordable(error)) => {
+            // What cannot be recorded is taken out of the memory too; a person is told.
+            if let Err(verdict) = instance.reload().await {
+                return Some(Again::Verdict(verdict));
+            }
+            let message = format!("what happened last could not be recorded: {error}");
+            stick(instance, Failure::new("RECORD_REFUSED", message))
+        }
+        Pass::Halted(Verdict::Lost) => return None,
+    };
+    close(instance, closing).await
+}
+
+async fn close(instance: &Arc<Instance>, closing: Closing) -> Option<Again> {
+    let end = instance.state().status.after(closing.transition).filter(|to| to.is_terminal());
+    instance.worker.probes.reach("close.before").await;
+    match instance.close(closing).await {
+        Flushed::Yes => {
+            if let Some(status) = end {
+                instance.worker.metrics.ended.inc();
+                // Nobody may be listening.
+                let _ = instance.worker.endings.send((instance.instance_id, status));
+            }
+            None
+        }
+        Flushed::MailRead => Some(Again::Pass),
+        Flushed::Refused(verdict) => Some(Again::Verdict(verdict)),
+    }
+}
+
+/// Records the plan; the next write makes it durable, before anything is undone.
+fn plan(instance: &Instance, reason: Reason) -> Result<(), Verdict> {
+    let steps = instance.workflow.steps();
+    let plan = plan_compensation(&instance.state().history, steps).map_err(Verdict::Stick)?;
+    let plan_hash = plan.hash();
+    instance.state().failure = Some(reason.failure.clone());
+    let entry = Entry::CompensationPlanned(CompensationPlanned { reason, plan, plan_hash });
+    instance.append(None, None, entry, &[])?;
+    let mut state = instance.state();
+    state.transit(Transition::Compensate);
+    state.set_past_pivot(false);
+    Ok(())
+}
+
+/// The end of an instance, if its money adds up; else a person has to look.
+fn end(
+    instance: &Instance,
+    outcome: Outcome,
+    finished: Option<Finished>,
+    failure: Option<Failure>,
+) -> Closing {
+    let input = instance.input();
+    let balanced = {
+        let state = instance.state();
+        instance.workflow.balanced(outcome, input.get(), state.history.ledger())
+    };
+    if let Err(imbalance) = balanced {
+        return stick(instance, Failure::new("LEDGER_IMBALANCE", imbalance.0));
+    }
+    let (status, transition) = match outcome {
+        Outcome::Completed => (Status::Completed, Transition::Complete),
+        Outcome::Compensated => (Status::Compensated, Transition::FinishCompensated),
+        Outcome::Cancelled => (Status::Cancelled, Transition::FinishCancelled),
+    };
+    let (output, events) = match (finished, &failure) {
+        (Some(finished), _) => {
+            (serde_json::value::RawValue::from_string(finished.output).ok(), finished.events)
+        }
+        (None, Some(failure)) => (None, instance.workflow.undone(input.get(), outcome, failure)),
+        (None, None) => (None, Vec::new()),
+    };
+    let entry = Entry::Ended(Ended { status, output, failure: failure.clone() });
+    Closing { entry: Some((entry, events)), transition, run_at: None, failure }
+}
+
+fn stick(instance: &Instance, failure: Failure) -> Closing {
+    instance.worker.metrics.stuck.inc();
+    tracing::warn!(
+        instance.id = %instance.instance_id,
+        code = %failure.code,
+        "instance {} needs a person: {failure}", instance.instance_id,
+    );
+    // A claimed instance that was stuck and has nothing new to say is stuck as before.
+    let transition = match instance.state().status {
+        Status::Stuck => Transition::Claim,
+        _ => Transition::Stick,
+    };
+    let entry = Entry::Stuck(Stuck { failure: failure.clone() });
+    Closing { entry: Some((entry, Vec::new())), transition, run_at: None, failure: Some(failure) }
+}

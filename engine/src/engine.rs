@@ -1,0 +1,380 @@
+//! The engine as its users see it: open it, start instances, ask, command, shut down.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::command::{Answer, Command};
+use crate::error::Error;
+use crate::instance::Instance;
+use crate::intake;
+use crate::loops;
+use crate::metrics::Metrics;
+use crate::probe::Probes;
+use crate::registry::Registry;
+use crate::relay::{Relay, Subscriptions};
+use crate::sink::Sink;
+use crate::status::Status;
+use crate::store::mail::{Given, give_command};
+use crate::store::write::Written;
+use crate::store::{Store, read};
+use crate::view::{Filter, InstanceView, RecordView};
+use crate::worker::{Parts, Worker, new_id};
+use crate::workflow::Workflow;
+
+/// Endings that a receiver may be behind.
+const ENDINGS: usize = 16_384;
+
+/// How the engine behaves in this process.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What this process is called in the list of workers, for people.
+    pub name: String,
+    /// How many instances may be in memory at once (default 10,000).
+    pub instances_max: usize,
+    /// A worker that has not renewed its lease for this long is taken over (default 30 s).
+    pub lease: Duration,
+    /// Waits up to this long are spent in memory; longer ones release the instance (default 2 s).
+    pub linger: Duration,
+    /// How often to look for what no hint announced (default 500 ms).
+    pub poll: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: format!("pid {}", std::process::id()),
+            instances_max: 10_000,
+            lease: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
+            poll: Duration::from_millis(500),
+        }
+    }
+}
+
+/// A request to start an instance.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The workflow's name; its newest registered version is started.
+    pub workflow: &'static str,
+    /// What the instance is about; one instance per workflow and key, for ever.
+    pub business_key: String,
+    /// The input as JSON.
+    pub input: String,
+    /// The delivery that asked for it.
+    pub delivery: Option<Delivery>,
+}
+
+/// One request received from outside, kept as it came.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Who sent it, such as `shopify/acme.myshopify.com`.
+    pub source: String,
+    /// The sender's own id for it; one (source, id) starts at most one instance.
+    pub external_id: String,
+    /// The body, to the byte.
+    pub body: Vec<u8>,
+}
+
+/// What became of a request to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// A new instance, durable.
+    New(Uuid),
+    /// The same delivery came before, with the same body; this is what it started.
+    Replayed(Uuid),
+    /// Another delivery has started this instance for the same business key.
+    Duplicate(Uuid),
+    /// The delivery's id was used before with another body. Nothing was stored.
+    Conflict,
+}
+
+/// Builds an [`Engine`].
+pub struct EngineBuilder {
+    options: PgConnectOptions,
+    registry: Registry,
+    subscriptions: Subscriptions,
+    settings: Settings,
+    clock: Clock,
+    probes: Probes,
+}
+
+impl EngineBuilder {
+    /// Registers a workflow. Mistakes in its declarations come out of [`EngineBuilder::open`].
+    #[must_use]
+    pub fn workflow<W: Workflow>(mut self, workflow: W) -> Self {
+        self.registry.add(workflow);
+        self
+    }
+
+    /// Delivers every event to `sink`, under this subscription's stable `name`.
+    ///
+    /// A row per event waits in the outbox until the sink has it; a subscription that is renamed
+    /// leaves its undelivered events behind under the old name.
+    #[must_use]
+    pub fn subscription(mut self, name: &str, sink: impl Sink) -> Self {
+        self.subscriptions.add(name, Arc::new(sink));
+        self
+    }
+
+    /// Replaces the default settings.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Replaces the machine's clock. Under a manual clock no loop runs: see
+    /// [`Engine::run_until_idle`].
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Watches, or stops, the engine at its probe points.
+    #[must_use]
+    pub fn probes(mut self, probes: Probes) -> Self {
+        self.probes = probes;
+        self
+    }
+
+    /// Applies missing migrations, registers this process as a worker and starts its loops.
+    pub async fn open(self) -> Result<Engine, Error> {
+        let registry = self.registry.checked().map_err(Error::Registration)?;
+        let store = Store::new(self.options);
+        // Under a manual clock this is a test, whose cluster is thrown away.
+        if !self.clock.is_manual() {
+            store.refuse_unsafe_settings().await?;
+        }
+        store.migrate().await?;
+        let parts = Parts {
+            store,
+            registry: Arc::new(registry),
+            subscriptions: Arc::new(self.subscriptions),
+            settings: self.settings,
+            clock: self.clock,
+            probes: self.probes,
+            metrics: Arc::new(Metrics::default()),
+            endings: broadcast::Sender::new(ENDINGS),
+        };
+        let worker = Worker::register(parts.clone()).await?;
+        let closed = CancellationToken::new();
+        let engine = Engine(Arc::new(Shared { parts, worker: Mutex::new(worker), closed }));
+        if !engine.0.parts.clock.is_manual() {
+            loops::start(&engine.worker());
+            tokio::spawn(succeed(engine.clone()));
+        }
+        Ok(engine)
+    }
+}
+
+/// Becomes another worker whenever this one is lost.
+async fn succeed(engine: Engine) {
+    loop {
+        let lost = engine.worker().lost.clone();
+        tokio::select! {
+            () = engine.0.closed.cancelled() => return,
+            () = lost.cancelled() => {}
+        }
+        engine.0.parts.metrics.workers_lost.inc();
+        let successor = loop {
+            match Worker::register(engine.0.parts.clone()).await {
+                Ok(worker) => break worker,
+                Err(error) => {
+                    tracing::warn!(%error, "this process cannot become a worker again yet")
+                }
+            }
+            engine.0.parts.clock.sleep(Duration::from_millis(500)).await;
+        };
+        loops::start(&successor);
+        *engine.0.worker.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = successor;
+    }
+}
+
+/// A handle to the engine of this process; cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    parts: Parts,
+    worker: Mutex<Arc<Worker>>,
+    closed: CancellationToken,
+}
+
+impl Engine {
+    /// Begins to build an engine on the database behind `options`.
+    #[must_use]
+    pub fn builder(options: PgConnectOptions) -> EngineBuilder {
+        EngineBuilder {
+            options,
+            registry: Registry::default(),
+            subscriptions: Subscriptions::default(),
+            settings: Settings::default(),
+            clock: Clock::system(),
+            probes: Probes::default(),
+        }
+    }
+
+    pub(crate) fn worker(&self) -> Arc<Worker> {
+        Arc::clone(&self.0.worker.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn store(&self) -> &Store {
+        &self.0.parts.store
+    }
+
+    /// Starts an instance; it is durable when this returns.
+    ///
+    /// Safe to repeat: with the same delivery, or about the same business key, nothing starts
+    /// twice. If this process has room, it runs the instance at once; else some worker will.
+    pub async fn start(&self, start: Start) -> Result<Started, Error> {
+        let metrics = &self.0.parts.metrics;
+        let worker = self.worker();
+        let newborn = intake::prepare(&worker, start)?;
+        worker.probes.reach("start.before").await;
+        let written = worker.committer.take_in(newborn.write.clone()).await?;
+        worker.probes.reach("start.after").await;
+        match written {
+            Written::Yes => {
+                metrics.started.inc();
+                let instance_id = newborn.write.instance_id;
+                match newborn.permit {
+                    Some(permit) => {
+                        let instance = Instance::born(
+                            Arc::clone(&worker),
+                            newborn.workflow,
+                            instance_id,
+                            newborn.write.about,
+                            newborn.history,
+                        );
+                        worker.hold(instance, permit);
+                    }
+                    None => self.store().hint().await,
+                }
+                Ok(Started::New(instance_id))
+            }
+            Written::Replayed(instance_id) => Ok(Started::Replayed(instance_id)),
+            Written::Duplicate(instance_id) => Ok(Started::Duplicate(instance_id)),
+            Written::Conflict => Ok(Started::Conflict),
+            Written::Refused(error) => Err(Error::InvalidInput(error)),
+            Written::Fenced | Written::UnreadMail => Err(Error::Unavailable),
+        }
+    }
+
+    /// Keeps a delivery that starts nothing, such as a topic nobody acts on. Safe to repeat.
+    pub async fn record_delivery(&self, delivery: Delivery) -> Result<(), Error> {
+        let worker = self.worker();
+        match worker.committer.take_in(intake::delivery_only(&worker, delivery)?).await? {
+            Written::Yes | Written::Replayed(_) | Written::Duplicate(_) | Written::Conflict => {
+                Ok(())
+            }
+            Written::Refused(error) => Err(Error::InvalidInput(error)),
+            Written::Fenced | Written::UnreadMail => Err(Error::Unavailable),
+        }
+    }
+
+    /// Gives a command to an instance on behalf of `actor`. `None`: there is no such instance.
+    ///
+    /// The command and its answer are kept, refusals too. An accepted command happens.
+    pub async fn command(
+        &self,
+        instance_id: Uuid,
+        command: Command,
+        actor: &str,
+        reason: &str,
+    ) -> Result<Option<Answer>, Error> {
+        for (what, text) in [("the actor", actor), ("the reason", reason)] {
+            if let Some(refusal) = crate::limits::refuse_key(what, text) {
+                return Err(Error::InvalidInput(refusal));
+            }
+        }
+        let worker = self.worker();
+        // A connection of its own ends with the transaction, however this future ends.
+        let mut connection = self.store().connect().await?;
+        let at = worker.clock.now();
+        let given = Given { command_id: new_id(), instance_id, command, actor, reason, at };
+        let answer = give_command(&mut connection, given).await?;
+        if answer == Some(Answer::Accepted) {
+            worker.due.notify_one();
+            worker.mail.notify_one();
+            self.store().hint().await;
+        }
+        Ok(answer)
+    }
+
+    /// One instance as it stands.
+    pub async fn instance(&self, instance_id: Uuid) -> Result<Option<InstanceView>, Error> {
+        read::instance(self.store().pool(), instance_id).await
+    }
+
+    /// Instances that match `filter`, newest first.
+    pub async fn instances(&self, filter: &Filter) -> Result<Vec<InstanceView>, Error> {
+        read::instances(self.store().pool(), filter).await
+    }
+
+    /// The records of an instance, in order; empty if there is no such instance.
+    pub async fn history(&self, instance_id: Uuid) -> Result<Vec<RecordView>, Error> {
+        read::history(self.store().pool(), instance_id).await
+    }
+
+    /// Tells, from now on, which instances end in this process, and how. A receiver that is too
+    /// slow misses some: it is a hint, not a record.
+    #[must_use]
+    pub fn endings(&self) -> broadcast::Receiver<(Uuid, Status)> {
+        self.0.parts.endings.subscribe()
+    }
+
+    /// Whether this process can write: the database answers and the lease is fresh.
+    pub async fn ready(&self) -> Result<(), Error> {
+        sqlx::query!("select 1 as one").fetch_one(self.store().pool()).await?;
+        if self.worker().is_live() { Ok(()) } else { Err(Error::Unavailable) }
+    }
+
+    /// Adds the engine's metrics to `registry`, with the prefix `amends_`.
+    pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
+        self.0.parts.metrics.register(registry);
+    }
+
+    /// Takes nothing more, lets attempts in flight finish, frees what this process holds, and
+    /// leaves. Other workers, or the next start of this one, go on from there.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        self.0.closed.cancel();
+        self.worker().leave().await
+    }
+
+    /// Under a manual clock: runs everything that is due, and delivers every event, until nothing
+    /// is left to do at this time.
+    pub async fn run_until_idle(&self) -> Result<(), Error> {
+        let worker = self.worker();
+        let mut relay = Relay::new(Arc::clone(&worker));
+        worker.renew_by_hand().await?;
+        loop {
+            let taken_over = worker.take_over_lapsed().await?;
+            let claimed = worker.claim().await?;
+            worker.tasks.close();
+            worker.tasks.wait().await;
+            worker.tasks.reopen();
+            let delivered = relay.run_until_idle().await?;
+            if taken_over + claimed + delivered == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Stops as a crash would: nothing more is written, and nothing is freed.
+    pub fn abandon(&self) {
+        self.0.closed.cancel();
+        self.worker().abandon();
+    }
+}
+
+/// Applies the migrations that are missing, without becoming a worker.
+pub async fn migrate(options: PgConnectOptions) -> Result<(), Error> {
+    Store::new(options).migrate().await
+}

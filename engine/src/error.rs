@@ -1,0 +1,84 @@
+//! What can go wrong in the engine itself, for whoever calls it.
+
+/// What a caller of the engine has to deal with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database refused or could not be reached.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A migration could not be applied.
+    #[error("migration: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// More is waiting to be written than this process may hold; try again later.
+    #[error("overloaded: the write queue is full")]
+    Overloaded,
+    /// This process has lost its lease or is shutting down; another one will answer.
+    #[error("this worker is not writing: it is shutting down or has lost its lease")]
+    Unavailable,
+    /// The workflow is not registered here.
+    #[error("no workflow {0} is registered")]
+    UnknownWorkflow(String),
+    /// The input does not fit the workflow, or cannot be stored.
+    #[error("input: {0}")]
+    InvalidInput(String),
+    /// Workflows are declared in a way that cannot work.
+    #[error("registration: {0}")]
+    Registration(String),
+    /// The server is set up so that it may forget what it acknowledged.
+    #[error("the database runs with {0}; it would forget what it has acknowledged")]
+    UnsafeDatabase(String),
+    /// A stored value does not fit this build.
+    #[error("stored data: {0}")]
+    Stored(String),
+}
+
+impl Error {
+    /// Whether the same call may succeed a little later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(error) => is_transient(error),
+            Self::Overloaded | Self::Unavailable => true,
+            Self::Migration(_)
+            | Self::UnknownWorkflow(_)
+            | Self::InvalidInput(_)
+            | Self::Registration(_)
+            | Self::UnsafeDatabase(_)
+            | Self::Stored(_) => false,
+        }
+    }
+}
+
+/// Whether a statement may succeed if it is sent again: lost connections, servers that start or
+/// stop, deadlocks, time-outs.
+pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // 08 connection, 40 rollback, 53 resources, 55 lock not available, 57 shutdown.
+            ["08", "40", "53", "55", "57"].iter().any(|class| code.starts_with(class))
+        }),
+        _ => false,
+    }
+}
+
+/// Whether a statement failed because of a value in it.
+pub(crate) fn is_data_error(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+        }
+        sqlx::Error::Encode(_) => true,
+        _ => false,
+    }
+}
+
+impl From<crate::status::UnknownStatus> for Error {
+    fn from(error: crate::status::UnknownStatus) -> Self {
+        Self::Stored(error.to_string())
+    }
+}

@@ -1,0 +1,98 @@
+//! What comes in from outside, made ready to be written: validated first, so that nothing that
+//! cannot be stored reaches a batch.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::engine::{Delivery, Start};
+use crate::error::Error;
+use crate::history::{History, micros};
+use crate::limits::{refuse_key, refuse_payload};
+use crate::record::{Entry, Started};
+use crate::registry::AnyWorkflow;
+use crate::store::write::{About, NewDelivery, NewInstance, NewRecord, Write};
+use crate::worker::{Worker, new_id};
+
+/// An instance that is about to be written for the first time.
+pub(crate) struct Newborn {
+    pub(crate) write: Write,
+    pub(crate) history: History,
+    pub(crate) workflow: Arc<dyn AnyWorkflow>,
+    /// The right to hold it at once; without one, some worker will claim it.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+/// Makes a start ready to be written.
+pub(crate) fn prepare(worker: &Worker, start: Start) -> Result<Newborn, Error> {
+    let invalid = |what: String| Error::InvalidInput(what);
+    let workflow = worker
+        .registry
+        .newest(start.workflow)
+        .ok_or_else(|| Error::UnknownWorkflow(start.workflow.to_owned()))?;
+    refuse_key("the business key", &start.business_key).map_or(Ok(()), |why| Err(invalid(why)))?;
+    refuse_payload(&start.input).map_or(Ok(()), |why| Err(invalid(why)))?;
+    let prepared = workflow.prepare(&start.input).map_err(|error| invalid(error.to_string()))?;
+    for (name, value) in &prepared.attributes {
+        refuse_key(name, value).map_or(Ok(()), |why| Err(invalid(why)))?;
+    }
+    let delivery = start.delivery.map(|delivery| received(worker, delivery)).transpose()?;
+    let instance_id = new_id();
+    let at = micros(worker.clock.now());
+    let entry = Entry::Started(Started {
+        workflow: workflow.name().to_owned(),
+        version: workflow.version(),
+        business_key: start.business_key.clone(),
+        input: RawValue::from_string(start.input).map_err(|error| invalid(error.to_string()))?,
+    });
+    let mut history = History::new(instance_id);
+    let record = history
+        .append(None, None, entry, &prepared.events, None, at)
+        .map_err(|error| invalid(error.to_string()))?;
+    let events = prepared.events.len() as u32;
+    let permit = worker.permit();
+    let about = About { workflow: workflow.name().to_owned(), business_key: start.business_key };
+    let write = Write {
+        instance_id,
+        about: Arc::new(about),
+        delivery,
+        start: Some(NewInstance {
+            version: workflow.version(),
+            owned: permit.is_some(),
+            attributes: prepared.attributes,
+            created_at: at,
+        }),
+        change: None,
+        records: vec![Arc::new(NewRecord { record, events, money: Vec::new() })],
+    };
+    Ok(Newborn { write, history, workflow: Arc::clone(workflow), permit })
+}
+
+/// Makes a delivery that starts nothing ready to be written.
+pub(crate) fn delivery_only(worker: &Worker, delivery: Delivery) -> Result<Write, Error> {
+    Ok(Write {
+        instance_id: new_id(),
+        about: Arc::new(About { workflow: String::new(), business_key: String::new() }),
+        delivery: Some(received(worker, delivery)?),
+        start: None,
+        change: None,
+        records: Vec::new(),
+    })
+}
+
+fn received(worker: &Worker, delivery: Delivery) -> Result<NewDelivery, Error> {
+    for (what, text) in
+        [("the delivery's source", &delivery.source), ("the delivery's id", &delivery.external_id)]
+    {
+        refuse_key(what, text).map_or(Ok(()), |why| Err(Error::InvalidInput(why)))?;
+    }
+    Ok(NewDelivery {
+        digest: Sha256::digest(&delivery.body).into(),
+        source: delivery.source,
+        external_id: delivery.external_id,
+        body: delivery.body,
+        received_at: micros(worker.clock.now()),
+    })
+}

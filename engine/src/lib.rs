@@ -1,0 +1,64 @@
+//! Durable workflows on Postgres that make amends.
+//!
+//! A [`Workflow`] is ordinary async Rust that runs [`Step`]s through a [`Saga`]. Each step's
+//! result is durable before the next step begins; when a step fails for good, or somebody cancels,
+//! what was done is undone from the record, in reverse order. The [`Engine`] runs instances,
+//! publishes their events through an outbox, and answers people.
+
+// What an author writes.
+pub mod event;
+pub mod money;
+pub mod retry;
+pub mod saga;
+pub mod step;
+pub mod workflow;
+
+// The heart: pure.
+mod attempt;
+mod chain;
+pub mod command;
+mod compensation;
+mod history;
+mod memo;
+mod record;
+pub mod status;
+
+// What performs it.
+mod committer;
+mod drive;
+mod instance;
+mod intake;
+mod lanes;
+mod lease;
+mod loops;
+mod registry;
+mod relay;
+mod store;
+mod worker;
+
+// What its users hold.
+pub mod bare;
+pub mod clock;
+pub mod engine;
+pub mod error;
+mod limits;
+mod metrics;
+pub mod probe;
+pub mod sink;
+pub mod verify;
+pub mod view;
+
+pub use clock::Clock;
+pub use engine::{Delivery, Engine, EngineBuilder, Settings, Start, Started, migrate};
+pub use error::Error;
+pub use event::Event;
+pub use money::{Currency, Imbalance, Ledger, Money, Movement, MovementKind};
+pub use registry::Steps;
+pub use retry::RetryPolicy;
+pub use saga::{Halt, Saga};
+pub use status::Status;
+pub use step::{
+    Call, Compensation, Declaration, Effect, Failure, Moment, Probe, Probed, Step, StepError, Undo,
+    Undone,
+};
+pub use workflow::{Milestone, Outcome, Workflow};

@@ -1,0 +1,55 @@
+//! Every bound of the engine, and its reason.
+
+use std::time::Duration;
+
+/// Writes per statement. Beyond this a statement grows longer without growing cheaper per write.
+pub(crate) const BATCH_WRITES_MAX: usize = 512;
+
+/// Writes waiting for the committer. What does not fit is refused as overload.
+pub(crate) const QUEUE_WRITES_MAX: usize = 16_384;
+
+/// A payload's size. Larger data belongs elsewhere, with a reference here.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// A business key's, attribute's or delivery id's size: they stand in indexes.
+pub(crate) const KEY_BYTES_MAX: usize = 500;
+
+/// Instances claimed by one statement, with their histories.
+pub(crate) const CLAIM_MAX: usize = 500;
+
+/// How long a statement of the write path may take before its connection counts as dead.
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The renewals in a lease. A worker may miss several before it is taken over.
+pub(crate) const RENEWALS_PER_LEASE: u32 = 6;
+
+/// Shards of the outbox; the rows of `amends.outbox_shard`.
+pub(crate) const SHARDS: u32 = 16;
+
+/// Outbox rows per scan.
+pub(crate) const SCAN_MAX: usize = 4096;
+
+/// Outbox rows held in memory by a relay.
+pub(crate) const RELAY_ROWS_MAX: usize = 16_384;
+
+/// Deliveries under way at once.
+pub(crate) const DELIVERIES_MAX: usize = 64;
+
+/// Why a text cannot be stored, if it cannot.
+pub(crate) fn refuse_key(what: &str, text: &str) -> Option<String> {
+    if text.is_empty() {
+        Some(format!("{what} is empty"))
+    } else if text.len() > KEY_BYTES_MAX {
+        Some(format!("{what} is longer than {KEY_BYTES_MAX} bytes"))
+    } else if text.chars().any(char::is_control) {
+        Some(format!("{what} contains control characters"))
+    } else {
+        None
+    }
+}
+
+/// Why JSON cannot be stored, if it cannot.
+pub(crate) fn refuse_payload(json: &str) -> Option<String> {
+    (json.len() > PAYLOAD_BYTES_MAX)
+        .then(|| format!("{} bytes are more than {PAYLOAD_BYTES_MAX}", json.len()))
+}

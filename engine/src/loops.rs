@@ -1,0 +1,100 @@
+//! The loops of a worker. Each waits for a hint or for its poll, and does one thing.
+//!
+//! Hints are lost when connections are; every loop is sufficient without them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::error::Error;
+use crate::worker::Worker;
+
+/// The channel on which processes tell each other that something may be due.
+pub(crate) const CHANNEL: &str = "amends";
+
+/// Starts the loops. They end when the worker drains or is lost.
+pub(crate) fn start(worker: &Arc<Worker>) {
+    let poll = worker.settings.poll;
+    repeat(
+        worker,
+        "claim",
+        poll,
+        |worker| &worker.due,
+        |worker| async move {
+            // A full claim means that there is more.
+            while worker.claim().await? > 0 {}
+            Ok(())
+        },
+    );
+    repeat(
+        worker,
+        "mail",
+        poll,
+        |worker| &worker.mail,
+        |worker| async move { worker.deliver_mail().await },
+    );
+    let watch = worker.settings.lease / 6;
+    repeat(
+        worker,
+        "take-over",
+        watch,
+        |worker| &worker.never,
+        |worker| async move { worker.take_over_lapsed().await.map(drop) },
+    );
+    tokio::spawn(listen(Arc::clone(worker)));
+    crate::relay::start(worker);
+}
+
+/// Does `act` at every hint and at every poll, until the worker leaves.
+fn repeat<F>(
+    worker: &Arc<Worker>,
+    what: &'static str,
+    poll: Duration,
+    hint: fn(&Worker) -> &Notify,
+    act: fn(Arc<Worker>) -> F,
+) where
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let worker = Arc::clone(worker);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = worker.drain.cancelled() => return,
+                () = worker.lost.cancelled() => return,
+                () = hint(&worker).notified() => {}
+                () = worker.clock.sleep(poll) => {}
+            }
+            if let Err(error) = act(Arc::clone(&worker)).await {
+                tracing::warn!(%error, "the {what} loop failed; it goes on");
+            }
+        }
+    });
+}
+
+/// Passes on hints from other processes.
+async fn listen(worker: Arc<Worker>) {
+    loop {
+        let heard = tokio::select! {
+            () = worker.lost.cancelled() => return,
+            heard = hear(&worker) => heard,
+        };
+        if let Err(error) = heard {
+            tracing::debug!(%error, "the listener lost its connection; polling goes on");
+        }
+        worker.clock.sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn hear(worker: &Worker) -> Result<(), sqlx::Error> {
+    let mut listener = worker.store.listener().await?;
+    listener.listen(CHANNEL).await?;
+    // What came before the listener did is found by looking.
+    worker.due.notify_one();
+    worker.mail.notify_one();
+    loop {
+        listener.recv().await?;
+        worker.due.notify_one();
+        worker.mail.notify_one();
+    }
+}

@@ -1,0 +1,107 @@
+//! What the history answers when `run` asks for a step.
+//!
+//! Pure. A step is found by name and occurrence, never by position. What is recorded is not run
+//! again; what does not fit the record is put to a person.
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+
+use crate::history::{Progress, RecordedStep};
+use crate::step::{Effect, Failure};
+
+/// What to do about a step that `run` asks for.
+#[derive(Debug)]
+pub(crate) enum Memo {
+    /// It is done; this is its output.
+    Done(Box<RawValue>),
+    /// It has failed for good.
+    Failed(Failure),
+    /// Make attempt number `attempt`, not before `due`.
+    Attempt { attempt: u32, due: Option<DateTime<Utc>> },
+    /// Ask the provider what became of the last attempt, not before `due`.
+    Probe { attempt: u32, due: Option<DateTime<Utc>> },
+    /// A person has to decide.
+    Stick(Failure),
+}
+
+impl Memo {
+    /// The number of the attempt that this memo leads to, at once or after a person has decided.
+    pub(crate) fn next_attempt(&self) -> Option<u32> {
+        match self {
+            Self::Attempt { attempt, .. } | Self::Probe { attempt, .. } => Some(*attempt),
+            Self::Done(_) | Self::Failed(_) | Self::Stick(_) => None,
+        }
+    }
+}
+
+/// Answers for `step`, asked with `input`, at `now`.
+pub(crate) fn recall(
+    step: Option<&RecordedStep>,
+    input: &RawValue,
+    effect: Effect,
+    now: DateTime<Utc>,
+) -> Memo {
+    let Some(step) = step else {
+        return Memo::Attempt { attempt: 1, due: None };
+    };
+    if step.input.get() != input.get() {
+        return Memo::Stick(Failure::new(
+            "DIVERGED",
+            format!(
+                "step {} is recorded with the input {} but was asked for with {}",
+                step.key,
+                shortened(step.input.get()),
+                shortened(input.get()),
+            ),
+        ));
+    }
+    let unknown = step.unknown || step.begun;
+    match (&step.progress, effect) {
+        (Progress::Done { output }, _) => return Memo::Done(output.clone()),
+        (_, Effect::AtMostOnce) if unknown => return Memo::Stick(outcome_unknown(step)),
+        (Progress::Failed { failure }, _) => return Memo::Failed(failure.clone()),
+        (Progress::Open, Effect::Idempotent { key_window: Some(window) }) if unknown => {
+            // Half of the window is left to the clocks of others and to attempts under way.
+            let closes = chrono::TimeDelta::from_std(window / 2)
+                .ok()
+                .and_then(|half| step.first_at.checked_add_signed(half));
+            if closes.is_some_and(|closes| now >= closes) {
+                return Memo::Stick(Failure::new(
+                    "KEY_WINDOW_CLOSED",
+                    format!(
+                        "the outcome of {} is unknown, and the provider may have forgotten its key",
+                        step.key
+                    ),
+                ));
+            }
+        }
+        (Progress::Open, _) => {}
+    }
+    let (attempt, due) = (step.attempts.total + 1, step.attempts.retry_at);
+    match effect {
+        Effect::Queryable { .. } if step.unknown => Memo::Probe { attempt: attempt - 1, due },
+        _ => Memo::Attempt { attempt, due },
+    }
+}
+
+fn outcome_unknown(step: &RecordedStep) -> Failure {
+    let last = step.attempts.last.as_ref();
+    Failure::new(
+        "OUTCOME_UNKNOWN",
+        format!(
+            "nobody knows whether {} was applied ({}); find out before going on",
+            step.key,
+            last.map_or_else(|| "its worker was lost".to_owned(), ToString::to_string),
+        ),
+    )
+}
+
+/// Enough of a JSON text to recognise it by.
+fn shortened(json: &str) -> String {
+    const CHARACTERS_MAX: usize = 120;
+    let mut short: String = json.chars().take(CHARACTERS_MAX).collect();
+    if short.len() < json.len() {
+        short.push('…');
+    }
+    short
+}

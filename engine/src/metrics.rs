@@ -1,0 +1,58 @@
+//! What the engine counts, for OpenMetrics.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Counters of this process; clones share their values.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) commits: Counter,
+    pub(crate) commits_resent: Counter,
+    pub(crate) records: Counter,
+    pub(crate) started: Counter,
+    pub(crate) claimed: Counter,
+    pub(crate) ended: Counter,
+    pub(crate) stuck: Counter,
+    pub(crate) attempts: Counter,
+    pub(crate) attempts_failed: Counter,
+    pub(crate) compensations: Counter,
+    pub(crate) delivered: Counter,
+    pub(crate) undelivered: Counter,
+    pub(crate) workers_lost: Counter,
+    pub(crate) workers_taken_over: Counter,
+    pub(crate) instances_held: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("amends");
+        for (name, help, counter) in [
+            ("commits", "Statements of the write path that were answered", &self.commits),
+            ("commits_resent", "Statements of the write path sent again", &self.commits_resent),
+            ("records", "History records written", &self.records),
+            ("instances_started", "Instances accepted", &self.started),
+            ("instances_claimed", "Instances taken up after waiting", &self.claimed),
+            ("instances_ended", "Instances that reached a terminal status", &self.ended),
+            ("instances_stuck", "Times an instance came to need a person", &self.stuck),
+            ("attempts", "Attempts at steps and compensations", &self.attempts),
+            ("attempts_failed", "Attempts that brought no result", &self.attempts_failed),
+            ("compensations", "Steps compensated", &self.compensations),
+            ("events_delivered", "Events delivered to subscriptions", &self.delivered),
+            (
+                "events_undelivered",
+                "Deliveries that failed and will be repeated",
+                &self.undelivered,
+            ),
+            ("workers_lost", "Times this process lost its lease", &self.workers_lost),
+            ("workers_taken_over", "Dead workers this process took over", &self.workers_taken_over),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register(
+            "instances_held",
+            "Instances in this process's memory",
+            self.instances_held.clone(),
+        );
+    }
+}

@@ -1,0 +1,277 @@
+//! One entry of a history, and what it says.
+//!
+//! The kind, step and attempt are columns; everything else an entry says is its payload, JSON that
+//! is written once and never re-serialised.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::command::Command;
+use crate::compensation::Plan;
+use crate::event::Event;
+use crate::money::Movement;
+use crate::status::Status;
+use crate::step::{Failure, Undone};
+
+/// An entry of a history as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Record {
+    pub(crate) seq: u32,
+    pub(crate) kind: Cow<'static, str>,
+    pub(crate) step: Option<String>,
+    pub(crate) attempt: Option<u32>,
+    pub(crate) payload: String,
+    pub(crate) events: Option<String>,
+    pub(crate) actor: Option<String>,
+    /// To the microsecond, which is what the database keeps.
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) hash: [u8; 32],
+}
+
+/// What an entry says.
+#[derive(Debug, Clone)]
+pub(crate) enum Entry {
+    Started(Started),
+    /// The intent of an at-most-once step, durable before its call.
+    StepStarted(StepStarted),
+    StepDone(StepDone),
+    StepAttemptFailed(StepAttemptFailed),
+    /// The worker was lost, perhaps in the middle of an attempt. Does not count as an attempt.
+    StepInterrupted(StepInterrupted),
+    /// The provider was asked about an unknown outcome, and did not know the call.
+    StepNotFound(StepNotFound),
+    CompensationPlanned(CompensationPlanned),
+    StepCompensated(StepCompensated),
+    CompensationAttemptFailed(CompensationAttemptFailed),
+    Command(CommandRead),
+    Stuck(Stuck),
+    Ended(Ended),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Started {
+    pub(crate) workflow: String,
+    pub(crate) version: u32,
+    pub(crate) business_key: String,
+    pub(crate) input: Box<RawValue>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StepStarted {
+    pub(crate) input: Box<RawValue>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StepDone {
+    pub(crate) input: Box<RawValue>,
+    pub(crate) output: Box<RawValue>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) money: Vec<Movement>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StepInterrupted {
+    pub(crate) input: Box<RawValue>,
+    /// When the step goes on; none if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StepNotFound {
+    /// When the provider is asked again, or the step is attempted again.
+    pub(crate) retry_at: DateTime<Utc>,
+}
+
+/// How an attempt ended that brought no output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AttemptOutcome {
+    /// Certainly not applied, worth another attempt.
+    Retry,
+    /// Certainly not applied, for good.
+    Fail,
+    /// Perhaps applied.
+    Unknown,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StepAttemptFailed {
+    pub(crate) input: Box<RawValue>,
+    pub(crate) outcome: AttemptOutcome,
+    #[serde(flatten)]
+    pub(crate) failure: Failure,
+    /// When the next attempt is due; none if this was the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_at: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) money: Vec<Movement>,
+}
+
+/// Why everything is being undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reason {
+    pub(crate) kind: ReasonKind,
+    #[serde(flatten)]
+    pub(crate) failure: Failure,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReasonKind {
+    /// A step failed for good.
+    Failure,
+    /// Somebody asked.
+    Cancel,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CompensationPlanned {
+    pub(crate) reason: Reason,
+    pub(crate) plan: Plan,
+    /// SHA-256 of the plan, in hex: what a preview showed can be compared with what was done.
+    pub(crate) plan_hash: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StepCompensated {
+    #[serde(flatten)]
+    pub(crate) undone: Undone,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) money: Vec<Movement>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CompensationAttemptFailed {
+    pub(crate) outcome: AttemptOutcome,
+    #[serde(flatten)]
+    pub(crate) failure: Failure,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CommandRead {
+    pub(crate) command: Command,
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Stuck {
+    #[serde(flatten)]
+    pub(crate) failure: Failure,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) output: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failure: Option<Failure>,
+}
+
+impl Entry {
+    /// The kind under which it is stored.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Started(_) => "started",
+            Self::StepStarted(_) => "step_started",
+            Self::StepDone(_) => "step_done",
+            Self::StepAttemptFailed(_) => "step_attempt_failed",
+            Self::StepInterrupted(_) => "step_interrupted",
+            Self::StepNotFound(_) => "step_not_found",
+            Self::CompensationPlanned(_) => "compensation_planned",
+            Self::StepCompensated(_) => "step_compensated",
+            Self::CompensationAttemptFailed(_) => "compensation_attempt_failed",
+            Self::Command(_) => "command",
+            Self::Stuck(_) => "stuck",
+            Self::Ended(_) => "ended",
+        }
+    }
+
+    /// The payload to be stored.
+    pub(crate) fn payload(&self) -> Result<String, serde_json::Error> {
+        match self {
+            Self::Started(entry) => serde_json::to_string(entry),
+            Self::StepStarted(entry) => serde_json::to_string(entry),
+            Self::StepDone(entry) => serde_json::to_string(entry),
+            Self::StepAttemptFailed(entry) => serde_json::to_string(entry),
+            Self::StepInterrupted(entry) => serde_json::to_string(entry),
+            Self::StepNotFound(entry) => serde_json::to_string(entry),
+            Self::CompensationPlanned(entry) => serde_json::to_string(entry),
+            Self::StepCompensated(entry) => serde_json::to_string(entry),
+            Self::CompensationAttemptFailed(entry) => serde_json::to_string(entry),
+            Self::Command(entry) => serde_json::to_string(entry),
+            Self::Stuck(entry) => serde_json::to_string(entry),
+            Self::Ended(entry) => serde_json::to_string(entry),
+        }
+    }
+
+    /// Reads a stored payload back.
+    pub(crate) fn parse(kind: &str, payload: &str) -> Result<Self, String> {
+        fn read<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, String> {
+            serde_json::from_str(payload).map_err(|error| error.to_string())
+        }
+        match kind {
+            "started" => read(payload).map(Self::Started),
+            "step_started" => read(payload).map(Self::StepStarted),
+            "step_done" => read(payload).map(Self::StepDone),
+            "step_attempt_failed" => read(payload).map(Self::StepAttemptFailed),
+            "step_interrupted" => read(payload).map(Self::StepInterrupted),
+            "step_not_found" => read(payload).map(Self::StepNotFound),
+            "compensation_planned" => read(payload).map(Self::CompensationPlanned),
+            "step_compensated" => read(payload).map(Self::StepCompensated),
+            "compensation_attempt_failed" => read(payload).map(Self::CompensationAttemptFailed),
+            "command" => read(payload).map(Self::Command),
+            "stuck" => read(payload).map(Self::Stuck),
+            "ended" => read(payload).map(Self::Ended),
+            _ => Err(format!("a record of kind {kind:?} is unknown to this build")),
+        }
+    }
+
+    /// The money it says has moved.
+    pub(crate) fn money(&self) -> &[Movement] {
+        match self {
+            Self::StepDone(entry) => &entry.money,
+            Self::StepAttemptFailed(entry) => &entry.money,
+            Self::StepCompensated(entry) => &entry.money,
+            Self::Started(_)
+            | Self::StepStarted(_)
+            | Self::StepInterrupted(_)
+            | Self::StepNotFound(_)
+            | Self::CompensationPlanned(_)
+            | Self::CompensationAttemptFailed(_)
+            | Self::Command(_)
+            | Self::Stuck(_)
+            | Self::Ended(_) => &[],
+        }
+    }
+}
+
+/// An event as it stands in the `events` of a record.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Published<'a> {
+    /// 1, 2, 3 .. without gaps per instance.
+    pub(crate) number: u32,
+    #[serde(rename = "type")]
+    pub(crate) kind: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) data: &'a RawValue,
+}
+
+/// The `events` of a record; the first one gets number `next`.
+pub(crate) fn publish(events: &[Event], next: u32) -> Result<Option<String>, serde_json::Error> {
+    if events.is_empty() {
+        return Ok(None);
+    }
+    let published: Vec<_> = events
+        .iter()
+        .zip(next..)
+        .map(|(event, number)| Published { number, kind: event.kind.into(), data: &event.data })
+        .collect();
+    serde_json::to_string(&published).map(Some)
+}

@@ -1,0 +1,316 @@
+//! The workflows and steps that this process can run, with their types erased.
+//!
+//! The loops know workflows by name and version and steps by name; here both are found again, and
+//! recorded JSON becomes typed data.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
+
+use crate::event::Event;
+use crate::money::{Imbalance, Ledger, Movement};
+use crate::retry::RetryPolicy;
+use crate::saga::{Halt, Saga};
+use crate::step::{
+    Call, Compensation, Declaration, Effect, Failure, Moment, Step, StepError, Undone,
+};
+use crate::workflow::{Milestone, Outcome, Workflow};
+
+/// The steps of a workflow, in the order of a successful instance.
+#[derive(Default)]
+pub struct Steps {
+    steps: Vec<Arc<dyn AnyStep>>,
+}
+
+impl Steps {
+    /// No steps yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a step.
+    #[must_use]
+    pub fn step<S: Step>(mut self, step: &S) -> Self {
+        self.steps.push(Arc::new(TypedStep { declaration: step.declare(), step: step.clone() }));
+        self
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<dyn AnyStep>> {
+        self.steps.iter().find(|step| step.name() == name)
+    }
+}
+
+/// What the engine needs of a step without its types.
+pub(crate) trait AnyStep: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn facts(&self) -> Facts<'_>;
+    /// Runs the undo for recorded JSON.
+    fn undo<'a>(
+        &'a self,
+        call: &'a Call,
+        input: &'a str,
+        output: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Undone, StepError>>;
+    /// What the step publishes and accounts for once it is undone.
+    fn undone(&self, input: &str, output: Option<&str>, undone: &Undone)
+    -> Result<Told, StepError>;
+}
+
+/// The declarations of a step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) effect: Effect,
+    pub(crate) compensation: Compensation,
+    pub(crate) retry: &'a RetryPolicy,
+    pub(crate) undo_retry: &'a RetryPolicy,
+    pub(crate) timeout: Duration,
+}
+
+/// What a step or a workflow has to say about a moment.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) events: Vec<Event>,
+    pub(crate) money: Vec<Movement>,
+}
+
+impl Told {
+    pub(crate) fn by<'a, S: Step>(step: &S, moment: impl Fn() -> Moment<'a, S>) -> Self {
+        Self { events: step.events(moment()), money: step.money(moment()) }
+    }
+}
+
+struct TypedStep<S: Step> {
+    step: S,
+    declaration: Declaration<S>,
+}
+
+impl<S: Step> AnyStep for TypedStep<S> {
+    fn name(&self) -> &'static str {
+        S::NAME
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            effect: self.declaration.effect,
+            compensation: self.declaration.compensation,
+            retry: &self.declaration.retry,
+            undo_retry: &self.declaration.undo_retry,
+            timeout: self.declaration.timeout,
+        }
+    }
+
+    fn undo<'a>(
+        &'a self,
+        call: &'a Call,
+        input: &'a str,
+        output: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Undone, StepError>> {
+        Box::pin(async move {
+            let Some(undo) = self.declaration.undo else {
+                return Ok(Undone::nothing());
+            };
+            let input: S::Input = recorded(input)?;
+            let output: Option<S::Output> = output.map(recorded).transpose()?;
+            undo(&self.step, call, &input, output.as_ref()).await
+        })
+    }
+
+    fn undone(
+        &self,
+        input: &str,
+        output: Option<&str>,
+        undone: &Undone,
+    ) -> Result<Told, StepError> {
+        let input: S::Input = recorded(input)?;
+        let output: Option<S::Output> = output.map(recorded).transpose()?;
+        Ok(Told::by(&self.step, || Moment::Undone {
+            input: &input,
+            output: output.as_ref(),
+            undone,
+        }))
+    }
+}
+
+/// Reads recorded JSON back. What this build cannot read is no reason to guess: a person decides.
+fn recorded<T: DeserializeOwned>(json: &str) -> Result<T, StepError> {
+    serde_json::from_str(json)
+        .map_err(|error| StepError::fail("RECORD_UNREADABLE", format!("recorded data: {error}")))
+}
+
+/// What the engine needs of a workflow without its types.
+pub(crate) trait AnyWorkflow: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn version(&self) -> u32;
+    fn steps(&self) -> &Steps;
+    /// Reads an input for a new instance.
+    fn prepare(&self, input: &str) -> Result<Prepared, serde_json::Error>;
+    /// Runs or replays an instance from the top.
+    fn run<'a>(&'a self, saga: &'a Saga, input: &'a str) -> BoxFuture<'a, Result<Finished, Ended>>;
+    /// What the workflow publishes once everything is undone.
+    fn undone(&self, input: &str, outcome: Outcome, failure: &Failure) -> Vec<Event>;
+    /// Whether the money adds up.
+    fn balanced(&self, outcome: Outcome, input: &str, ledger: &Ledger) -> Result<(), Imbalance>;
+}
+
+/// What a new instance says of itself.
+pub(crate) struct Prepared {
+    pub(crate) events: Vec<Event>,
+    pub(crate) attributes: Vec<(&'static str, String)>,
+}
+
+/// What a completed run answers.
+pub(crate) struct Finished {
+    pub(crate) output: String,
+    pub(crate) events: Vec<Event>,
+}
+
+/// Why a run ended without an output.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The saga stopped it, and knows why.
+    Halted,
+    /// Recorded or produced data does not fit this build.
+    Unreadable(String),
+}
+
+impl From<Halt> for Ended {
+    fn from(_: Halt) -> Self {
+        Self::Halted
+    }
+}
+
+struct TypedWorkflow<W: Workflow> {
+    workflow: W,
+    steps: Steps,
+}
+
+impl<W: Workflow> AnyWorkflow for TypedWorkflow<W> {
+    fn name(&self) -> &'static str {
+        W::NAME
+    }
+
+    fn version(&self) -> u32 {
+        W::VERSION
+    }
+
+    fn steps(&self) -> &Steps {
+        &self.steps
+    }
+
+    fn prepare(&self, input: &str) -> Result<Prepared, serde_json::Error> {
+        let input: W::Input = serde_json::from_str(input)?;
+        Ok(Prepared {
+            events: self.workflow.events(Milestone::Started { input: &input }),
+            attributes: self.workflow.attributes(&input),
+        })
+    }
+
+    fn run<'a>(&'a self, saga: &'a Saga, input: &'a str) -> BoxFuture<'a, Result<Finished, Ended>> {
+        Box::pin(async move {
+            let unreadable = |error: serde_json::Error| Ended::Unreadable(error.to_string());
+            let output = self.workflow.run(saga, serde_json::from_str(input).map_err(unreadable)?);
+            let output = output.await?;
+            // The input was moved into the run; reading it again is cheaper than asking every
+            // author for a clone that only this line needs.
+            let input: W::Input = serde_json::from_str(input).map_err(unreadable)?;
+            let milestone = Milestone::Completed { input: &input, output: &output };
+            let events = self.workflow.events(milestone);
+            Ok(Finished { output: serde_json::to_string(&output).map_err(unreadable)?, events })
+        })
+    }
+
+    fn undone(&self, input: &str, outcome: Outcome, failure: &Failure) -> Vec<Event> {
+        serde_json::from_str(input).map_or_else(
+            |_| Vec::new(),
+            |input| self.workflow.events(Milestone::Undone { input: &input, outcome, failure }),
+        )
+    }
+
+    fn balanced(&self, outcome: Outcome, input: &str, ledger: &Ledger) -> Result<(), Imbalance> {
+        let input =
+            serde_json::from_str(input).map_err(|error| Imbalance(format!("input: {error}")))?;
+        self.workflow.balanced(outcome, &input, ledger)
+    }
+}
+
+/// Every workflow this process can run, by name and version.
+#[derive(Default)]
+pub(crate) struct Registry {
+    workflows: HashMap<(&'static str, u32), Arc<dyn AnyWorkflow>>,
+    mistakes: Vec<String>,
+}
+
+impl Registry {
+    /// Adds a workflow; mistakes are gathered for [`Registry::checked`].
+    pub(crate) fn add<W: Workflow>(&mut self, workflow: W) {
+        let steps = workflow.steps();
+        self.mistakes.extend(mistakes::<W>(&steps));
+        let known = self
+            .workflows
+            .insert((W::NAME, W::VERSION), Arc::new(TypedWorkflow { workflow, steps }));
+        if known.is_some() {
+            self.mistakes.push(format!("{}@{} is registered twice", W::NAME, W::VERSION));
+        }
+    }
+
+    /// The registry, or every mistake in it.
+    pub(crate) fn checked(self) -> Result<Self, String> {
+        if self.mistakes.is_empty() { Ok(self) } else { Err(self.mistakes.join("; ")) }
+    }
+
+    pub(crate) fn get(&self, name: &str, version: u32) -> Option<&Arc<dyn AnyWorkflow>> {
+        // The map is keyed by static names; a handful of workflows is looked through at once.
+        self.workflows
+            .values()
+            .find(|workflow| workflow.name() == name && workflow.version() == version)
+    }
+
+    /// The newest version of a workflow, which new instances start with.
+    pub(crate) fn newest(&self, name: &str) -> Option<&Arc<dyn AnyWorkflow>> {
+        self.workflows
+            .values()
+            .filter(|workflow| workflow.name() == name)
+            .max_by_key(|workflow| workflow.version())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<dyn AnyWorkflow>> {
+        self.workflows.values()
+    }
+}
+
+/// What is wrong with the declarations of a workflow.
+fn mistakes<W: Workflow>(steps: &Steps) -> Vec<String> {
+    let at = format!("{}@{}", W::NAME, W::VERSION);
+    let mut mistakes = Vec::new();
+    let mut pivot = None;
+    for (index, step) in steps.steps.iter().enumerate() {
+        let (name, facts) = (step.name(), step.facts());
+        if steps.steps[..index].iter().any(|other| other.name() == name) {
+            mistakes.push(format!("{at} has two steps named {name}"));
+        }
+        if name.is_empty() || name.contains(['/', '#', '\0']) {
+            mistakes.push(format!("{at}: {name:?} is no name for a step"));
+        }
+        if facts.timeout.is_zero() {
+            mistakes.push(format!("{at}: step {name} has a time-out of zero"));
+        }
+        if facts.retry.attempts_max == 0 || facts.undo_retry.attempts_max == 0 {
+            mistakes.push(format!("{at}: step {name} allows no attempt"));
+        }
+        match (facts.compensation, pivot) {
+            (Compensation::Pivot, None) => pivot = Some(name),
+            (Compensation::Pivot, Some(first)) => {
+                mistakes.push(format!("{at} has two pivots, {first} and {name}"));
+            }
+            (Compensation::Undo, Some(pivot)) => mistakes.push(format!(
+                "{at}: step {name} comes after the pivot {pivot} but is declared undoable"
+            )),
+            (Compensation::Undo, None) | (Compensation::Nothing, _) => {}
+        }
+    }
+    mistakes
+}

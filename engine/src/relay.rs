@@ -1,0 +1,348 @@
+//! The relay: takes events from the outbox to their subscriptions, at least once, in order per key.
+//!
+//! Rows are found because they are there, never by a cursor: ids are drawn before commits, so a
+//! lower one may appear later. Scans start a moment behind what was seen last, since the beginning
+//! of the index is full of dead rows, and from the very beginning now and then. A key whose head
+//! cannot be delivered blocks only itself, until a scan from the beginning finds it in order.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+
+use crate::error::Error;
+use crate::lanes::{Lane, Lanes};
+use crate::limits;
+use crate::record::Published;
+use crate::retry::RetryPolicy;
+use crate::sink::{Delivered, Sink, Undelivered};
+use crate::store::outbox::{self, Block, Row};
+use crate::worker::Worker;
+
+/// Late commits show up at most this far behind what was seen last.
+const BEHIND: TimeDelta = TimeDelta::seconds(3);
+/// How often a scan starts from the beginning.
+const SWEEP: TimeDelta = TimeDelta::seconds(10);
+/// How often the shards are shared out anew.
+const BALANCE: TimeDelta = TimeDelta::seconds(2);
+
+/// Where events go, by the stable name of each subscription.
+#[derive(Default)]
+pub(crate) struct Subscriptions {
+    sinks: HashMap<String, Arc<dyn Sink>>,
+}
+
+impl Subscriptions {
+    pub(crate) fn add(&mut self, name: &str, sink: Arc<dyn Sink>) {
+        self.sinks.insert(name.to_owned(), sink);
+    }
+
+    pub(crate) fn names(&self) -> Arc<Vec<String>> {
+        Arc::new(self.sinks.keys().cloned().collect())
+    }
+}
+
+/// Starts the relay of a worker. It ends when the worker drains or is lost.
+pub(crate) fn start(worker: &Arc<Worker>) {
+    if worker.subscriptions.sinks.is_empty() {
+        return;
+    }
+    let mut relay = Relay::new(Arc::clone(worker));
+    let worker = Arc::clone(worker);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = worker.drain.cancelled() => {}
+            () = worker.lost.cancelled() => {}
+            () = relay.run() => {}
+        }
+    });
+}
+
+/// What came of delivering the rows of a lane.
+struct Ran {
+    lane: Lane,
+    delivered: Vec<i64>,
+    /// The rest, from the row that failed.
+    left: Vec<i64>,
+    failed: Option<Undelivered>,
+}
+
+/// One worker's relay.
+pub(crate) struct Relay {
+    worker: Arc<Worker>,
+    subscriptions: Arc<Vec<String>>,
+    shards: Vec<i16>,
+    balanced: Option<DateTime<Utc>>,
+    lanes: Lanes,
+    running: FuturesUnordered<BoxFuture<'static, Ran>>,
+    /// Delivered, but still in the outbox.
+    delivered: Vec<i64>,
+    position: Position,
+}
+
+/// Where scans start.
+#[derive(Debug, Default)]
+struct Position {
+    /// The next scan starts after this row.
+    from: i64,
+    /// The last row of each scan, and when.
+    seen: VecDeque<(DateTime<Utc>, i64)>,
+    swept: Option<DateTime<Utc>>,
+}
+
+impl Position {
+    fn sweep_is_due(&self, now: DateTime<Utc>) -> bool {
+        self.swept.is_none_or(|swept| now - swept >= SWEEP)
+    }
+
+    fn sweep(&mut self, now: DateTime<Utc>) {
+        self.from = 0;
+        self.swept = Some(now);
+    }
+
+    /// A scan has ended at `last`: a full one goes on from there, else the next one starts where
+    /// things stood a moment ago.
+    fn scanned(&mut self, last: Option<i64>, full: bool, now: DateTime<Utc>) {
+        if let Some(last) = last {
+            self.seen.push_back((now, last));
+        }
+        if let (Some(last), true) = (last, full) {
+            self.from = last;
+            return;
+        }
+        while let Some((at, last)) = self.seen.front()
+            && now - *at >= BEHIND
+        {
+            self.from = *last;
+            self.seen.pop_front();
+        }
+    }
+}
+
+impl Relay {
+    pub(crate) fn new(worker: Arc<Worker>) -> Self {
+        Self {
+            subscriptions: worker.subscriptions.names(),
+            worker,
+            shards: Vec::new(),
+            balanced: None,
+            lanes: Lanes::default(),
+            running: FuturesUnordered::new(),
+            delivered: Vec::new(),
+            position: Position::default(),
+        }
+    }
+
+    async fn run(&mut self) {
+        loop {
+            match self.turn().await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the relay failed; it goes on"),
+            }
+            let worker = Arc::clone(&self.worker);
+            let ran = tokio::select! {
+                () = worker.published.notified() => None,
+                () = worker.clock.sleep(worker.settings.poll) => None,
+                Some(ran) = self.running.next() => Some(ran),
+            };
+            if let Some(ran) = ran {
+                self.finish(ran).await;
+            }
+        }
+    }
+
+    /// Delivers until nothing is left that may be delivered now. Returns how many events that were.
+    pub(crate) async fn run_until_idle(&mut self) -> Result<usize, Error> {
+        (self.position, self.balanced) = (Position::default(), None);
+        let mut count = 0;
+        loop {
+            let more = self.turn().await?;
+            if let Some(ran) = self.running.next().await {
+                count += ran.delivered.len();
+                self.finish(ran).await;
+            } else if !more {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Forgets what is delivered, looks for more, starts what may start. Says whether there is
+    /// more to do at once.
+    async fn turn(&mut self) -> Result<bool, Error> {
+        let now = self.worker.clock.now();
+        if self.balanced.is_none_or(|balanced| now - balanced >= BALANCE) {
+            self.balance(now).await?;
+        }
+        while let Some(Some(ran)) = self.running.next().now_or_never() {
+            self.finish(ran).await;
+        }
+        self.forget().await?;
+        let full = self.scan(now).await?;
+        let mut started = false;
+        while self.running.len() < limits::DELIVERIES_MAX
+            && let Some((lane, rows)) = self.lanes.start()
+        {
+            started = true;
+            let Some(sink) = self.worker.subscriptions.sinks.get(&lane.subscription) else {
+                continue;
+            };
+            self.running.push(Box::pin(deliver(Arc::clone(sink), lane, rows)));
+        }
+        Ok(full || started)
+    }
+
+    /// Shares the shards out anew; with new ones come the blocks of whoever had them before.
+    async fn balance(&mut self, now: DateTime<Utc>) -> Result<(), Error> {
+        let pool = self.worker.store.pool();
+        let shards = outbox::balance_shards(pool, self.worker.worker_id, &[]).await?;
+        let mut held = shards.held;
+        held.sort_unstable();
+        if held.len() > shards.fair && self.running.is_empty() {
+            let give_back = held.split_off(shards.fair);
+            self.lanes.drop_waiting();
+            outbox::balance_shards(pool, self.worker.worker_id, &give_back).await?;
+        }
+        if held != self.shards {
+            for block in outbox::blocks(pool).await? {
+                let lane = Lane { subscription: block.subscription, key: block.key };
+                self.lanes.remember(lane, block.attempts.cast_unsigned(), block.blocked_until);
+            }
+            self.shards = held;
+            self.position = Position::default();
+        }
+        self.balanced = Some(now);
+        Ok(())
+    }
+
+    /// Looks for rows, if there is room for them. Says whether there may be more.
+    async fn scan(&mut self, now: DateTime<Utc>) -> Result<bool, Error> {
+        if self.lanes.len() >= limits::RELAY_ROWS_MAX || self.shards.is_empty() {
+            return Ok(false);
+        }
+        if self.position.sweep_is_due(now) || self.lanes.unblocking(now) {
+            self.position.sweep(now);
+            self.lanes.sweep(now);
+        }
+        let rows = outbox::scan(
+            self.worker.store.pool(),
+            &self.shards,
+            &self.subscriptions,
+            self.position.from,
+            limits::SCAN_MAX,
+        )
+        .await?;
+        let full = rows.len() == limits::SCAN_MAX;
+        self.position.scanned(rows.last().map(|row| row.outbox_id), full, now);
+        self.lanes.offer(rows);
+        Ok(full)
+    }
+
+    /// Takes delivered rows out of the outbox. If this is not done, they are delivered again.
+    async fn forget(&mut self) -> Result<(), Error> {
+        if self.delivered.is_empty() {
+            return Ok(());
+        }
+        let worker = &self.worker;
+        worker.probes.reach("outbox.delete.before").await;
+        if !outbox::delete(worker.store.pool(), worker.worker_id, &self.delivered).await? {
+            worker.lost.cancel();
+        }
+        self.lanes.forget(&self.delivered);
+        self.delivered.clear();
+        Ok(())
+    }
+
+    async fn finish(&mut self, ran: Ran) {
+        let metrics = &self.worker.metrics;
+        metrics.delivered.inc_by(ran.delivered.len() as u64);
+        self.delivered.extend(ran.delivered);
+        let pool = self.worker.store.pool();
+        let Some(failed) = ran.failed else {
+            if self.lanes.done(ran.lane.clone()) {
+                let lane = &ran.lane;
+                if let Err(error) = outbox::unblock(pool, &lane.subscription, &lane.key).await {
+                    tracing::warn!(%error, "a block that is over could not be forgotten");
+                }
+            }
+            return;
+        };
+        metrics.undelivered.inc();
+        let attempts = self.lanes.attempts(&ran.lane) + 1;
+        let until = retry_at(&failed, attempts, self.worker.clock.now());
+        tracing::warn!(
+            subscription = ran.lane.subscription,
+            key = ran.lane.key,
+            attempts,
+            "an event could not be delivered: {failed}",
+        );
+        let block = Block {
+            subscription: ran.lane.subscription.clone(),
+            key: ran.lane.key.clone(),
+            attempts: attempts.cast_signed(),
+            blocked_until: until,
+        };
+        if let Err(error) = outbox::block(pool, &block, &failed.message).await {
+            tracing::warn!(%error, "a block could not be kept");
+        }
+        self.lanes.block(ran.lane, &ran.left, attempts, until);
+    }
+}
+
+/// Delivers rows of one lane, one after the other, until one fails.
+async fn deliver(sink: Arc<dyn Sink>, lane: Lane, rows: VecDeque<Row>) -> Ran {
+    let mut ran =
+        Ran { lane, delivered: Vec::with_capacity(rows.len()), left: Vec::new(), failed: None };
+    for row in rows {
+        if ran.failed.is_none() {
+            ran.failed = deliver_row(&*sink, &row).await.err();
+        }
+        if ran.failed.is_none() {
+            ran.delivered.push(row.outbox_id);
+        } else {
+            ran.left.push(row.outbox_id);
+        }
+    }
+    ran
+}
+
+async fn deliver_row(sink: &dyn Sink, row: &Row) -> Result<(), Undelivered> {
+    let unreadable = |error: &dyn std::fmt::Display| Undelivered {
+        message: format!("the record's events cannot be read: {error}"),
+        after: None,
+    };
+    let events: Vec<Published<'_>> =
+        serde_json::from_str(&row.events).map_err(|error| unreadable(&error))?;
+    let event = usize::try_from(row.ordinal)
+        .ok()
+        .and_then(|ordinal| events.get(ordinal))
+        .ok_or_else(|| unreadable(&"there are fewer of them"))?;
+    sink.deliver(Delivered {
+        id: &format!("{}/{}", row.instance_id, event.number),
+        kind: &event.kind,
+        workflow: &row.workflow,
+        key: &row.key,
+        instance_id: row.instance_id,
+        number: event.number,
+        at: row.at,
+        data: event.data.get(),
+    })
+    .await
+}
+
+/// When a failed delivery is tried again: a second to five minutes later, for ever.
+fn retry_at(failed: &Undelivered, attempts: u32, now: DateTime<Utc>) -> DateTime<Utc> {
+    let policy = RetryPolicy {
+        initial: std::time::Duration::from_secs(1),
+        delay_max: std::time::Duration::from_secs(300),
+        attempts_max: u32::MAX,
+        jitter: 0.0,
+        ..RetryPolicy::default()
+    };
+    let delay = policy.delay_after(attempts, 0.0).unwrap_or(policy.delay_max);
+    let delay = delay.max(failed.after.unwrap_or_default());
+    now + TimeDelta::from_std(delay).unwrap_or(TimeDelta::seconds(300))
+}

@@ -1,0 +1,336 @@
+//! The handle through which a running workflow acts on the world.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt;
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::sync::oneshot;
+
+use crate::attempt::{Attempted, next_attempt};
+use crate::instance::{Direction, Instance, Readiness, State, Verdict};
+use crate::memo::{Memo, recall};
+use crate::record::{
+    AttemptOutcome, Entry, Reason, ReasonKind, StepAttemptFailed, StepDone, StepInterrupted,
+    StepNotFound, StepStarted,
+};
+use crate::registry::{AnyStep, Told};
+use crate::step::{Compensation, Declaration, Effect, Failure, Moment, Probed, Step, StepError};
+
+/// Why `run` must stop; pass it on with `?`.
+///
+/// It carries nothing: the engine knows the reason, and whether the instance waits, is undone, or
+/// needs a person.
+#[derive(Debug)]
+pub struct Halt(());
+
+/// The handle through which a running workflow acts on the world.
+pub struct Saga(pub(crate) Arc<Instance>);
+
+impl Saga {
+    /// Runs a step, or answers from the history if it has run before.
+    ///
+    /// The step's record is durable before the next step's effect begins. Failed attempts are
+    /// repeated as the step declares; when they are spent, or the step fails for good, the run is
+    /// halted and everything done is undone.
+    pub async fn run<S: Step>(&self, step: &S, input: &S::Input) -> Result<S::Output, Halt> {
+        match self.drive(step, input).await {
+            Ok(output) => Ok(output),
+            Err(verdict) => {
+                // The first reason stands: what follows from it must not hide it.
+                self.0.state().halt.get_or_insert(verdict);
+                Err(Halt(()))
+            }
+        }
+    }
+
+    async fn drive<S: Step>(&self, step: &S, input: &S::Input) -> Result<S::Output, Verdict> {
+        let instance = &self.0;
+        let erased = instance.workflow.steps().get(S::NAME).ok_or_else(|| {
+            Verdict::Stick(Failure::new(
+                "STEP_NOT_REGISTERED",
+                format!("{} is not among the steps of {}", S::NAME, instance.workflow.name()),
+            ))
+        })?;
+        let raw = to_raw_value(input)
+            .map_err(|error| Verdict::Unrecordable(format!("input of {}: {error}", S::NAME)))?;
+        let key = instance.occurrence(S::NAME);
+        let asked = Asked { instance, erased: erased.as_ref(), key: &key, input: &raw };
+        loop {
+            if let Some(halt) = instance.state().halt.clone() {
+                return Err(halt);
+            }
+            let (attempt, due, probe) = match asked.recall()? {
+                Recalled::Done(output) => {
+                    return serde_json::from_str(output.get()).map_err(|error| {
+                        let message = format!("output of {key}: {error}");
+                        Verdict::Stick(Failure::new("RECORD_UNREADABLE", message))
+                    });
+                }
+                Recalled::Next { attempt, due, probe } => (attempt, due, probe),
+            };
+            if instance.pause_until(due).await? == Readiness::ThinkAgain
+                || instance.ready_for_effect(|| asked.announce(attempt)).await?
+                    == Readiness::ThinkAgain
+            {
+                continue;
+            }
+            let output = if probe {
+                asked.probe(step, input, attempt).await?
+            } else {
+                asked.attempt(step, input, attempt).await?
+            };
+            if let Some(output) = output {
+                return Ok(output);
+            }
+        }
+    }
+}
+
+/// A step as it is asked for in this replay.
+struct Asked<'a> {
+    instance: &'a Arc<Instance>,
+    erased: &'a dyn AnyStep,
+    key: &'a str,
+    input: &'a RawValue,
+}
+
+/// What there is to do about a step.
+enum Recalled {
+    Done(Box<RawValue>),
+    Next { attempt: u32, due: Option<DateTime<Utc>>, probe: bool },
+}
+
+impl Asked<'_> {
+    /// Looks the step up in the history. What stops the run comes back as its verdict.
+    fn recall(&self) -> Result<Recalled, Verdict> {
+        let effect = self.erased.facts().effect;
+        let now = self.instance.worker.clock.now();
+        let mut state = self.instance.state();
+        let mut memo = recall(state.history.ask(self.key), self.input, effect, now);
+        if let Some(attempt) = memo.next_attempt() {
+            let cancelled = state.history.is_cancelled();
+            if state.interrupted && effect != Effect::AtMostOnce && state.suspect(self.key) {
+                self.record_interrupted(&mut state, attempt, effect, cancelled, now)?;
+                memo = recall(state.history.ask(self.key), self.input, effect, now);
+            }
+            // A cancel that was accepted stops the run before its next effect.
+            if cancelled {
+                return Err(Verdict::Compensate(cancelled_by_a_person()));
+            }
+        }
+        match memo {
+            Memo::Done(output) => Ok(Recalled::Done(output)),
+            Memo::Stick(failure) => Err(Verdict::Stick(failure)),
+            Memo::Failed(failure) => Err(failed(failure)),
+            Memo::Attempt { attempt, due } => Ok(Recalled::Next { attempt, due, probe: false }),
+            Memo::Probe { attempt, due } => Ok(Recalled::Next { attempt, due, probe: true }),
+        }
+    }
+
+    /// The last worker was lost, and may have been in the middle of this step: until an answer
+    /// settles it, its outcome is unknown. (An at-most-once call has its intent recorded instead.)
+    fn record_interrupted(
+        &self,
+        state: &mut State,
+        attempt: u32,
+        effect: Effect,
+        cancelled: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(), Verdict> {
+        let quiet = match effect {
+            Effect::Queryable { quiet } => TimeDelta::from_std(quiet).unwrap_or_default(),
+            Effect::Idempotent { .. } | Effect::AtMostOnce => TimeDelta::zero(),
+        };
+        let entry = Entry::StepInterrupted(StepInterrupted {
+            input: self.input.to_owned(),
+            retry_at: (!cancelled).then_some(now + quiet),
+        });
+        state.append(Some(self.key), Some(attempt), entry, &[], None, now)
+    }
+
+    /// Says beforehand what must be known if this worker is lost: that a pivot is being tried, that
+    /// an at-most-once call is about to leave.
+    fn announce(&self, attempt: u32) -> Result<(), Verdict> {
+        let facts = self.erased.facts();
+        if facts.compensation == Compensation::Pivot {
+            self.instance.state().set_past_pivot(true);
+        }
+        if facts.effect == Effect::AtMostOnce {
+            let entry = Entry::StepStarted(StepStarted { input: self.input.to_owned() });
+            self.instance.append(Some(self.key), Some(attempt), entry, &[])?;
+        }
+        Ok(())
+    }
+
+    /// Makes one attempt. It belongs to the engine: if the run is dropped, it goes on, and what
+    /// came of it is recorded all the same.
+    async fn attempt<S: Step>(
+        &self,
+        step: &S,
+        input: &S::Input,
+        attempt: u32,
+    ) -> Result<Option<S::Output>, Verdict> {
+        let (answer, answered) = oneshot::channel();
+        let facts = self.erased.facts();
+        let made = Attempt {
+            instance: Arc::clone(self.instance),
+            step: step.clone(),
+            key: self.key.to_owned(),
+            input: input.clone(),
+            raw: self.input.to_owned(),
+            attempt,
+            timeout: facts.timeout,
+        };
+        let instance = self.instance;
+        instance.worker.metrics.attempts.inc();
+        let lost = instance.worker.lost.clone();
+        instance.spawn_attempt(async move {
+            tokio::select! {
+                biased;
+                () = lost.cancelled() => {}
+                made = made.make() => {
+                    let _ = answer.send(made);
+                }
+            }
+        });
+        answered.await.unwrap_or(Err(Verdict::Lost))
+    }
+
+    /// Asks the provider what became of an attempt whose outcome is unknown.
+    async fn probe<S: Step>(
+        &self,
+        step: &S,
+        input: &S::Input,
+        attempt: u32,
+    ) -> Result<Option<S::Output>, Verdict> {
+        let Declaration { probe: Some(probe), effect: Effect::Queryable { quiet }, .. } =
+            step.declare()
+        else {
+            return Err(Verdict::Stick(Failure::new("PROBE_MISSING", self.key.to_owned())));
+        };
+        let call = self.instance.call(self.key, attempt, Direction::Forward);
+        let asked = tokio::time::timeout(self.erased.facts().timeout, probe(step, &call, input));
+        let later = self.instance.worker.clock.now() + quiet;
+        match asked.await {
+            Ok(Ok(Probed::Applied(output))) => {
+                record_done(self.instance, step, self.key, attempt, input, self.input, &output)?;
+                Ok(Some(output))
+            }
+            Ok(Ok(Probed::NotFound)) => {
+                let entry = Entry::StepNotFound(StepNotFound { retry_at: later });
+                self.instance.append(Some(self.key), Some(attempt), entry, &[])?;
+                Ok(None)
+            }
+            // Asking failed: nothing has been learnt, and asking again is harmless.
+            Ok(Err(_)) | Err(_) => Err(Verdict::Wait(later)),
+        }
+    }
+}
+
+/// Everything that one attempt owns.
+struct Attempt<S: Step> {
+    instance: Arc<Instance>,
+    step: S,
+    key: String,
+    input: S::Input,
+    raw: Box<RawValue>,
+    attempt: u32,
+    timeout: std::time::Duration,
+}
+
+impl<S: Step> Attempt<S> {
+    /// Applies the effect once and records what came of it.
+    async fn make(self) -> Result<Option<S::Output>, Verdict> {
+        let call = self.instance.call(&self.key, self.attempt, Direction::Forward);
+        let run = AssertUnwindSafe(self.step.run(&call, &self.input)).catch_unwind();
+        let result = crate::attempt::judge(tokio::time::timeout(self.timeout, run).await);
+        self.instance.worker.probes.reach("effect.after").await;
+        // This worker has attempted it now; whatever its predecessor left open is settled.
+        self.instance.state().interrupted = false;
+        match result {
+            Ok(output) => {
+                record_done(
+                    &self.instance,
+                    &self.step,
+                    &self.key,
+                    self.attempt,
+                    &self.input,
+                    &self.raw,
+                    &output,
+                )?;
+                Ok(Some(output))
+            }
+            Err(error) => self.record_failed(error).map(|()| None),
+        }
+    }
+
+    fn record_failed(self, error: StepError) -> Result<(), Verdict> {
+        let instance = &self.instance;
+        instance.worker.metrics.attempts_failed.inc();
+        let Some(erased) = instance.workflow.steps().get(S::NAME) else {
+            return Err(Verdict::Stick(Failure::new("STEP_NOT_REGISTERED", S::NAME)));
+        };
+        let facts = erased.facts();
+        let counted =
+            instance.state().history.step(&self.key).map_or(0, |step| step.attempts.counted);
+        let chance = crate::attempt::chance(instance.instance_id, &self.key, self.attempt);
+        let now = instance.worker.clock.now();
+        let Attempted { outcome, retry_at } =
+            next_attempt(&error, counted + 1, facts.retry, facts.effect, chance, now);
+        let failure = error.failure().clone();
+        let told = if retry_at.is_none() && outcome != AttemptOutcome::Unknown {
+            let (input, failure) = (&self.input, &failure);
+            Told::by(&self.step, || Moment::Failed { input, failure })
+        } else {
+            Told::default()
+        };
+        if facts.compensation == Compensation::Pivot && outcome != AttemptOutcome::Unknown {
+            let unknown = instance.state().history.step(&self.key).is_some_and(|step| step.unknown);
+            // What an earlier attempt left unknown stays so; a refusal settles it.
+            if !unknown || outcome == AttemptOutcome::Fail {
+                instance.state().set_past_pivot(false);
+            }
+        }
+        instance.state().failure = Some(failure.clone());
+        let entry = Entry::StepAttemptFailed(StepAttemptFailed {
+            input: self.raw,
+            outcome,
+            failure,
+            retry_at,
+            money: told.money,
+        });
+        instance.append(Some(&self.key), Some(self.attempt), entry, &told.events)
+    }
+}
+
+fn record_done<S: Step>(
+    instance: &Instance,
+    step: &S,
+    key: &str,
+    attempt: u32,
+    input: &S::Input,
+    raw: &RawValue,
+    output: &S::Output,
+) -> Result<(), Verdict> {
+    let output_raw = to_raw_value(output)
+        .map_err(|error| Verdict::Unrecordable(format!("output of {key}: {error}")))?;
+    let told = Told::by(step, || Moment::Done { input, output });
+    let entry =
+        Entry::StepDone(StepDone { input: raw.to_owned(), output: output_raw, money: told.money });
+    let at = instance.worker.clock.now();
+    let mut state = instance.state();
+    state.failure = None;
+    state.append(Some(key), Some(attempt), entry, &told.events, None, at)
+}
+
+/// A step failed for good: undo everything.
+fn failed(failure: Failure) -> Verdict {
+    Verdict::Compensate(Reason { kind: ReasonKind::Failure, failure })
+}
+
+/// Somebody asked: undo everything.
+pub(crate) fn cancelled_by_a_person() -> Reason {
+    Reason { kind: ReasonKind::Cancel, failure: Failure::new("CANCELLED", "cancelled by a person") }
+}

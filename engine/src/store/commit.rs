@@ -1,0 +1,411 @@
+//! The one statement that makes a batch of writes durable.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::write::{Change, NewDelivery, NewInstance, Write};
+use crate::limits;
+
+/// What the database answered to a batch.
+pub(crate) struct Committed {
+    /// Whether the worker's row was there; if not, nothing was written.
+    pub(crate) fenced_in: bool,
+    /// The instances whose write went in.
+    pub(crate) written: Vec<Uuid>,
+}
+
+/// What a record follows within its write.
+const GATE_NOTHING: i16 = 0;
+const GATE_START: i16 = 1;
+const GATE_CHANGE: i16 = 2;
+
+/// The batch, column by column.
+#[derive(Default)]
+struct Columns<'a> {
+    deliveries: Deliveries<'a>,
+    starts: Starts<'a>,
+    attributes: Attributes<'a>,
+    changes: Changes<'a>,
+    records: Records<'a>,
+    events: Events<'a>,
+    movements: Movements<'a>,
+}
+
+#[derive(Default)]
+struct Deliveries<'a> {
+    id: Vec<Uuid>,
+    source: Vec<&'a str>,
+    external_id: Vec<&'a str>,
+    digest: Vec<&'a [u8]>,
+    body: Vec<&'a [u8]>,
+    workflow: Vec<Option<&'a str>>,
+    business_key: Vec<Option<&'a str>>,
+    received_at: Vec<DateTime<Utc>>,
+}
+
+#[derive(Default)]
+struct Starts<'a> {
+    id: Vec<Uuid>,
+    workflow: Vec<&'a str>,
+    version: Vec<i32>,
+    business_key: Vec<&'a str>,
+    owned: Vec<bool>,
+    head_hash: Vec<&'a [u8]>,
+    created_at: Vec<DateTime<Utc>>,
+    delivered: Vec<bool>,
+}
+
+#[derive(Default)]
+struct Attributes<'a> {
+    id: Vec<Uuid>,
+    name: Vec<&'a str>,
+    value: Vec<&'a str>,
+}
+
+#[derive(Default)]
+struct Changes<'a> {
+    id: Vec<Uuid>,
+    status: Vec<&'static str>,
+    released: Vec<bool>,
+    run_at: Vec<Option<DateTime<Utc>>>,
+    step: Vec<Option<&'a str>>,
+    failure_code: Vec<Option<&'a str>>,
+    failure_message: Vec<Option<&'a str>>,
+    past_pivot: Vec<bool>,
+    mail_read: Vec<i32>,
+    head_seq: Vec<i32>,
+    head_hash: Vec<&'a [u8]>,
+    at: Vec<DateTime<Utc>>,
+    ended_at: Vec<Option<DateTime<Utc>>>,
+}
+
+#[derive(Default)]
+struct Records<'a> {
+    id: Vec<Uuid>,
+    seq: Vec<i32>,
+    kind: Vec<&'a str>,
+    step: Vec<Option<&'a str>>,
+    attempt: Vec<Option<i32>>,
+    payload: Vec<&'a str>,
+    events: Vec<Option<&'a str>>,
+    actor: Vec<Option<&'a str>>,
+    at: Vec<DateTime<Utc>>,
+    hash: Vec<&'a [u8]>,
+    gate: Vec<i16>,
+}
+
+#[derive(Default)]
+struct Events<'a> {
+    subscription: Vec<&'a str>,
+    shard: Vec<i16>,
+    workflow: Vec<&'a str>,
+    key: Vec<&'a str>,
+    id: Vec<Uuid>,
+    seq: Vec<i32>,
+    ordinal: Vec<i16>,
+}
+
+#[derive(Default)]
+struct Movements<'a> {
+    id: Vec<Uuid>,
+    seq: Vec<i32>,
+    ordinal: Vec<i16>,
+    kind: Vec<&'static str>,
+    amount_minor: Vec<i64>,
+    currency: Vec<&'a str>,
+    reference: Vec<&'a str>,
+}
+
+impl<'a> Columns<'a> {
+    fn of<'w: 'a>(writes: impl Iterator<Item = &'w Write>, subscriptions: &'a [String]) -> Self {
+        let mut columns = Self::default();
+        for write in writes {
+            if let Some(delivery) = &write.delivery {
+                columns.delivery(write, delivery);
+            }
+            if let Some(start) = &write.start {
+                columns.start(write, start);
+            }
+            if let Some(change) = &write.change {
+                columns.change(write, change);
+            }
+            columns.records(write, subscriptions);
+        }
+        columns
+    }
+
+    fn delivery(&mut self, write: &'a Write, delivery: &'a NewDelivery) {
+        let to = &mut self.deliveries;
+        let about = write.start.is_some().then_some(&write.about);
+        to.id.push(write.instance_id);
+        to.source.push(&delivery.source);
+        to.external_id.push(&delivery.external_id);
+        to.digest.push(&delivery.digest);
+        to.body.push(&delivery.body);
+        to.workflow.push(about.map(|about| about.workflow.as_str()));
+        to.business_key.push(about.map(|about| about.business_key.as_str()));
+        to.received_at.push(delivery.received_at);
+    }
+
+    fn start(&mut self, write: &'a Write, start: &'a NewInstance) {
+        let to = &mut self.starts;
+        to.id.push(write.instance_id);
+        to.workflow.push(&write.about.workflow);
+        to.version.push(start.version.cast_signed());
+        to.business_key.push(&write.about.business_key);
+        to.owned.push(start.owned);
+        to.head_hash.push(write.records.last().map_or(&[], |new| &new.record.hash[..]));
+        to.created_at.push(start.created_at);
+        to.delivered.push(write.delivery.is_some());
+        for (name, value) in &start.attributes {
+            self.attributes.id.push(write.instance_id);
+            self.attributes.name.push(name);
+            self.attributes.value.push(value);
+        }
+    }
+
+    fn change(&mut self, write: &'a Write, change: &'a Change) {
+        let to = &mut self.changes;
+        to.id.push(write.instance_id);
+        to.status.push(change.status.as_str());
+        to.released.push(change.released);
+        to.run_at.push(change.run_at);
+        to.step.push(change.step.as_deref());
+        to.failure_code.push(change.failure.as_ref().map(|failure| &*failure.code));
+        to.failure_message.push(change.failure.as_ref().map(|failure| failure.message.as_str()));
+        to.past_pivot.push(change.past_pivot);
+        to.mail_read.push(change.mail_read);
+        to.head_seq.push(change.head.0.cast_signed());
+        to.head_hash.push(&change.head.1);
+        to.at.push(change.at);
+        to.ended_at.push(change.status.is_terminal().then_some(change.at));
+    }
+
+    fn records(&mut self, write: &'a Write, subscriptions: &'a [String]) {
+        let gate = match (&write.start, &write.change) {
+            (Some(_), _) => GATE_START,
+            (None, Some(_)) => GATE_CHANGE,
+            (None, None) => GATE_NOTHING,
+        };
+        for new in &write.records {
+            let (record, to) = (&new.record, &mut self.records);
+            let seq = record.seq.cast_signed();
+            to.id.push(write.instance_id);
+            to.seq.push(seq);
+            to.kind.push(&record.kind);
+            to.step.push(record.step.as_deref());
+            to.attempt.push(record.attempt.map(u32::cast_signed));
+            to.payload.push(&record.payload);
+            to.events.push(record.events.as_deref());
+            to.actor.push(record.actor.as_deref());
+            to.at.push(record.at);
+            to.hash.push(&record.hash);
+            to.gate.push(gate);
+            for ordinal in 0..new.events as i16 {
+                for subscription in subscriptions {
+                    let to = &mut self.events;
+                    to.subscription.push(subscription);
+                    to.shard.push(shard(&write.about.business_key));
+                    to.workflow.push(&write.about.workflow);
+                    to.key.push(&write.about.business_key);
+                    to.id.push(write.instance_id);
+                    to.seq.push(seq);
+                    to.ordinal.push(ordinal);
+                }
+            }
+            for (movement, ordinal) in new.money.iter().zip(0..) {
+                let to = &mut self.movements;
+                to.id.push(write.instance_id);
+                to.seq.push(seq);
+                to.ordinal.push(ordinal);
+                to.kind.push(movement.kind.as_str());
+                to.amount_minor.push(movement.money.amount_minor);
+                to.currency.push(movement.money.currency.as_str());
+                to.reference.push(&movement.reference);
+            }
+        }
+    }
+}
+
+/// The shard of an outbox key: FNV-1a, which must stay the same for ever.
+fn shard(key: &str) -> i16 {
+    let hash = key
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    (hash % limits::SHARDS) as i16
+}
+
+/// Writes a batch, with everything that follows from it, in one statement.
+///
+/// `connection` must never have seen `begin`. Sending the same batch twice is harmless.
+#[expect(clippy::too_many_lines, reason = "one line per column of one statement")]
+pub(crate) async fn commit(
+    connection: &mut PgConnection,
+    worker_id: Uuid,
+    writes: impl Iterator<Item = &Write>,
+    subscriptions: &[String],
+) -> Result<Committed, sqlx::Error> {
+    let Columns {
+        deliveries: d,
+        starts: s,
+        attributes: a,
+        changes: c,
+        records: r,
+        events: e,
+        movements: m,
+    } = Columns::of(writes, subscriptions);
+    let row = sqlx::query_file!(
+        "src/store/sql/commit.sql",
+        worker_id,
+        &d.id,
+        &d.source as _,
+        &d.external_id as _,
+        &d.digest as _,
+        &d.body as _,
+        &d.workflow as _,
+        &d.business_key as _,
+        &d.received_at,
+        &s.id,
+        &s.workflow as _,
+        &s.version,
+        &s.business_key as _,
+        &s.owned,
+        &s.head_hash as _,
+        &s.created_at,
+        &s.delivered,
+        &a.id,
+        &a.name as _,
+        &a.value as _,
+        &c.id,
+        &c.status as _,
+        &c.released,
+        &c.run_at as _,
+        &c.step as _,
+        &c.failure_code as _,
+        &c.failure_message as _,
+        &c.past_pivot,
+        &c.mail_read,
+        &c.head_seq,
+        &c.head_hash as _,
+        &c.at,
+        &c.ended_at as _,
+        &r.id,
+        &r.seq,
+        &r.kind as _,
+        &r.step as _,
+        &r.attempt as _,
+        &r.payload as _,
+        &r.events as _,
+        &r.actor as _,
+        &r.at,
+        &r.hash as _,
+        &r.gate,
+        &e.subscription as _,
+        &e.shard,
+        &e.workflow as _,
+        &e.key as _,
+        &e.id,
+        &e.seq,
+        &e.ordinal,
+        &m.id,
+        &m.seq,
+        &m.ordinal,
+        &m.kind as _,
+        &m.amount_minor,
+        &m.currency as _,
+        &m.reference as _,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Committed { fenced_in: row.fenced_in, written: row.written })
+}
+
+/// Why writes that did not go in did not.
+pub(crate) mod missed {
+    use super::super::write::Written;
+    use super::{PgConnection, Uuid, Write};
+
+    /// Judges writes of held instances.
+    pub(crate) async fn held(
+        connection: &mut PgConnection,
+        worker_id: Uuid,
+        write: &Write,
+    ) -> Result<Written, sqlx::Error> {
+        let record = write.records.first().map(|new| &new.record);
+        let seen = sqlx::query!(
+            r#"
+            select i.worker_id, i.mail_count,
+                   exists (
+                       select from amends.record r
+                       where r.instance_id = i.instance_id and r.seq = $2 and r.hash = $3
+                   ) as "recorded!"
+            from amends.instance i
+            where i.instance_id = $1
+            "#,
+            write.instance_id,
+            record.map_or(-1, |record| record.seq.cast_signed()),
+            record.map_or(&[][..], |record| &record.hash[..]),
+        )
+        .fetch_optional(connection)
+        .await?;
+        Ok(match (seen, &write.change) {
+            // An earlier send of the same batch went in; its answer was lost.
+            (Some(seen), _) if seen.recorded => Written::Yes,
+            (Some(seen), Some(change))
+                if seen.worker_id == Some(worker_id) && seen.mail_count != change.mail_read =>
+            {
+                Written::UnreadMail
+            }
+            _ => Written::Fenced,
+        })
+    }
+
+    /// Judges deliveries and starts.
+    pub(crate) async fn intake(
+        connection: &mut PgConnection,
+        write: &Write,
+    ) -> Result<Written, sqlx::Error> {
+        let mut about = write.start.is_some().then(|| write.about.business_key.clone());
+        if let Some(delivery) = &write.delivery {
+            let known = sqlx::query!(
+                "select delivery_id, digest, business_key from amends.delivery
+                 where source = $1 and external_id = $2",
+                delivery.source,
+                delivery.external_id,
+            )
+            .fetch_optional(&mut *connection)
+            .await?;
+            if let Some(known) = known
+                && known.delivery_id != write.instance_id
+            {
+                if known.digest != delivery.digest {
+                    return Ok(Written::Conflict);
+                }
+                about = known.business_key;
+                let first = existing(connection, write, about.as_deref()).await?;
+                // A delivery that started nothing has no instance; its own id stands for it.
+                return Ok(Written::Replayed(first.unwrap_or(known.delivery_id)));
+            }
+        }
+        Ok(match existing(connection, write, about.as_deref()).await? {
+            Some(first) if first == write.instance_id => Written::Yes,
+            Some(first) => Written::Duplicate(first),
+            None => Written::Fenced,
+        })
+    }
+
+    async fn existing(
+        connection: &mut PgConnection,
+        write: &Write,
+        business_key: Option<&str>,
+    ) -> Result<Option<Uuid>, sqlx::Error> {
+        sqlx::query_scalar!(
+            "select instance_id from amends.instance where workflow = $1 and business_key = $2",
+            write.about.workflow,
+            business_key,
+        )
+        .fetch_optional(connection)
+        .await
+    }
+}

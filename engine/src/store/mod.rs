@@ -1,0 +1,104 @@
+//! All SQL of the engine.
+//!
+//! Order of locks, everywhere: worker, then instance, then everything else. The write path, claims
+//! and reads are single autocommit statements on connections that never see `begin`: a future
+//! dropped inside `begin` would leave its session in a transaction for the next borrower. What
+//! needs a transaction gets a connection of its own, which ends with it.
+
+pub(crate) mod claim;
+pub(crate) mod commit;
+pub(crate) mod mail;
+pub(crate) mod outbox;
+pub(crate) mod read;
+pub(crate) mod worker;
+pub(crate) mod write;
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+
+use crate::error::Error;
+use crate::limits;
+
+/// The database, as this process reaches it.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    options: PgConnectOptions,
+    /// Autocommit statements only.
+    pool: PgPool,
+}
+
+impl Store {
+    /// Prepares to connect; the first statement does.
+    pub(crate) fn new(options: PgConnectOptions) -> Self {
+        let options = options.application_name("amends").options([
+            ("search_path", "amends"),
+            ("jit", "off"),
+            ("idle_in_transaction_session_timeout", "5000"),
+        ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_lazy_with(options.clone().options([("statement_timeout", "30000")]));
+        Self { options, pool }
+    }
+
+    /// The pool for single statements.
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// A connection of one's own, given up after five seconds without an answer.
+    pub(crate) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        // The write path's statement is large, and always of the same shape: plan it once.
+        let options = self.options.clone().options([("plan_cache_mode", "force_generic_plan")]);
+        tokio::time::timeout(Duration::from_secs(5), PgConnection::connect_with(&options))
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    /// A connection that hears hints.
+    pub(crate) async fn listener(&self) -> Result<PgListener, sqlx::Error> {
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone());
+        PgListener::connect_with(&pool).await
+    }
+
+    /// Tells other processes that something may be due. A hint: nobody relies on it.
+    pub(crate) async fn hint(&self) {
+        let hinted = sqlx::query!("select pg_notify($1, '')", crate::loops::CHANNEL)
+            .execute(&self.pool)
+            .await;
+        if let Err(error) = hinted {
+            tracing::debug!(%error, "a hint could not be sent; polling goes on");
+        }
+    }
+
+    /// Refuses a server that may forget what it has acknowledged.
+    pub(crate) async fn refuse_unsafe_settings(&self) -> Result<(), Error> {
+        let unsafe_setting = sqlx::query_scalar!(
+            r#"select name || ' = off' as "setting!" from pg_catalog.pg_settings
+               where name in ('fsync', 'full_page_writes') and setting = 'off' limit 1"#
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        unsafe_setting.map_or(Ok(()), |setting| Err(Error::UnsafeDatabase(setting)))
+    }
+
+    /// Applies the migrations that are missing.
+    pub(crate) async fn migrate(&self) -> Result<(), Error> {
+        let mut connection = self.connect().await?;
+        sqlx::query!("create schema if not exists amends").execute(&mut connection).await?;
+        sqlx::migrate!("../migrations").run(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+}
+
+/// Runs a statement of the write path; one that takes too long has lost its connection.
+pub(crate) async fn within_timeout<T>(
+    statement: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(limits::STATEMENT_TIMEOUT, statement)
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}

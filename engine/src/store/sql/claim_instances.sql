@@ -1,0 +1,27 @@
+-- Takes due instances that nobody holds: new ones, due timers, mail, those of a dead worker.
+--
+-- One path for all of them, and only for workflow versions that this process can run. `was` tells
+-- an instance that was released from one whose worker was lost: the latter still says running.
+with fence as materialized (
+    select worker_id from amends.worker
+    where worker_id = $1 and draining_since is null
+    for key share
+), due as materialized (
+    select i.instance_id, i.status
+    from amends.instance i cross join fence
+    where i.worker_id is null
+      and i.run_at is not null
+      and i.run_at <= coalesce($2::timestamptz, clock_timestamp())
+      and (i.workflow, i.version) in (select * from unnest($3::text[], $4::int[]))
+    order by i.run_at
+    limit $5
+    for update of i skip locked
+)
+update amends.instance i
+set worker_id = $1,
+    run_at = null,
+    status = case when due.status in ('pending', 'waiting') then 'running' else due.status end
+from due
+where i.instance_id = due.instance_id
+returning i.instance_id, i.workflow, i.version, i.business_key, due.status as "was!", i.past_pivot,
+          i.mail_count, i.mail_read, i.created_at

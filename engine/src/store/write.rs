@@ -1,0 +1,92 @@
+//! What one instance wants to be durable in one commit, and what became of it.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::money::Movement;
+use crate::record::Record;
+use crate::status::Status;
+use crate::step::Failure;
+
+/// One instance's part of a batch. It goes in whole or not at all.
+#[derive(Debug, Clone)]
+pub(crate) struct Write {
+    /// The instance; for a delivery that starts nothing, the delivery's own id.
+    pub(crate) instance_id: Uuid,
+    pub(crate) about: Arc<About>,
+    pub(crate) delivery: Option<NewDelivery>,
+    pub(crate) start: Option<NewInstance>,
+    pub(crate) change: Option<Change>,
+    pub(crate) records: Vec<Arc<NewRecord>>,
+}
+
+/// What an instance's events are addressed with.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) workflow: String,
+    pub(crate) business_key: String,
+}
+
+/// A record with what follows from it in other tables.
+#[derive(Debug)]
+pub(crate) struct NewRecord {
+    pub(crate) record: Record,
+    pub(crate) events: u32,
+    pub(crate) money: Vec<Movement>,
+}
+
+/// A request as it was received.
+#[derive(Debug, Clone)]
+pub(crate) struct NewDelivery {
+    pub(crate) source: String,
+    pub(crate) external_id: String,
+    pub(crate) digest: [u8; 32],
+    pub(crate) body: Vec<u8>,
+    pub(crate) received_at: DateTime<Utc>,
+}
+
+/// An instance that is not there yet.
+#[derive(Debug, Clone)]
+pub(crate) struct NewInstance {
+    pub(crate) version: u32,
+    /// Born claimed by the worker that writes it.
+    pub(crate) owned: bool,
+    pub(crate) attributes: Vec<(&'static str, String)>,
+    pub(crate) created_at: DateTime<Utc>,
+}
+
+/// A change of the instance's row. It takes place only if all mail has been read.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) status: Status,
+    /// The worker lets go of the instance.
+    pub(crate) released: bool,
+    pub(crate) run_at: Option<DateTime<Utc>>,
+    pub(crate) step: Option<String>,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) past_pivot: bool,
+    pub(crate) mail_read: i32,
+    pub(crate) head: (u32, [u8; 32]),
+    pub(crate) at: DateTime<Utc>,
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It is durable.
+    Yes,
+    /// The same delivery came before, with the same body; this is its instance.
+    Replayed(Uuid),
+    /// Another delivery has started this instance for the same business key.
+    Duplicate(Uuid),
+    /// The delivery's id was used before with another body.
+    Conflict,
+    /// Mail has come in that must be read first.
+    UnreadMail,
+    /// The worker no longer holds the instance, or is no worker any more.
+    Fenced,
+    /// The database refused a value.
+    Refused(String),
+}

@@ -1,0 +1,85 @@
+//! What people and programs outside may read of instances.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::status::Status;
+use crate::step::Failure;
+
+/// An instance as it stands.
+#[derive(Debug, Clone)]
+pub struct InstanceView {
+    /// Its id; ids grow with the time of acceptance.
+    pub instance_id: Uuid,
+    /// The workflow's name.
+    pub workflow: String,
+    /// The version it was started with, and stays on.
+    pub version: u32,
+    /// What it is about, such as `shop/order`; unique within the workflow.
+    pub business_key: String,
+    /// Where it stands.
+    pub status: Status,
+    /// The last step that has been recorded, if any.
+    pub step: Option<String>,
+    /// Why it is waiting, stuck, compensating or undone.
+    pub failure: Option<Failure>,
+    /// When it is due next, if it waits.
+    pub run_at: Option<DateTime<Utc>>,
+    /// Whether the point of no return has been reached.
+    pub past_pivot: bool,
+    /// What it can be found by.
+    pub attributes: BTreeMap<String, String>,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When its status last changed.
+    pub updated_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// One entry of a history.
+#[derive(Debug, Clone)]
+pub struct RecordView {
+    /// 0 for the start; without gaps.
+    pub seq: u32,
+    /// What happened.
+    pub kind: String,
+    /// The step it happened to.
+    pub step: Option<String>,
+    /// Which attempt, from 1.
+    pub attempt: Option<u32>,
+    /// The recorded data, to the byte.
+    pub payload: Box<RawValue>,
+    /// The events published with it, to the byte.
+    pub events: Option<Box<RawValue>>,
+    /// The person who caused it.
+    pub actor: Option<String>,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// SHA-256 over the record and the hash before it.
+    pub hash: [u8; 32],
+}
+
+/// Which instances to list. Everything given must match.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Standing here.
+    pub status: Option<Status>,
+    /// Of this workflow.
+    pub workflow: Option<String>,
+    /// With exactly this business key.
+    pub business_key: Option<String>,
+    /// With this attribute (name, value).
+    pub attribute: Option<(String, String)>,
+    /// Accepted at or after.
+    pub created_from: Option<DateTime<Utc>>,
+    /// Accepted before.
+    pub created_before: Option<DateTime<Utc>>,
+    /// Only instances older than this one: the cursor of the page before.
+    pub before: Option<Uuid>,
+    /// At most so many, 1 to 200.
+    pub limit: u32,
+}

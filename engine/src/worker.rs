@@ -1,0 +1,307 @@
+//! This process as a worker: what it holds, and the loops that find it more.
+//!
+//! A worker is one incarnation: when it loses its lease it drops everything it holds and is gone;
+//! the engine then becomes another worker under another id.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::committer::{Committer, Desk};
+use crate::drive::drive;
+use crate::engine::Settings;
+use crate::error::Error;
+use crate::instance::{Instance, Verdict};
+use crate::lease::{Heartbeat, Lease};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::probe::Probes;
+use crate::registry::Registry;
+use crate::relay::Subscriptions;
+use crate::status::Status;
+use crate::store::worker::{self as rows, TakeOver};
+use crate::store::{Store, claim, mail};
+
+/// What a process is made of, whichever worker it is.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    pub(crate) probes: Probes,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) endings: broadcast::Sender<(Uuid, Status)>,
+}
+
+/// One incarnation of this process as a worker.
+pub(crate) struct Worker {
+    pub(crate) worker_id: Uuid,
+    pub(crate) store: Store,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    pub(crate) probes: Probes,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) endings: broadcast::Sender<(Uuid, Status)>,
+    pub(crate) committer: Committer,
+    lease: Arc<Lease>,
+    permits: Arc<Semaphore>,
+    held: Mutex<HashMap<Uuid, Arc<Instance>>>,
+    pub(crate) tasks: TaskTracker,
+    /// Nothing new is begun; what is held is let go of at the next step.
+    pub(crate) drain: CancellationToken,
+    /// This worker's row is gone. It writes nothing any more.
+    pub(crate) lost: CancellationToken,
+    heartbeat: CancellationToken,
+    /// Work may be due.
+    pub(crate) due: Notify,
+    /// Held instances may have mail.
+    pub(crate) mail: Notify,
+    /// Rung by nobody: for what only time brings.
+    pub(crate) never: Notify,
+    /// Events may wait in the outbox.
+    pub(crate) published: Arc<Notify>,
+}
+
+impl Worker {
+    /// Registers a new worker and starts its heartbeat.
+    pub(crate) async fn register(parts: Parts) -> Result<Arc<Self>, Error> {
+        let Parts { store, registry, subscriptions, settings, clock, probes, metrics, endings } =
+            parts;
+        let worker_id = new_id();
+        let lease = Arc::new(Lease::new(settings.lease, &clock));
+        rows::register(store.pool(), worker_id, &settings.name, settings.lease, clock.pinned())
+            .await?;
+        let (lost, heartbeat) = (CancellationToken::new(), CancellationToken::new());
+        let published = Arc::new(Notify::new());
+        let committer = Committer::start(Desk {
+            store: store.clone(),
+            worker_id,
+            subscriptions: subscriptions.names(),
+            clock: clock.clone(),
+            probes: probes.clone(),
+            metrics: Arc::clone(&metrics),
+            lost: lost.clone(),
+            published: Arc::clone(&published),
+        });
+        if !clock.is_manual() {
+            Heartbeat {
+                store: store.clone(),
+                worker_id,
+                lease: Arc::clone(&lease),
+                clock: clock.clone(),
+                lost: lost.clone(),
+                stop: heartbeat.clone(),
+            }
+            .start()
+            .map_err(|error| Error::Database(error.into()))?;
+        }
+        tracing::info!(worker.id = %worker_id, "worker {worker_id} is registered");
+        Ok(Arc::new(Self {
+            worker_id,
+            permits: Arc::new(Semaphore::new(settings.instances_max)),
+            store,
+            registry,
+            subscriptions,
+            settings,
+            clock,
+            probes,
+            metrics,
+            endings,
+            committer,
+            lease,
+            held: Mutex::default(),
+            tasks: TaskTracker::new(),
+            drain: CancellationToken::new(),
+            lost,
+            heartbeat,
+            due: Notify::new(),
+            mail: Notify::new(),
+            never: Notify::new(),
+            published,
+        }))
+    }
+
+    /// A permit to hold one more instance, if there is one.
+    pub(crate) fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        if self.drain.is_cancelled() || self.lost.is_cancelled() {
+            return None;
+        }
+        Arc::clone(&self.permits).try_acquire_owned().ok()
+    }
+
+    /// Holds an instance and drives it in a task of its own.
+    pub(crate) fn hold(self: &Arc<Self>, instance: Instance, permit: OwnedSemaphorePermit) {
+        let instance = Arc::new(instance);
+        self.held().insert(instance.instance_id, Arc::clone(&instance));
+        self.metrics.instances_held.inc();
+        let worker = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let instance_id = instance.instance_id;
+            let driven = std::panic::AssertUnwindSafe(drive(instance)).catch_unwind();
+            tokio::select! {
+                biased;
+                () = worker.lost.cancelled() => {}
+                result = driven => {
+                    if let Err(panic) = result {
+                        let message = crate::attempt::panic_message(&*panic);
+                        tracing::error!(instance.id = %instance_id, "driving instance {instance_id} panicked: {message}");
+                    }
+                }
+            }
+            worker.held().remove(&instance_id);
+            worker.metrics.instances_held.dec();
+            drop(permit);
+        });
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Instance>>> {
+        self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Claims due instances, as many as there are permits for. Returns how many it got.
+    pub(crate) async fn claim(self: &Arc<Self>) -> Result<usize, Error> {
+        let mut permits = Vec::new();
+        while permits.len() < limits::CLAIM_MAX
+            && let Some(permit) = self.permit()
+        {
+            permits.push(permit);
+        }
+        if permits.is_empty() {
+            return Ok(0);
+        }
+        let workflows = self
+            .registry
+            .iter()
+            .map(|workflow| (workflow.name().to_owned(), workflow.version().cast_signed()))
+            .unzip();
+        let claimed = claim::claim_instances(
+            self.store.pool(),
+            self.worker_id,
+            &workflows,
+            permits.len(),
+            self.clock.pinned(),
+        )
+        .await?;
+        let count = claimed.len();
+        self.metrics.claimed.inc_by(count as u64);
+        for (claimed, permit) in claimed.into_iter().zip(permits) {
+            self.probes.reach("claim.after").await;
+            // Only registered versions are claimed.
+            if let Some(workflow) = self.registry.get(&claimed.workflow, claimed.version) {
+                let workflow = Arc::clone(workflow);
+                self.hold(Instance::claimed(Arc::clone(self), workflow, claimed), permit);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Rings the held instances that have mail.
+    pub(crate) async fn deliver_mail(&self) -> Result<(), Error> {
+        for (instance_id, count) in mail::waiting(self.store.pool(), self.worker_id).await? {
+            let instance = self.held().get(&instance_id).cloned();
+            if let Some(instance) = instance {
+                instance.ring(count);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over workers whose lease has lapsed. Returns how many.
+    pub(crate) async fn take_over_lapsed(&self) -> Result<usize, Error> {
+        let now = self.clock.pinned();
+        let lapsed = rows::lapsed(self.store.pool(), self.worker_id, now).await?;
+        let mut count = 0;
+        for worker_id in lapsed {
+            let mut connection = self.store.connect().await?;
+            let freed = rows::take_over(&mut connection, worker_id, TakeOver::Lapsed, now).await?;
+            if let Some(freed) = freed {
+                count += 1;
+                self.metrics.workers_taken_over.inc();
+                tracing::warn!(worker.id = %worker_id, freed, "worker {worker_id} had lost its lease; its {freed} instances are free");
+                self.due.notify_one();
+            }
+        }
+        Ok(count)
+    }
+
+    /// Renews the lease under a clock that a test moves; otherwise the heartbeat does.
+    pub(crate) async fn renew_by_hand(&self) -> Result<(), Error> {
+        let mut connection = self.store.connect().await?;
+        let now = self.clock.pinned();
+        if !rows::renew(&mut connection, self.worker_id, self.settings.lease, now).await? {
+            self.lost.cancel();
+        }
+        Ok(())
+    }
+
+    /// Waits until the lease permits to start an effect. If it never does again, this worker is
+    /// lost, and whoever waits is dropped.
+    pub(crate) async fn permit_effect(&self) {
+        while !self.lease.permits_effects() {
+            self.clock.sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Repeats an idempotent access until it succeeds or cannot.
+    pub(crate) async fn persist<T, F>(&self, access: impl Fn() -> F) -> Result<T, Verdict>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        loop {
+            match access().await {
+                Ok(value) => return Ok(value),
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, "reading what an instance needs failed; trying again");
+                    self.clock.sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => {
+                    let failure = crate::step::Failure::new("RECORD_UNREADABLE", error.to_string());
+                    return Err(Verdict::Stick(failure));
+                }
+            }
+        }
+    }
+
+    /// Whether this worker can write: its row is there and its lease is fresh.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.lost.is_cancelled() && !self.drain.is_cancelled() && self.lease.permits_effects()
+    }
+
+    /// Lets attempts in flight finish, frees what is held, and leaves.
+    pub(crate) async fn leave(&self) -> Result<(), Error> {
+        rows::begin_drain(self.store.pool(), self.worker_id).await?;
+        self.drain.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.heartbeat.cancel();
+        let mut connection = self.store.connect().await?;
+        let now = self.clock.pinned();
+        rows::take_over(&mut connection, self.worker_id, TakeOver::Leaving, now).await?;
+        self.lost.cancel();
+        tracing::info!(worker.id = %self.worker_id, "worker {} has left", self.worker_id);
+        Ok(())
+    }
+
+    /// Stops at once, as a crash would: nothing is written, nothing is freed.
+    pub(crate) fn abandon(&self) {
+        self.lost.cancel();
+        self.heartbeat.cancel();
+    }
+}
+
+/// An id that grows with time and is never used again.
+#[expect(clippy::disallowed_methods, reason = "this is where ids are drawn")]
+pub(crate) fn new_id() -> Uuid {
+    Uuid::now_v7()
+}

@@ -1,0 +1,385 @@
+//! Fulfils an order: reserve, invoice, charge, ship, notify.
+//!
+//! Until the parcel is with the carrier, whatever was done is undone when a step fails for good or
+//! somebody cancels. From then on there is no way back: the customer is notified, sooner or later.
+
+pub mod reserve_stock;
+
+pub mod issue_invoice;
+
+pub mod charge;
+
+pub mod ship;
+
+pub mod notify;
+
+use std::time::Duration;
+
+use amends::{Event, Failure, Halt, Imbalance, Ledger, Milestone, Outcome, Saga, Steps, Workflow};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::order::Order;
+use crate::ports::{CALL_TIMEOUT, Ports};
+use charge::{Charge, ChargeRequest};
+use issue_invoice::{InvoiceRequest, IssueInvoice};
+use notify::{NoticeRequest, Notify};
+use reserve_stock::{ReserveStock, StockRequest};
+use ship::{Ship, ShipRequest};
+
+/// How long an attempt of any step may take.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+// The client must give up before the step does, since only the client knows whether a request left.
+const _: () = assert!(CALL_TIMEOUT.as_millis() < STEP_TIMEOUT.as_millis());
+/// How long payment provider, carrier and mail provider remember a key. The shop's own systems,
+/// stock and invoices, remember it for ever.
+const KEY_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// The workflow that fulfils an [`Order`].
+pub struct Fulfilment {
+    reserve_stock: ReserveStock,
+    issue_invoice: IssueInvoice,
+    charge: Charge,
+    ship: Ship,
+    notify: Notify,
+}
+
+/// What came of an order that was fulfilled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fulfilled {
+    /// The number printed on the invoice.
+    pub invoice_number: String,
+    /// The payment provider's reference of the charge.
+    pub charge_id: String,
+    /// What the customer follows the parcel with.
+    pub tracking_number: String,
+}
+
+impl Fulfilment {
+    /// The workflow, with the providers its steps talk to.
+    #[must_use]
+    pub fn new(ports: Ports) -> Self {
+        Self {
+            reserve_stock: ReserveStock::new(ports.stock),
+            issue_invoice: IssueInvoice::new(ports.invoices),
+            charge: Charge::new(ports.payments),
+            ship: Ship::new(ports.carrier),
+            notify: Notify::new(ports.mail),
+        }
+    }
+}
+
+impl Workflow for Fulfilment {
+    const NAME: &'static str = "fulfilment";
+    const VERSION: u32 = 1;
+    type Input = Order;
+    type Output = Fulfilled;
+
+    fn steps(&self) -> Steps {
+        Steps::new()
+            .step(&self.reserve_stock)
+            .step(&self.issue_invoice)
+            .step(&self.charge)
+            .step(&self.ship)
+            .step(&self.notify)
+    }
+
+    async fn run(&self, saga: &Saga, order: Order) -> Result<Fulfilled, Halt> {
+        saga.run(&self.reserve_stock, &StockRequest::of(&order)).await?;
+        let invoice = saga.run(&self.issue_invoice, &InvoiceRequest::of(&order)).await?;
+        let payment = saga.run(&self.charge, &ChargeRequest::of(&order)).await?;
+        let parcel = saga.run(&self.ship, &ShipRequest::of(&order)).await?; // the pivot
+        saga.run(&self.notify, &NoticeRequest::shipped(&order)).await?;
+        Ok(Fulfilled {
+            invoice_number: invoice.invoice_number,
+            charge_id: payment.charge_id,
+            tracking_number: parcel.tracking_number,
+        })
+    }
+
+    fn events(&self, milestone: Milestone<'_, Self>) -> Vec<Event> {
+        let event = match milestone {
+            Milestone::Started { input } => {
+                let created = json!({
+                    "business_key": input.business_key(),
+                    "number": input.number,
+                    "amount_minor": input.total_minor,
+                    "currency": input.currency,
+                });
+                Event::new("ORDER_CREATED", &created)
+            }
+            Milestone::Completed { input, output } => {
+                let fulfilled = json!({
+                    "business_key": input.business_key(),
+                    "number": input.number,
+                    "invoice_number": output.invoice_number,
+                    "charge_id": output.charge_id,
+                    "tracking_number": output.tracking_number,
+                });
+                Event::new("ORDER_FULFILLED", &fulfilled)
+            }
+            Milestone::Undone { input, outcome, failure } => {
+                let cancelled = json!({
+                    "business_key": input.business_key(),
+                    "number": input.number,
+                    "outcome": word(outcome),
+                    "code": failure.code,
+                });
+                Event::new("ORDER_CANCELLED", &cancelled)
+            }
+        };
+        vec![event]
+    }
+
+    fn attributes(&self, order: &Order) -> Vec<(&'static str, String)> {
+        vec![
+            ("shop", order.shop.clone()),
+            ("order", order.number.clone()),
+            ("order_id", order.order_id.clone()),
+            ("email", order.customer.email.clone()),
+        ]
+    }
+
+    fn balanced(&self, outcome: Outcome, order: &Order, ledger: &Ledger) -> Result<(), Imbalance> {
+        let due_minor = match outcome {
+            Outcome::Completed => order.total_minor,
+            Outcome::Compensated | Outcome::Cancelled => 0,
+        };
+        let currency = order.currency;
+        match ledger.captured_net(currency) {
+            Some(net_minor) if net_minor == due_minor => Ok(()),
+            Some(net_minor) => Err(Imbalance(format!(
+                "captured less refunded is {net_minor}, and should be {due_minor} \
+                 ({currency} minor units)"
+            ))),
+            None => Err(Imbalance(format!(
+                "money moved in another currency than {currency}, or too much of it"
+            ))),
+        }
+    }
+}
+
+/// What the world is told of a step that failed for good: the code, and never the message, which
+/// a provider wrote.
+fn failed(kind: &'static str, business_key: &str, failure: &Failure) -> Event {
+    Event::new(kind, &json!({ "business_key": business_key, "code": failure.code }))
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Completed => "completed",
+        Outcome::Compensated => "compensated",
+        Outcome::Cancelled => "cancelled",
+    }
+}
+
+/// What the tests of the steps share.
+#[cfg(test)]
+mod testing {
+    use amends::{Event, Moment, Step};
+    use serde_json::Value;
+
+    /// Kind and data of events, comparable.
+    pub(super) fn read(events: &[Event]) -> Vec<(&'static str, Value)> {
+        let data = |event: &Event| serde_json::from_str(event.data.get()).unwrap();
+        events.iter().map(|event| (event.kind, data(event))).collect()
+    }
+
+    /// What a step publishes at a moment.
+    pub(super) fn told<S: Step>(step: &S, moment: Moment<'_, S>) -> Vec<(&'static str, Value)> {
+        read(&step.events(moment))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::read;
+    use super::*;
+    use crate::failure::OUT_OF_STOCK;
+    use crate::order::sample;
+    use amends::{Moment, Money, Movement, MovementKind, Step, Undone};
+    use serde_json::Value;
+
+    fn fulfilment() -> Fulfilment {
+        Fulfilment::new(Ports::instant())
+    }
+
+    fn fulfilled() -> Fulfilled {
+        Fulfilled {
+            invoice_number: "2026-7".into(),
+            charge_id: "ch_1".into(),
+            tracking_number: "TR1".into(),
+        }
+    }
+
+    fn told(milestone: Milestone<'_, Fulfilment>) -> Vec<(&'static str, Value)> {
+        read(&fulfilment().events(milestone))
+    }
+
+    #[test]
+    fn steps_have_names_of_their_own_that_fit_into_a_key() {
+        let names =
+            [ReserveStock::NAME, IssueInvoice::NAME, Charge::NAME, Ship::NAME, Notify::NAME];
+        assert_eq!(names, ["reserve_stock", "issue_invoice", "charge", "ship", "notify"]);
+        fulfilment().steps();
+    }
+
+    #[test]
+    fn an_order_is_told_when_it_starts_and_however_it_ends() {
+        let input = &sample();
+        let key = "acme/5940139491234";
+        assert_eq!(
+            told(Milestone::Started { input }),
+            [(
+                "ORDER_CREATED",
+                json!({
+                    "business_key": key,
+                    "number": "#1001",
+                    "amount_minor": 7490,
+                    "currency": "MYR",
+                })
+            )]
+        );
+        assert_eq!(
+            told(Milestone::Completed { input, output: &fulfilled() }),
+            [(
+                "ORDER_FULFILLED",
+                json!({
+                    "business_key": key,
+                    "number": "#1001",
+                    "invoice_number": "2026-7",
+                    "charge_id": "ch_1",
+                    "tracking_number": "TR1",
+                })
+            )]
+        );
+        let failure = &Failure::new(OUT_OF_STOCK, "no tees");
+        for (outcome, word) in
+            [(Outcome::Compensated, "compensated"), (Outcome::Cancelled, "cancelled")]
+        {
+            let code = "OUT_OF_STOCK";
+            assert_eq!(
+                told(Milestone::Undone { input, outcome, failure }),
+                [(
+                    "ORDER_CANCELLED",
+                    json!({
+                        "business_key": key, "number": "#1001", "outcome": word, "code": code,
+                    })
+                )]
+            );
+        }
+    }
+
+    #[test]
+    fn an_order_is_found_by_shop_number_id_and_address() {
+        assert_eq!(
+            fulfilment().attributes(&sample()),
+            [
+                ("shop", "acme".to_owned()),
+                ("order", "#1001".to_owned()),
+                ("order_id", "5940139491234".to_owned()),
+                ("email", "jane@example.com".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn money_must_add_up_to_the_total_or_to_nothing() {
+        use MovementKind::{Capture, Refund};
+        let order = sample();
+        let balanced = |outcome, movements: &[(MovementKind, i64, &str)]| {
+            let movement = |&(kind, amount_minor, currency): &(MovementKind, i64, &str)| Movement {
+                kind,
+                money: Money { amount_minor, currency: currency.parse().unwrap() },
+                reference: String::new(),
+            };
+            let ledger = Ledger { movements: movements.iter().map(movement).collect() };
+            fulfilment().balanced(outcome, &order, &ledger).is_ok()
+        };
+        let total = order.total_minor;
+        let paid = &[(Capture, total, "MYR")][..];
+        let refunded = &[(Capture, total, "MYR"), (Refund, total, "MYR")][..];
+        let in_part = &[(Capture, total, "MYR"), (Refund, total - 1, "MYR")][..];
+        let foreign = &[(Capture, total, "SGD")][..];
+        for (movements, completed, undone) in [
+            (&[][..], false, true),
+            (paid, true, false),
+            (refunded, false, true),
+            (in_part, false, false),
+            (foreign, false, false),
+        ] {
+            assert_eq!(balanced(Outcome::Completed, movements), completed, "{movements:?}");
+            assert_eq!(balanced(Outcome::Compensated, movements), undone, "{movements:?}");
+            assert_eq!(balanced(Outcome::Cancelled, movements), undone, "{movements:?}");
+        }
+    }
+
+    /// All that a step can publish.
+    fn all_told<S: Step>(step: &S, input: &S::Input, output: &S::Output) -> Vec<Event> {
+        let failure = &Failure::new("CODE", "Jane Tan did not pay");
+        let undone = &Undone::by("un_1");
+        let moments = [
+            Moment::Done { input, output },
+            Moment::Failed { input, failure },
+            Moment::Undone { input, output: Some(output), undone },
+            Moment::Undone { input, output: None, undone },
+        ];
+        moments.into_iter().flat_map(|moment| step.events(moment)).collect()
+    }
+
+    #[test]
+    fn no_event_tells_who_the_customer_is() {
+        let order = &sample();
+        let fulfilment = fulfilment();
+        let failure = &Failure::new("CODE", "Jane Tan did not pay");
+        let outcome = Outcome::Cancelled;
+        let mut events = [
+            Milestone::Started { input: order },
+            Milestone::Completed { input: order, output: &fulfilled() },
+            Milestone::Undone { input: order, outcome, failure },
+        ]
+        .into_iter()
+        .flat_map(|milestone| fulfilment.events(milestone))
+        .collect::<Vec<_>>();
+        let id = || "id".to_owned();
+        events.extend(all_told(
+            &fulfilment.reserve_stock,
+            &StockRequest::of(order),
+            &reserve_stock::Reserved { reservation_id: id() },
+        ));
+        events.extend(all_told(
+            &fulfilment.issue_invoice,
+            &InvoiceRequest::of(order),
+            &issue_invoice::Invoiced { invoice_id: id(), invoice_number: id() },
+        ));
+        events.extend(all_told(
+            &fulfilment.charge,
+            &ChargeRequest::of(order),
+            &charge::Charged { charge_id: id() },
+        ));
+        events.extend(all_told(
+            &fulfilment.ship,
+            &ShipRequest::of(order),
+            &ship::Shipped { shipment_id: id(), tracking_number: id() },
+        ));
+        events.extend(all_told(
+            &fulfilment.notify,
+            &NoticeRequest::shipped(order),
+            &notify::Notified { message_id: id() },
+        ));
+        assert_eq!(events.len(), 14);
+        let (customer, recipient) = (&order.customer, &order.recipient);
+        for personal in [
+            &customer.name,
+            &customer.email,
+            &recipient.name,
+            &recipient.address,
+            &recipient.city,
+            &recipient.postcode,
+        ] {
+            for event in &events {
+                assert!(!event.data.get().contains(personal.as_str()), "{}", event.kind);
+            }
+        }
+    }
+}

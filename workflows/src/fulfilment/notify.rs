@@ -1,0 +1,91 @@
+//! Tells the customer that the parcel is on its way. A message sent stays sent.
+
+use std::sync::Arc;
+
+use amends::{Call, Declaration, RetryPolicy, Step, StepError};
+use serde::{Deserialize, Serialize};
+
+use super::{KEY_WINDOW, STEP_TIMEOUT};
+use crate::order::Order;
+use crate::ports::Mail;
+
+/// The step that writes to the customer.
+#[derive(Clone)]
+pub struct Notify {
+    mail: Arc<dyn Mail>,
+}
+
+/// What is to be sent, and where to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NoticeRequest {
+    /// The order's business key.
+    pub business_key: String,
+    /// The customer's address.
+    pub to: String,
+    /// The message, as the mail provider names it.
+    pub template: String,
+}
+
+/// What was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notified {
+    /// The mail provider's reference.
+    pub message_id: String,
+}
+
+impl Notify {
+    /// The step, with the mail provider it asks.
+    #[must_use]
+    pub fn new(mail: Arc<dyn Mail>) -> Self {
+        Self { mail }
+    }
+}
+
+impl NoticeRequest {
+    /// The parcel is on its way.
+    #[must_use]
+    pub fn shipped(order: &Order) -> Self {
+        Self {
+            business_key: order.business_key(),
+            to: order.customer.email.clone(),
+            template: "order_shipped".to_owned(),
+        }
+    }
+}
+
+impl Step for Notify {
+    const NAME: &'static str = "notify";
+    type Input = NoticeRequest;
+    type Output = Notified;
+
+    fn declare(&self) -> Declaration<Self> {
+        Declaration::idempotent_within(KEY_WINDOW)
+            .nothing_to_undo()
+            .retry(RetryPolicy::persistent())
+            .timeout(STEP_TIMEOUT)
+    }
+
+    async fn run(&self, call: &Call, input: &NoticeRequest) -> Result<Notified, StepError> {
+        let message =
+            self.mail.send(call.key(), &input.business_key, &input.to, &input.template).await?;
+        Ok(Notified { message_id: message.message_id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fulfilment::testing::told;
+    use crate::order::sample;
+    use crate::ports::Ports;
+    use amends::Moment;
+
+    #[test]
+    fn the_customer_hears_of_it_and_nobody_else() {
+        let step = Notify::new(Ports::instant().mail);
+        let input = &NoticeRequest::shipped(&sample());
+        assert_eq!(input.to, "jane@example.com");
+        let output = &Notified { message_id: "ms_1".into() };
+        assert_eq!(told(&step, Moment::Done { input, output }), []);
+    }
+}
