@@ -15,7 +15,9 @@ create table amends.worker (
     name text not null,
     started_at timestamptz not null,
     lease_until timestamptz not null,
-    draining_since timestamptz
+    draining_since timestamptz,
+    -- Whether it delivers events, and so takes its share of the outbox.
+    relays boolean not null
 );
 
 create table amends.instance (

@@ -68,7 +68,8 @@ impl Bare {
         let mut connection = store.connect().await?;
         let worker_id = new_id();
         let lease = Duration::from_secs(3600);
-        worker::register(store.pool(), worker_id, "bare", lease, None).await?;
+        let row = worker::NewWorker { worker_id, name: "bare", lease, relays: false };
+        worker::register(store.pool(), row, None).await?;
         let template = Template::of(&store, template).await?;
         let subscriptions = vec!["bare".to_owned()];
         // Plans are made before the clock runs.

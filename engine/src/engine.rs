@@ -13,6 +13,7 @@ use crate::command::{Answer, Command};
 use crate::error::Error;
 use crate::instance::Instance;
 use crate::intake;
+use crate::limits::{REASON_BYTES_MAX, refuse_key};
 use crate::loops;
 use crate::metrics::Metrics;
 use crate::probe::Probes;
@@ -289,10 +290,13 @@ impl Engine {
         actor: &str,
         reason: &str,
     ) -> Result<Option<Answer>, Error> {
-        for (what, text) in [("the actor", actor), ("the reason", reason)] {
-            if let Some(refusal) = crate::limits::refuse_key(what, text) {
-                return Err(Error::InvalidInput(refusal));
-            }
+        if let Some(refusal) = refuse_key("the actor", actor) {
+            return Err(Error::InvalidInput(refusal));
+        }
+        if reason.is_empty() || reason.len() > REASON_BYTES_MAX || reason.contains('\0') {
+            let limits =
+                format!("the reason must have 1 to {REASON_BYTES_MAX} bytes, none of them NUL");
+            return Err(Error::InvalidInput(limits));
         }
         let worker = self.worker();
         // A connection of its own ends with the transaction, however this future ends.

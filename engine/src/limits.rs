@@ -14,6 +14,9 @@ pub(crate) const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 /// A business key's, attribute's or delivery id's size: they stand in indexes.
 pub(crate) const KEY_BYTES_MAX: usize = 500;
 
+/// A person's reason for a command.
+pub(crate) const REASON_BYTES_MAX: usize = 4_000;
+
 /// Instances claimed by one statement, with their histories.
 pub(crate) const CLAIM_MAX: usize = 500;
 

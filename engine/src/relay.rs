@@ -40,6 +40,10 @@ impl Subscriptions {
         self.sinks.insert(name.to_owned(), sink);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sinks.is_empty()
+    }
+
     pub(crate) fn names(&self) -> Arc<Vec<String>> {
         Arc::new(self.sinks.keys().cloned().collect())
     }
@@ -47,7 +51,7 @@ impl Subscriptions {
 
 /// Starts the relay of a worker. It ends when the worker drains or is lost.
 pub(crate) fn start(worker: &Arc<Worker>) {
-    if worker.subscriptions.sinks.is_empty() {
+    if worker.subscriptions.is_empty() {
         return;
     }
     let mut relay = Relay::new(Arc::clone(worker));

@@ -26,7 +26,7 @@ use crate::probe::Probes;
 use crate::registry::Registry;
 use crate::relay::Subscriptions;
 use crate::status::Status;
-use crate::store::worker::{self as rows, TakeOver};
+use crate::store::worker::{self as rows, NewWorker, TakeOver};
 use crate::store::{Store, claim, mail};
 
 /// What a process is made of, whichever worker it is.
@@ -80,8 +80,13 @@ impl Worker {
             parts;
         let worker_id = new_id();
         let lease = Arc::new(Lease::new(settings.lease, &clock));
-        rows::register(store.pool(), worker_id, &settings.name, settings.lease, clock.pinned())
-            .await?;
+        let row = NewWorker {
+            worker_id,
+            name: &settings.name,
+            lease: settings.lease,
+            relays: !subscriptions.is_empty(),
+        };
+        rows::register(store.pool(), row, clock.pinned()).await?;
         let (lost, heartbeat) = (CancellationToken::new(), CancellationToken::new());
         let published = Arc::new(Notify::new());
         let committer = Committer::start(Desk {

@@ -97,7 +97,7 @@ pub(crate) async fn balance_shards(
         ), share as (
             select ceil((select count(*) from amends.outbox_shard)::numeric
                         / greatest(count(*), 1))::int as fair
-            from amends.worker where draining_since is null
+            from amends.worker where relays and draining_since is null
         ), held as (
             select shard from amends.outbox_shard where worker_id = $1
         ), free as materialized (

@@ -7,22 +7,31 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
+/// A worker to be.
+pub(crate) struct NewWorker<'a> {
+    pub(crate) worker_id: Uuid,
+    /// For people.
+    pub(crate) name: &'a str,
+    pub(crate) lease: Duration,
+    /// Whether it delivers events.
+    pub(crate) relays: bool,
+}
+
 /// Registers a worker. `now` only if the clock is moved by hand.
 pub(crate) async fn register(
     pool: &PgPool,
-    worker_id: Uuid,
-    name: &str,
-    lease: Duration,
+    worker: NewWorker<'_>,
     now: Option<DateTime<Utc>>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "insert into amends.worker (worker_id, name, started_at, lease_until)
-         select $1, $2, present, present + $4
+        "insert into amends.worker (worker_id, name, started_at, lease_until, relays)
+         select $1, $2, present, present + $4, $5
          from (select coalesce($3::timestamptz, clock_timestamp()) as present) clock",
-        worker_id,
-        name,
+        worker.worker_id,
+        worker.name,
         now,
-        interval(lease),
+        interval(worker.lease),
+        worker.relays,
     )
     .execute(pool)
     .await?;

@@ -1,0 +1,33 @@
+# The commands of this repository; `make` alone lists them.
+
+.POSIX:
+.PHONY: help demo test check bench postgres
+
+# list these commands
+help:
+	@awk '/^# / { text = substr($$0, 3) } \
+		/^[a-z]+:/ { sub(":.*", ""); printf "make %-9s %s\n", $$0, text }' Makefile
+
+# run the demo, on a private Postgres unless DATABASE_URL is set; ARGS="--help" for its options
+demo: postgres
+	cargo run --quiet --locked --bin amends -- demo $(ARGS)
+
+# run every test, on a private Postgres unless DATABASE_URL is set
+test: postgres
+	cargo build --workspace --locked
+	cargo test --workspace --locked
+
+# check everything that CI checks: format, lints, documentation, tests
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps --locked
+	$(MAKE) test
+
+# measure the engine, built for release; ARGS="--help" for its options
+bench: postgres
+	cargo run --release --quiet --locked --bin amends -- bench $(ARGS)
+
+# make sure there is a Postgres to run on; installs one with the system's package manager
+postgres:
+	@sh tests/install-postgres.sh

@@ -1,0 +1,74 @@
+//! The command line: what can be typed, and what each outcome exits with.
+
+mod client;
+mod command;
+mod instances;
+mod log;
+mod sandbox;
+mod serve;
+mod show;
+mod signals;
+mod table;
+
+use std::process::ExitCode;
+
+use amends::command::Command;
+use amends_api::config::Problems;
+use clap::{Parser, Subcommand};
+
+/// Durable workflows for orders, which make amends when something goes wrong
+#[derive(Parser)]
+#[command(name = "amends", version, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    subcommand: Chosen,
+}
+
+#[derive(Subcommand)]
+enum Chosen {
+    /// Run the server
+    Serve(serve::Arguments),
+    /// Run stand-ins for the providers, to try things out
+    Sandbox(sandbox::Arguments),
+    /// Look at instances
+    #[command(subcommand)]
+    Instances(instances::Subcommand),
+    /// Let an instance go on that is stuck or waiting
+    Resume(command::Arguments),
+    /// Undo what an instance has done, and end it
+    Cancel(command::Arguments),
+}
+
+/// Does what was typed. What went wrong is told on standard error, once.
+pub(crate) async fn run() -> ExitCode {
+    let outcome = match CommandLine::parse().subcommand {
+        Chosen::Serve(arguments) => serve::run(arguments).await,
+        Chosen::Sandbox(arguments) => sandbox::run(arguments).await,
+        Chosen::Instances(subcommand) => instances::run(subcommand).await,
+        Chosen::Resume(arguments) => command::run(Command::Resume, arguments).await,
+        Chosen::Cancel(arguments) => command::run(Command::Cancel, arguments).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Problems>() => {
+            eprintln!("amends: {error}");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("amends: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+}

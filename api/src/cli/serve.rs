@@ -1,0 +1,22 @@
+//! `amends serve`
+
+use amends_api::config::{self, Config};
+
+use super::{log, signals};
+
+/// What `amends serve` takes.
+#[derive(clap::Args)]
+#[group(skip)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    server: config::Arguments,
+    #[command(flatten)]
+    log: log::Arguments,
+}
+
+/// Runs the server until it is told to stop.
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let config = Config::try_from(arguments.server)?;
+    log::start(&arguments.log)?;
+    amends_api::serve::serve(config, signals::shutdown()?).await
+}

@@ -1,0 +1,6 @@
+//! Instances, for the people who look after them.
+
+pub mod command;
+pub(crate) mod cursor;
+pub(crate) mod list;
+pub(crate) mod show;

@@ -1,0 +1,38 @@
+//! The Amends server: webhooks, HTTP API, command line, configuration.
+//!
+//! [`serve::serve`] is the whole server. [`app::app`] is its HTTP part alone, for an engine that
+//! is open already.
+
+pub mod serve;
+
+pub mod config;
+
+pub mod app;
+mod router;
+
+mod body;
+mod json;
+mod observe;
+mod path;
+pub mod problem;
+
+pub mod auth;
+pub mod secret;
+
+pub mod orders;
+pub mod webhook;
+
+pub mod instances;
+pub mod timeline;
+pub mod view;
+
+mod health;
+mod metrics;
+mod openapi;
+
+pub mod sink;
+
+pub mod postgres;
+pub mod sandbox;
+
+pub mod bench;

@@ -1,0 +1,12 @@
+//! The program `amends`: the server, and the tools of those who look after it.
+//!
+//! Exit codes: 0 done, 1 refused or failed, 2 used wrongly.
+
+mod cli;
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    cli::run().await
+}

@@ -1,0 +1,77 @@
+//! What operators can measure, as OpenMetrics text.
+
+use std::time::Duration;
+
+use amends::Engine;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::app::App;
+use crate::openapi::Probing;
+use crate::problem::Problem;
+
+/// The media type of OpenMetrics text.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const BUCKETS_SECONDS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// What is measured of requests, and the registry that holds it with what the engine measures.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    method: &'static str,
+    status: u16,
+}
+
+impl Metrics {
+    /// Everything that this process measures.
+    pub(crate) fn new(engine: &Engine) -> Self {
+        let mut registry = Registry::default();
+        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS_SECONDS);
+        let requests = Family::new_with_constructor(histogram);
+        registry.register_with_unit(
+            "amends_http_request",
+            "Time from the request's headers to the answer's",
+            Unit::Seconds,
+            requests.clone(),
+        );
+        engine.register_metrics(&mut registry);
+        Self { registry, requests }
+    }
+
+    /// Counts a request. `route` is the route's pattern, never the path.
+    pub(crate) fn observe(&self, route: &str, method: &'static str, status: u16, took: Duration) {
+        let labels = RequestLabels { route: route.to_owned(), method, status };
+        self.requests.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+}
+
+/// Shows every metric.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    tag = "operation",
+    security(()),
+    responses(
+        (status = 200, description = "Every metric", content_type = OPENMETRICS, body = String),
+        Probing,
+    )
+)]
+pub(crate) async fn show(State(app): State<App>) -> Result<Response, Problem> {
+    let mut text = String::new();
+    encode(&mut text, &app.metrics().registry).map_err(|_| Problem::internal())?;
+    Ok(([(CONTENT_TYPE, OPENMETRICS)], text).into_response())
+}

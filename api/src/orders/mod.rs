@@ -1,0 +1,7 @@
+//! Orders: sent by shops, shown in the words of a shop.
+
+pub(crate) mod body;
+pub mod create;
+pub(crate) mod idempotency_key;
+pub(crate) mod show;
+pub mod story;

@@ -1,0 +1,355 @@
+//! Answers that say no: problem details (RFC 9457) with a stable `code`.
+//!
+//! Every error that leaves this server is made here. A detail says what the caller can do about
+//! it; it never holds anything that was sent, nor anything about the inside.
+
+use std::time::Duration;
+
+use amends::command::Answer;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The media type of problem details.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// What programs branch on. Codes are added, never renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The body is not JSON.
+    MalformedJson,
+    /// The body nests too deeply, holds a NUL character, or names a member twice.
+    UnacceptableJson,
+    /// A header that is needed is not there, or there twice.
+    MissingHeader,
+    /// A header does not have the form it must have.
+    InvalidHeader,
+    /// A query parameter is unknown or does not have the form it must have.
+    InvalidQuery,
+    /// The path does not hold what it must hold.
+    InvalidPath,
+    /// The webhook was sent too long ago, or in the future.
+    StaleDelivery,
+    /// The webhook is about another shop than its path.
+    ShopMismatch,
+    /// No token, or one that is not known.
+    Unauthenticated,
+    /// The webhook's signature does not fit, or the shop is not known.
+    InvalidSignature,
+    /// The token's role does not allow it.
+    Forbidden,
+    /// There is nothing at this address.
+    NotFound,
+    /// There is no such instance.
+    UnknownInstance,
+    /// There is no such order.
+    UnknownOrder,
+    /// The address does not take this method.
+    MethodNotAllowed,
+    /// The request did not arrive in time.
+    RequestTimeout,
+    /// The command is refused; `answer` says why.
+    CommandRefused,
+    /// The body is too large.
+    BodyTooLarge,
+    /// The body is not declared to be JSON, or is compressed.
+    UnsupportedMediaType,
+    /// The body is JSON, but not an order.
+    InvalidOrder,
+    /// The body is JSON, but not a command.
+    InvalidCommand,
+    /// The body is understood, but cannot be stored.
+    InvalidInput,
+    /// The idempotency key came before with another body.
+    IdempotencyKeyReused,
+    /// The headers are too large.
+    HeadersTooLarge,
+    /// Something is wrong here.
+    InternalError,
+    /// Too much is waiting; come back a little later.
+    Overloaded,
+    /// The database does not answer, or this process is stopping; come back a little later.
+    Unavailable,
+    /// No answer in time; the same request may be sent again.
+    TimedOut,
+}
+
+impl Code {
+    /// The HTTP status that goes with it.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::MalformedJson
+            | Self::UnacceptableJson
+            | Self::MissingHeader
+            | Self::InvalidHeader
+            | Self::InvalidQuery
+            | Self::InvalidPath
+            | Self::StaleDelivery
+            | Self::ShopMismatch => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated | Self::InvalidSignature => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::UnknownInstance | Self::UnknownOrder => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::CommandRefused => StatusCode::CONFLICT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::InvalidOrder
+            | Self::InvalidCommand
+            | Self::InvalidInput
+            | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Overloaded | Self::Unavailable | Self::TimedOut => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// After how long the same request is worth sending again.
+    fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Overloaded | Self::TimedOut => Some(Duration::from_secs(1)),
+            Self::Unavailable => Some(Duration::from_secs(2)),
+            _ => None,
+        }
+    }
+
+    /// The header that tells a client how to authenticate, if that is what is missing.
+    fn challenge(self) -> Option<HeaderValue> {
+        match self {
+            Self::Unauthenticated => Some(HeaderValue::from_static("Bearer realm=\"amends\"")),
+            Self::InvalidSignature => Some(HeaderValue::from_static("Signature realm=\"amends\"")),
+            Self::Forbidden => Some(HeaderValue::from_static(
+                "Bearer realm=\"amends\", error=\"insufficient_scope\"",
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// One thing that is wrong with a body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Invalid {
+    /// Where, as a JSON pointer (RFC 6901); empty: the whole body.
+    #[schema(example = "/lines/0/quantity")]
+    pub pointer: String,
+    /// What is wrong there.
+    #[schema(example = "must be at least 1")]
+    pub detail: String,
+}
+
+/// An answer that says no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    code: Code,
+    detail: String,
+    errors: Vec<Invalid>,
+    answer: Option<Answer>,
+}
+
+/// A problem as it is sent.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody<'a> {
+    /// Always `about:blank`; branch on `code`.
+    #[serde(rename = "type")]
+    #[schema(example = "about:blank")]
+    kind: &'static str,
+    /// The phrase of the HTTP status.
+    #[schema(example = "Unprocessable Entity")]
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(example = 422)]
+    status: u16,
+    /// What branches are made on.
+    code: Code,
+    /// What a person reads.
+    #[schema(example = "the order cannot be accepted as it is; see errors")]
+    detail: &'a str,
+    /// Everything that is wrong with the body, if that is the problem.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Invalid],
+    /// Why a command is refused, if one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "past_pivot")]
+    answer: Option<Answer>,
+}
+
+impl Problem {
+    /// A problem of this kind.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new(), answer: None }
+    }
+
+    /// Says what exactly is wrong with the body.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<Invalid>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// Says why a command is refused.
+    #[must_use]
+    pub fn with_answer(mut self, answer: Answer) -> Self {
+        self.answer = Some(answer);
+        self
+    }
+
+    /// 500. What went wrong is in the log, found by the request id.
+    #[must_use]
+    pub fn internal() -> Self {
+        let detail = "something went wrong here; the request id finds it in the log";
+        Self::new(Code::InternalError, detail)
+    }
+
+    /// 503. It may have been done, or may still be.
+    #[must_use]
+    pub fn timed_out() -> Self {
+        let detail = "no answer in time; it may have been done: send the same request again";
+        Self::new(Code::TimedOut, detail)
+    }
+
+    /// The code of the problem.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The list of what is wrong with the body.
+    #[must_use]
+    pub fn errors(&self) -> &[Invalid] {
+        &self.errors
+    }
+
+    fn body(&self) -> String {
+        let status = self.code.status();
+        let body = ProblemBody {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            code: self.code,
+            detail: &self.detail,
+            errors: &self.errors,
+            answer: self.answer,
+        };
+        serde_json::to_string(&body).unwrap_or_else(|_| "{}".to_owned())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = self.body();
+        let mut response = (self.code.status(), body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(after) = self.code.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
+        }
+        if let Some(challenge) = self.code.challenge() {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+/// What the engine could not do. Logged here, because here it is handled.
+impl From<amends::Error> for Problem {
+    fn from(error: amends::Error) -> Self {
+        match error {
+            amends::Error::Overloaded => {
+                tracing::warn!("refused a request: the write queue is full");
+                let detail = "too much is waiting to be written; send the same request again";
+                Self::new(Code::Overloaded, detail)
+            }
+            amends::Error::InvalidInput(reason) => {
+                tracing::warn!("refused what cannot be stored: {reason}");
+                let detail = "a part of it is too long, or holds what cannot be stored";
+                Self::new(Code::InvalidInput, detail)
+            }
+            error if error.is_transient() => {
+                tracing::warn!(%error, "refused a request for now: {error}");
+                let detail = "it cannot be done at the moment; send the same request again";
+                Self::new(Code::Unavailable, detail)
+            }
+            error => {
+                tracing::error!(%error, "failed to answer a request: {error}");
+                Self::internal()
+            }
+        }
+    }
+}
+
+/// Answers what no route answers.
+pub(crate) async fn not_found() -> Problem {
+    Problem::new(Code::NotFound, "there is nothing at this address; see /openapi.json")
+}
+
+/// Answers a known address with the wrong method.
+pub(crate) async fn method_not_allowed() -> Problem {
+    let detail = "this address does not take this method; see the header Allow";
+    Problem::new(Code::MethodNotAllowed, detail)
+}
+
+/// Answers for a handler that has panicked. The panic hook has logged it.
+pub(crate) fn panicked(_panic: Box<dyn std::any::Any + Send>) -> Response {
+    tracing::error!("a handler has panicked");
+    Problem::internal().into_response()
+}
+
+/// A header that must be there once, as text.
+pub(crate) fn required_header<'a>(
+    headers: &'a axum::http::HeaderMap,
+    name: &HeaderName,
+) -> Result<&'a str, Problem> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().map_err(|_| {
+            Problem::new(Code::InvalidHeader, format!("the header {name} is not ASCII text"))
+        }),
+        _ => {
+            let detail = format!("the header {name} is needed, once");
+            Err(Problem::new(Code::MissingHeader, detail))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_has_the_members_of_the_standard_and_a_code() {
+        let problem = Problem::new(Code::InvalidOrder, "see errors").with_errors(vec![Invalid {
+            pointer: "/lines/0".to_owned(),
+            detail: "wrong".to_owned(),
+        }]);
+        assert_eq!(
+            problem.body(),
+            concat!(
+                r#"{"type":"about:blank","title":"Unprocessable Entity","status":422,"#,
+                r#""code":"invalid_order","detail":"see errors","#,
+                r#""errors":[{"pointer":"/lines/0","detail":"wrong"}]}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn what_may_succeed_later_says_when_to_come_back() {
+        let response = Problem::from(amends::Error::Overloaded).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers().contains_key(RETRY_AFTER));
+        let response = Problem::from(amends::Error::Unavailable).into_response();
+        assert!(response.headers().contains_key(RETRY_AFTER));
+    }
+
+    #[test]
+    fn what_goes_wrong_inside_is_not_told() {
+        let problem = Problem::from(amends::Error::Stored("row 7 of jane@example.com".to_owned()));
+        assert_eq!(problem, Problem::internal());
+    }
+}

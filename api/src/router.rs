@@ -1,0 +1,71 @@
+//! Every route on one screen: what it asks of its caller, and what answers.
+
+use axum::error_handling::HandleErrorLayer;
+use axum::middleware::from_fn_with_state;
+use axum::{Extension, Router};
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::auth::{Permission, require};
+use crate::observe::{observe, shed};
+use crate::openapi::{self, Document};
+use crate::{health, instances, metrics, orders, problem, webhook};
+
+/// How many requests that ask the database directly are answered at once. What sends orders is
+/// not counted: the engine's own queue refuses what is too much, and slow senders hold up nobody.
+const REQUESTS_MAX: usize = 256;
+
+/// All routes, with everything that wraps them.
+pub(crate) fn router(app: &App) -> Router {
+    let may = |permission| from_fn_with_state((app.clone(), permission), require);
+
+    let open = OpenApiRouter::new()
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(metrics::show))
+        .routes(routes!(openapi::show));
+
+    let signed = OpenApiRouter::new().routes(routes!(webhook::shopify::receive));
+
+    let ingest = OpenApiRouter::new()
+        .routes(routes!(orders::create::create))
+        .route_layer(may(Permission::SendOrders));
+
+    let read = OpenApiRouter::new()
+        .routes(routes!(orders::show::show))
+        .routes(routes!(orders::show::show_of_shop))
+        .routes(routes!(instances::list::list))
+        .routes(routes!(instances::show::show))
+        .routes(routes!(instances::show::history))
+        .route_layer(may(Permission::Read));
+
+    let command = OpenApiRouter::new()
+        .routes(routes!(instances::command::command))
+        .route_layer(may(Permission::Command));
+
+    let limited = read.merge(command).layer(
+        ServiceBuilder::new()
+            .layer(HandleErrorLayer::new(shed))
+            .load_shed()
+            .layer(GlobalConcurrencyLimitLayer::new(REQUESTS_MAX)),
+    );
+
+    let (router, document) = OpenApiRouter::with_openapi(openapi::base())
+        .merge(open)
+        .merge(signed)
+        .merge(ingest)
+        .merge(limited)
+        .split_for_parts();
+
+    router
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(Extension(Document::new(&document)))
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(from_fn_with_state(app.clone(), observe))
+        .with_state(app.clone())
+}

@@ -1,0 +1,148 @@
+//! The whole server: database, engine, HTTP, and the way down.
+//!
+//! Whatever was opened is closed again, in reverse order, however the server ends.
+
+use std::future::{Future, IntoFuture};
+use std::pin::pin;
+use std::str::FromStr;
+use std::time::Duration;
+
+use amends::{Engine, EngineBuilder, Settings};
+use amends_workflows::fulfilment::Fulfilment;
+use amends_workflows::ports::Ports;
+use anyhow::Context;
+use sqlx::postgres::PgConnectOptions;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{HttpConfig, app};
+use crate::config::{Config, Database};
+use crate::observe::REQUEST_TIMEOUT;
+use crate::postgres::{Durability, Embedded, Options};
+use crate::sink::http::HttpSink;
+use crate::sink::log::LogSink;
+
+/// How long requests under way may take once the server is told to stop. A little more than any
+/// request may take at all.
+const DRAIN_TIMEOUT: Duration = REQUEST_TIMEOUT.saturating_add(Duration::from_secs(5));
+
+/// One name for whichever sink: what one has not delivered, the next one will.
+const SUBSCRIPTION: &str = "events";
+
+/// Runs the server until `shutdown` completes, and then goes down gracefully: accepts nothing new,
+/// finishes the requests under way, hands over the instances, stops a private database.
+pub async fn serve(
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    warn_of_gaps(&config);
+    let (options, embedded) = open_database(&config.database).await?;
+    let served = serve_database(&config, options, shutdown).await;
+    if let Some(embedded) = embedded {
+        let stopped = embedded.stop().await;
+        served.and(stopped.context("the private database did not stop"))
+    } else {
+        served
+    }
+}
+
+/// Opens the engine on a database, with the workflows and the sink of this server.
+pub async fn open_engine(config: &Config, options: PgConnectOptions) -> anyhow::Result<Engine> {
+    let ports = Ports::http(&config.providers_url).context("AMENDS_PROVIDERS_URL")?;
+    let settings = Settings { instances_max: config.instances_max, ..Settings::default() };
+    let builder = Engine::builder(options).workflow(Fulfilment::new(ports)).settings(settings);
+    let engine = subscribe(builder, config)?.open().await;
+    engine.context("the engine cannot be opened")
+}
+
+fn subscribe(builder: EngineBuilder, config: &Config) -> anyhow::Result<EngineBuilder> {
+    match &config.events_url {
+        Some(url) => {
+            let sink = HttpSink::try_new(url.expose()).context("AMENDS_EVENTS_URL")?;
+            Ok(builder.subscription(SUBSCRIPTION, sink))
+        }
+        None => Ok(builder.subscription(SUBSCRIPTION, LogSink)),
+    }
+}
+
+async fn open_database(
+    database: &Database,
+) -> anyhow::Result<(PgConnectOptions, Option<Embedded>)> {
+    match database {
+        Database::Url(url) => {
+            let options = PgConnectOptions::from_str(url.expose()).context("DATABASE_URL")?;
+            Ok((options, None))
+        }
+        Database::Embedded { data_dir, bin_dir } => {
+            let embedded = Embedded::start(Options {
+                data_dir: data_dir.clone(),
+                bin_dir: bin_dir.clone(),
+                durability: Durability::Full,
+            })
+            .await
+            .context("there is no DATABASE_URL, and a private database cannot be started")?;
+            let options = PgConnectOptions::from_str(embedded.url())
+                .context("the private database has an address that cannot be read")?;
+            Ok((options, Some(embedded)))
+        }
+    }
+}
+
+async fn serve_database(
+    config: &Config,
+    options: PgConnectOptions,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let engine = open_engine(config, options).await?;
+    let listened = listen(config, engine.clone(), shutdown).await;
+    let handed_over = engine.shutdown().await.context("the engine did not shut down in order");
+    listened.and(handed_over)
+}
+
+async fn listen(
+    config: &Config,
+    engine: Engine,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let cannot = || format!("cannot listen on {}", config.listen);
+    let listener = TcpListener::bind(config.listen).await.with_context(cannot)?;
+    let address = listener.local_addr().with_context(cannot)?;
+    tracing::info!(%address, "listening on http://{address}");
+    serve_http(listener, engine, &config.http, shutdown).await
+}
+
+/// Answers HTTP until `shutdown` completes, then finishes the requests under way.
+pub async fn serve_http(
+    listener: TcpListener,
+    engine: Engine,
+    config: &HttpConfig,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let stopping = CancellationToken::new();
+    let stopped = stopping.clone();
+    let server = axum::serve(listener, app(engine, config)).with_graceful_shutdown(async move {
+        shutdown.await;
+        tracing::info!("stopping: no new requests; those under way are finished");
+        stopped.cancel();
+    });
+    let mut server = pin!(server.into_future());
+    let served = tokio::select! {
+        served = &mut server => Ok(served),
+        () = stopping.cancelled() => tokio::time::timeout(DRAIN_TIMEOUT, server).await,
+    };
+    served
+        .unwrap_or_else(|_| {
+            tracing::warn!("cut off the requests that did not end within {DRAIN_TIMEOUT:?}");
+            Ok(())
+        })
+        .context("cannot serve any longer")
+}
+
+fn warn_of_gaps(config: &Config) {
+    if config.http.tokens.is_empty() {
+        tracing::warn!("there are no tokens (AMENDS_TOKENS): nobody can send orders or look");
+    }
+    if config.http.shopify.is_empty() {
+        tracing::info!("there are no Shopify shops (AMENDS_SHOPIFY_SECRETS)");
+    }
+}

@@ -1,0 +1,88 @@
+//! The payloads of records, as far as a timeline needs them. Members that it does not need may
+//! come and go.
+
+use amends::{Movement, Status};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::view::Failure;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Started {
+    #[serde(default)]
+    pub(super) business_key: String,
+    #[serde(default)]
+    pub(super) input: Value,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct StepDone {
+    #[serde(default)]
+    pub(super) output: Value,
+    #[serde(default)]
+    pub(super) money: Vec<Movement>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum AttemptOutcome {
+    Retry,
+    Fail,
+    Unknown,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct AttemptFailed {
+    pub(super) outcome: AttemptOutcome,
+    #[serde(flatten)]
+    pub(super) failure: Failure,
+    pub(super) retry_at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    pub(super) money: Vec<Movement>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct NotFound {
+    pub(super) retry_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct CompensationPlanned {
+    pub(super) reason: Reason,
+    pub(super) plan: Vec<PlannedStep>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Reason {
+    pub(super) kind: String,
+    #[serde(flatten)]
+    pub(super) failure: Failure,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PlannedStep {
+    pub(super) step: String,
+    pub(super) known: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct StepCompensated {
+    pub(super) applied: bool,
+    pub(super) reference: Option<String>,
+    #[serde(default)]
+    pub(super) money: Vec<Movement>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Command {
+    pub(super) command: String,
+    #[serde(default)]
+    pub(super) reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Ended {
+    pub(super) status: Status,
+    pub(super) failure: Option<Failure>,
+}

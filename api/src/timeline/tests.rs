@@ -1,0 +1,162 @@
+//! A failed order, told.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A history of these (kind, step, attempt, payload), a second apart.
+pub(crate) fn history(records: &[(&str, Option<&str>, Option<u32>, Value)]) -> Vec<Record> {
+    let began = DateTime::parse_from_rfc3339("2026-11-18T11:06:41Z").expect("a time").to_utc();
+    records
+        .iter()
+        .zip(0_u32..)
+        .map(|((kind, step, attempt, payload), seq)| Record {
+            seq,
+            kind: (*kind).to_owned(),
+            step: step.map(str::to_owned),
+            attempt: *attempt,
+            payload: serde_json::value::to_raw_value(payload).expect("JSON"),
+            events: None,
+            actor: (*kind == "command").then(|| "anna".to_owned()),
+            at: began + TimeDelta::seconds(i64::from(seq)),
+            hash: String::new(),
+        })
+        .collect()
+}
+
+pub(crate) fn started() -> (&'static str, Option<&'static str>, Option<u32>, Value) {
+    let input = json!({
+        "shop": "acme", "order_id": "1", "number": "#1001", "currency": "MYR", "total_minor": 5990,
+    });
+    let payload = json!({
+        "workflow": "fulfilment", "version": 1, "business_key": "acme/1", "input": input,
+    });
+    ("started", None, None, payload)
+}
+
+pub(crate) fn charged() -> (&'static str, Option<&'static str>, Option<u32>, Value) {
+    let payload = json!({
+        "input": {}, "output": {"charge_id": "ch_000002"},
+        "money": [{"kind": "capture", "amount_minor": 5990, "currency": "MYR",
+            "reference": "ch_000002"}],
+    });
+    ("step_done", Some("charge"), Some(1), payload)
+}
+
+pub(crate) fn refused() -> Vec<Record> {
+    history(&[
+        started(),
+        (
+            "step_done",
+            Some("reserve_stock"),
+            Some(1),
+            json!({"input": {}, "output": {"reservation_id": "rs_000001"}}),
+        ),
+        (
+            "step_attempt_failed",
+            Some("charge"),
+            Some(1),
+            json!({"input": {}, "outcome": "unknown", "code": "PROVIDER_TIMEOUT",
+                "message": "no answer in time.", "retry_at": "2026-11-18T11:06:48Z"}),
+        ),
+        charged(),
+        (
+            "step_attempt_failed",
+            Some("ship"),
+            Some(3),
+            json!({"input": {}, "outcome": "fail", "code": "SHIPMENT_ERROR",
+                "message": "no delivery to this address"}),
+        ),
+        (
+            "compensation_planned",
+            None,
+            None,
+            json!({"reason":
+                    {"kind": "failure", "code": "SHIPMENT_ERROR", "message": "no delivery"},
+                "plan": [
+                    {"step": "charge", "known": true}, {"step": "reserve_stock", "known": false}],
+                "plan_hash": "00"}),
+        ),
+        (
+            "compensation_attempt_failed",
+            Some("charge"),
+            Some(1),
+            json!({"outcome": "retry", "code": "PROVIDER_DOWN", "message": "busy",
+                "retry_at": "2026-11-18T12:06:47Z"}),
+        ),
+        (
+            "step_compensated",
+            Some("charge"),
+            Some(2),
+            json!({"applied": true, "reference": "re_000003", "money": [{"kind": "refund",
+                "amount_minor": 5990, "currency": "MYR", "reference": "re_000003"}]}),
+        ),
+        ("step_compensated", Some("reserve_stock"), Some(1), json!({"applied": false})),
+        (
+            "ended",
+            None,
+            None,
+            json!({"status": "compensated",
+                "failure": {"code": "SHIPMENT_ERROR", "message": "no delivery"}}),
+        ),
+    ])
+}
+
+fn texts(history: &[Record]) -> Vec<String> {
+    timeline(history).into_iter().map(|line| line.text).collect()
+}
+
+#[test]
+fn a_refused_order_is_told_from_its_acceptance_to_its_refund() {
+    assert_eq!(
+        texts(&refused()),
+        [
+            "accepted order #1001 over 59.90 MYR",
+            "reserved the stock (rs_000001)",
+            "it is not known whether the charge succeeded: no answer in time; next try in 5 s",
+            "charged 59.90 MYR (ch_000002)",
+            "the carrier refused the parcel: no delivery to this address",
+            "cannot go on; to undo: the charge, the reservation (if it succeeded)",
+            "could not undo the charge: busy; next try in 60 min",
+            "refunded 59.90 MYR (re_000003)",
+            "found nothing to undo of the reservation",
+            "ended; everything that had been done is undone",
+        ]
+    );
+}
+
+#[test]
+fn what_people_did_is_told_with_their_names_and_reasons() {
+    let history = history(&[
+        ("stuck", None, None, json!({"code": "LEDGER_IMBALANCE", "message": "1 sen is missing"})),
+        ("command", None, None, json!({"command": "resume", "reason": "Found it."})),
+    ]);
+    assert_eq!(
+        texts(&history),
+        ["stuck until a person decides: 1 sen is missing", "anna asked to resume: Found it"]
+    );
+}
+
+#[test]
+fn a_record_that_nobody_knows_still_has_its_line() {
+    let history = history(&[
+        ("parcel_lost", Some("ship"), None, json!({})),
+        ("step_done", Some("gift_wrap#2"), Some(1), json!({"output": null})),
+        ("ended", None, None, json!({"status": "lost"})),
+    ]);
+    let told = ["parcel lost: ship", "did the step gift_wrap (no. 2)", "ended"];
+    assert_eq!(texts(&history), told);
+}
+
+#[test]
+fn money_and_tracking_are_found_in_the_history() {
+    let lines = timeline(&refused());
+    let currency = "MYR".parse().expect("a currency");
+    assert_eq!(moved_minor(&lines, MovementKind::Capture, currency), 5990);
+    assert_eq!(moved_minor(&lines, MovementKind::Refund, currency), 5990);
+    assert_eq!(tracking_number(&refused()), None);
+    let output = json!({"shipment_id": "sh_1", "tracking_number": "TRK7"});
+    let shipped = history(&[("step_done", Some("ship"), Some(1), json!({"output": output}))]);
+    assert_eq!(tracking_number(&shipped), Some("TRK7".to_owned()));
+    assert_eq!(texts(&shipped), ["handed the parcel to the carrier, tracking number TRK7"]);
+}

@@ -1,0 +1,96 @@
+//! What each step is called in a sentence. A step that is not listed is called by its name.
+
+use amends::{Movement, MovementKind};
+use serde_json::Value;
+
+use super::amount::amount;
+
+/// What a step is about, as the object of a sentence.
+pub(super) fn thing(step: &str) -> String {
+    let (name, occurrence) = step.split_once('#').unwrap_or((step, ""));
+    let thing = match name {
+        "reserve_stock" => "the reservation".to_owned(),
+        "issue_invoice" => "the invoice".to_owned(),
+        "charge" => "the charge".to_owned(),
+        "ship" => "the shipment".to_owned(),
+        "notify" => "the message to the customer".to_owned(),
+        _ => format!("the step {name}"),
+    };
+    if occurrence.is_empty() { thing } else { format!("{thing} (no. {occurrence})") }
+}
+
+/// What has been done by a step that is done.
+pub(super) fn done(step: &str, output: &Value, money: &[Movement]) -> String {
+    if !money.is_empty() {
+        return moved(money);
+    }
+    let reference = |member| output.get(member).and_then(Value::as_str);
+    let name = step.split_once('#').map_or(step, |(name, _)| name);
+    let (text, reference) = match name {
+        "reserve_stock" => ("reserved the stock", reference("reservation_id")),
+        "issue_invoice" => ("issued the invoice", reference("invoice_number")),
+        "ship" => {
+            ("handed the parcel to the carrier, tracking number", reference("tracking_number"))
+        }
+        "notify" => ("sent the message to the customer", reference("message_id")),
+        _ => return format!("did {}", thing(step)),
+    };
+    match (name, reference) {
+        ("issue_invoice", Some(number)) => format!("{text} {number}"),
+        ("ship", Some(number)) => format!("{text} {number}"),
+        ("ship", None) => "handed the parcel to the carrier".to_owned(),
+        (_, Some(reference)) => format!("{text} ({reference})"),
+        (_, None) => text.to_owned(),
+    }
+}
+
+/// What has been taken back by a step that is compensated.
+pub(super) fn undone(
+    step: &str,
+    applied: bool,
+    reference: Option<&str>,
+    money: &[Movement],
+) -> String {
+    if !money.is_empty() {
+        return moved(money);
+    }
+    if !applied {
+        return format!("found nothing to undo of {}", thing(step));
+    }
+    let text = match step {
+        "reserve_stock" => "released the stock".to_owned(),
+        "issue_invoice" => "voided the invoice".to_owned(),
+        _ => format!("undid {}", thing(step)),
+    };
+    match reference {
+        Some(reference) => format!("{text} ({reference})"),
+        None => text,
+    }
+}
+
+/// What a step that failed for good has failed with.
+pub(super) fn failed(step: &str, code: &str) -> String {
+    match code {
+        "OUT_OF_STOCK" => "not everything is in stock".to_owned(),
+        "PAYMENT_DECLINED" => "the payment was declined".to_owned(),
+        "SHIPMENT_ERROR" => "the carrier refused the parcel".to_owned(),
+        _ => format!("{} failed for good", thing(step)),
+    }
+}
+
+/// `charged 59.90 MYR (ch_1), refunded 59.90 MYR (re_1)`
+fn moved(money: &[Movement]) -> String {
+    let sentences: Vec<_> = money
+        .iter()
+        .map(|movement| {
+            let verb = match movement.kind {
+                MovementKind::Authorise => "held",
+                MovementKind::Capture => "charged",
+                MovementKind::Refund => "refunded",
+                MovementKind::Void => "let go of the hold on",
+            };
+            format!("{verb} {} ({})", amount(movement.money), movement.reference)
+        })
+        .collect();
+    sentences.join(", ")
+}

@@ -1,0 +1,189 @@
+//! Instances and their histories as JSON, for the server that writes them and the command line
+//! that reads them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use amends::Status;
+use amends::view::{InstanceView, RecordView};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use uuid::Uuid;
+
+/// An instance as it stands.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Instance {
+    /// Its id; ids grow with the time of acceptance.
+    pub instance_id: Uuid,
+    /// The workflow's name.
+    #[schema(example = "fulfilment")]
+    pub workflow: String,
+    /// The version it was started with, and stays on.
+    #[schema(example = 1)]
+    pub version: u32,
+    /// What it is about; unique within the workflow.
+    #[schema(example = "acme.myshopify.com/5940139491234")]
+    pub business_key: String,
+    /// Where it stands.
+    #[schema(schema_with = status_schema)]
+    pub status: Status,
+    /// The last step that has been recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "ship")]
+    pub step: Option<String>,
+    /// Why it is waiting, stuck, compensating or undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// When it is due next, if it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_at: Option<DateTime<Utc>>,
+    /// Whether the point of no return has been reached.
+    pub past_pivot: bool,
+    /// What it can be found by.
+    pub attributes: BTreeMap<String, String>,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When its status last changed.
+    pub updated_at: DateTime<Utc>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// Why something did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Failure {
+    /// Stable, upper case.
+    #[schema(example = "SHIPMENT_ERROR")]
+    pub code: String,
+    /// One sentence for a person.
+    #[schema(example = "the carrier does not deliver to this address")]
+    pub message: String,
+}
+
+/// One entry of a history.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Record {
+    /// 0 for the start; without gaps.
+    pub seq: u32,
+    /// What happened.
+    #[schema(example = "step_done")]
+    pub kind: String,
+    /// The step it happened to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "charge")]
+    pub step: Option<String>,
+    /// Which attempt, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// The recorded data, to the byte.
+    #[schema(value_type = Object)]
+    pub payload: Box<RawValue>,
+    /// The events published with it, to the byte: number, type and data of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub events: Option<Box<RawValue>>,
+    /// The person who caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "anna")]
+    pub actor: Option<String>,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// SHA-256 over the record and the hash before it, in hexadecimal.
+    pub hash: String,
+}
+
+/// A page of instances, newest first.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Page {
+    /// The instances.
+    pub items: Vec<Instance>,
+    /// Send it as `cursor` to get the next page; not there on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// A whole history, oldest first.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct History {
+    /// The records.
+    pub items: Vec<Record>,
+}
+
+/// The schema of a status: the words of [`Status`].
+pub(crate) fn status_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("Where it stands"))
+        .enum_values(Some(Status::ALL.map(Status::as_str)))
+        .build()
+}
+
+impl From<InstanceView> for Instance {
+    fn from(view: InstanceView) -> Self {
+        Self {
+            instance_id: view.instance_id,
+            workflow: view.workflow,
+            version: view.version,
+            business_key: view.business_key,
+            status: view.status,
+            step: view.step,
+            failure: view.failure.map(Failure::from),
+            run_at: view.run_at,
+            past_pivot: view.past_pivot,
+            attributes: view.attributes,
+            created_at: view.created_at,
+            updated_at: view.updated_at,
+            ended_at: view.ended_at,
+        }
+    }
+}
+
+impl From<amends::Failure> for Failure {
+    fn from(failure: amends::Failure) -> Self {
+        Self { code: failure.code.into_owned(), message: failure.message }
+    }
+}
+
+impl From<RecordView> for Record {
+    fn from(view: RecordView) -> Self {
+        Self {
+            seq: view.seq,
+            kind: view.kind,
+            step: view.step,
+            attempt: view.attempt,
+            payload: view.payload,
+            events: view.events,
+            actor: view.actor,
+            at: view.at,
+            hash: hexadecimal(&view.hash),
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_passed_on_to_the_byte() {
+        let json = concat!(
+            r#"{"seq":0,"kind":"started","payload":{"b": 1.50,  "a":"\u00e9"},"#,
+            r#""at":"2026-11-18T11:06:41Z","hash":"00ff"}"#,
+        );
+        let record: Record = serde_json::from_str(json).expect("a record");
+        assert_eq!(serde_json::to_string(&record).expect("JSON"), json);
+        assert_eq!(hexadecimal(&[0, 255]), "00ff");
+    }
+}

@@ -1,0 +1,94 @@
+//! What platforms send: verified, identified, translated, stored, answered, in this order.
+//!
+//! A platform is a [`Source`] in a file of its own. The steps between them are the same for all,
+//! and nothing but a valid signature leads past the first.
+
+pub mod shopify;
+mod shops;
+mod signature;
+
+use amends::{Delivery, Started};
+use amends_workflows::order::Order;
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+
+use crate::app::{App, uncancelled};
+use crate::orders::create;
+use crate::problem::{Code, Problem};
+use crate::secret::Secret;
+
+pub use shops::Shops;
+pub(crate) use signature::{Received, Verified};
+
+/// A platform that sends webhooks.
+pub(crate) trait Source {
+    /// In the path of its route, in stored deliveries, and in the log.
+    const NAME: &'static str;
+
+    /// Checks the signature with every secret of the shop; an unknown shop has none.
+    fn verify(received: Received, secrets: &[Secret]) -> Option<Verified>;
+
+    /// Reads what names the delivery, and refuses one that is too old or of another shop.
+    fn identify(verified: &Verified, now: DateTime<Utc>) -> Result<Identity, Problem>;
+
+    /// Makes an order of the delivery; `None` if it is about something that starts nothing.
+    fn translate(verified: &Verified, identity: &Identity) -> Result<Option<Order>, Problem>;
+}
+
+/// What names a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// What it is about, in the platform's words.
+    pub(crate) topic: String,
+    /// The platform's id of it; the same for every attempt to deliver it.
+    pub(crate) external_id: String,
+}
+
+/// Takes in a delivery. 200 says that it is durable, or was before.
+pub(crate) async fn receive<S: Source>(
+    app: &App,
+    shops: &Shops,
+    received: Received,
+) -> Result<StatusCode, Problem> {
+    let secrets = shops.secrets(&received.shop);
+    let verified = S::verify(received, secrets).ok_or_else(|| {
+        tracing::warn!(source = S::NAME, "refused a webhook: its signature does not fit");
+        Problem::new(Code::InvalidSignature, "the signature does not fit the body and the shop")
+    })?;
+    let identity = S::identify(&verified, app.now())?;
+    let order = S::translate(&verified, &identity)?;
+    let delivery = Delivery {
+        source: format!("{}/{}", S::NAME, verified.shop()),
+        external_id: identity.external_id,
+        body: verified.body().to_vec(),
+    };
+
+    let engine = app.engine().clone();
+    let Some(order) = order else {
+        uncancelled(async move { engine.record_delivery(delivery).await }).await?;
+        return Ok(StatusCode::OK);
+    };
+    create::validate(&order).map_err(at_order)?;
+    let start = create::start(&order, delivery)?;
+    match uncancelled(async move { engine.start(start).await }).await? {
+        Started::New(_) | Started::Replayed(_) | Started::Duplicate(_) => {}
+        // Two subscriptions may tell of one event in different forms. The first one counts, and
+        // an error would only make the platform repeat the other one, and in the end give up.
+        Started::Conflict => tracing::warn!(
+            source = S::NAME,
+            topic = identity.topic,
+            "ignored a webhook: its id came before with another body"
+        ),
+    }
+    Ok(StatusCode::OK)
+}
+
+/// The pointers of a translated order do not point into what was sent.
+fn at_order(problem: Problem) -> Problem {
+    let errors = problem.errors().iter().map(|error| crate::problem::Invalid {
+        pointer: String::new(),
+        detail: format!("as an order, {} {}", error.pointer, error.detail),
+    });
+    let errors = errors.collect();
+    problem.with_errors(errors)
+}

@@ -1,0 +1,95 @@
+//! A private Postgres for a test process, and a database of its own for each test.
+//!
+//! The cluster forgets nothing between runs but is not durable; it stops when the test process
+//! ends, however it ends.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use amends_api::postgres::{Durability, Embedded, Options};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use tokio::sync::OnceCell;
+
+const TEMPLATE: &str = "amends_template";
+
+static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+struct Cluster {
+    options: PgConnectOptions,
+    /// Keeps the cluster for as long as this process lives.
+    _embedded: Embedded,
+}
+
+/// A new database with every migration applied.
+pub async fn database() -> PgConnectOptions {
+    let cluster = CLUSTER.get_or_init(start).await;
+    let name = format!("test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
+    let mut admin = cluster.options.connect().await.expect("the cluster answers");
+    let create = format!("create database {name} template {TEMPLATE}");
+    admin.execute(AssertSqlSafe(create)).await.expect("a database can be cloned");
+    admin.close().await.expect("the connection closes");
+    cluster.options.clone().database(&name)
+}
+
+/// Where tests keep what they make: beside the test binary.
+#[must_use]
+pub fn scratch() -> PathBuf {
+    let binary = std::env::current_exe().expect("a running test has a binary");
+    binary.parent().unwrap_or(Path::new(".")).with_file_name("test-data")
+}
+
+async fn start() -> Cluster {
+    let data_dir = scratch().join("postgres");
+    std::fs::create_dir_all(&data_dir).expect("the build directory is writable");
+    let embedded = Embedded::start(Options {
+        data_dir: data_dir.clone(),
+        bin_dir: bin_dir(),
+        durability: Durability::None,
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}"));
+    stop_with_this_process(&data_dir);
+    let options = PgConnectOptions::from_str(embedded.url()).expect("the launcher's url is valid");
+    let mut admin = options.connect().await.expect("the cluster answers");
+    for leftover in leftovers(&mut admin).await {
+        let drop = format!("drop database if exists {leftover} with (force)");
+        admin.execute(AssertSqlSafe(drop)).await.expect("a leftover can be dropped");
+    }
+    let create = format!("create database {TEMPLATE}");
+    admin.execute(AssertSqlSafe(create)).await.expect("the template can be created");
+    admin.close().await.expect("the connection closes");
+    amends::migrate(options.clone().database(TEMPLATE)).await.expect("migrations apply");
+    Cluster { options, _embedded: embedded }
+}
+
+/// Stops the server when this process ends: its end closes the pipe that the guard reads.
+fn stop_with_this_process(data_dir: &Path) {
+    let guard = Command::new("sh")
+        .arg("-c")
+        .arg(r#"cat > /dev/null; read -r pid < "$0"; kill -INT "$pid""#)
+        .arg(data_dir.join("data").join("postmaster.pid"))
+        .stdin(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .expect("a shell can be started");
+    std::mem::forget(guard);
+}
+
+/// Databases of earlier runs.
+async fn leftovers(admin: &mut sqlx::PgConnection) -> Vec<String> {
+    sqlx::query_scalar("select datname from pg_database where datname ~ '^(test_|amends_template)'")
+        .fetch_all(admin)
+        .await
+        .expect("databases can be listed")
+}
+
+/// Where Postgres is, if whoever runs the tests has said so.
+#[expect(clippy::disallowed_methods, reason = "tests are configured by their caller")]
+fn bin_dir() -> Option<PathBuf> {
+    std::env::var("AMENDS_PG_BIN").ok().map(PathBuf::from)
+}
