@@ -39,6 +39,8 @@ create table amends.instance (
     past_pivot boolean not null default false,
     mail_count integer not null default 0,
     mail_read integer not null default 0,
+    -- What it can be found by, to be shown; searches go to the table attribute.
+    attributes json not null,
     -- The last record, as of the last time this row was written.
     head_seq integer not null,
     head_hash bytea not null,
@@ -75,12 +77,11 @@ create table amends.record (
 );
 
 create table amends.attribute (
-    instance_id uuid not null,
     name text not null,
     value text not null,
-    primary key (instance_id, name)
+    instance_id uuid not null,
+    primary key (name, value, instance_id)
 );
-create index attribute_value on amends.attribute (name, value, instance_id);
 
 create table amends.ledger (
     instance_id uuid not null,

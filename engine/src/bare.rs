@@ -17,8 +17,10 @@ use uuid::Uuid;
 use crate::chain;
 use crate::error::Error;
 use crate::history;
+use crate::intake::object;
 use crate::limits;
 use crate::record::{Entry, Record};
+use crate::relay::GATHER;
 use crate::status::Status;
 use crate::store::commit::commit;
 use crate::store::write::{About, Change, NewDelivery, NewInstance, NewRecord, Write};
@@ -30,6 +32,7 @@ struct Template {
     workflow: String,
     version: u32,
     attributes: Vec<(&'static str, String)>,
+    attributes_json: String,
     body: Vec<u8>,
     /// The records of each commit; the last one also ends the instance.
     commits: Vec<Vec<(Record, u32, Vec<crate::money::Movement>)>>,
@@ -83,18 +86,24 @@ impl Bare {
         self.template.commits.len()
     }
 
+    /// Writes `count` instances one after the other, with nothing beside them, and returns how long
+    /// one took.
+    pub async fn run_alone(&mut self, count: u32) -> Result<Duration, Error> {
+        let clock = crate::clock::Clock::system();
+        let began = clock.now();
+        self.write(count as usize, 1).await?;
+        let took = (clock.now() - began).to_std().unwrap_or_default();
+        self.relay_until(Arc::new(AtomicBool::new(true))).await?;
+        Ok(took / count.max(1))
+    }
+
     /// Writes `count` instances, `concurrency` at a time, while a relay takes their events out of
     /// the outbox.
     pub async fn run(&mut self, count: usize, concurrency: usize) -> Result<Took, Error> {
         let clock = crate::clock::Clock::system();
         let began = clock.now();
         let done = Arc::new(AtomicBool::new(false));
-        let relay = tokio::spawn(relay(
-            self.store.clone(),
-            self.worker_id,
-            self.subscriptions.clone(),
-            Arc::clone(&done),
-        ));
+        let relay = tokio::spawn(self.relay_until(Arc::clone(&done)));
         self.write(count, concurrency).await?;
         let ended = clock.now() - began;
         done.store(true, Ordering::Release);
@@ -104,6 +113,13 @@ impl Bare {
             ended: ended.to_std().unwrap_or_default(),
             drained: drained.to_std().unwrap_or_default(),
         })
+    }
+
+    fn relay_until(
+        &self,
+        done: Arc<AtomicBool>,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send + 'static {
+        relay(self.store.clone(), self.worker_id, self.subscriptions.clone(), done)
     }
 
     async fn write(&mut self, count: usize, concurrency: usize) -> Result<(), Error> {
@@ -164,12 +180,21 @@ impl Template {
             .map(|(record, ..)| record.payload.clone().into_bytes())
             .unwrap_or_default();
         // The names are the workflow's own, known when it was compiled; here they are data.
-        let attributes = view
+        let attributes: Vec<(&'static str, String)> = view
             .attributes
             .into_iter()
             .map(|(name, value)| (&*Box::leak(name.into_boxed_str()), value))
             .collect();
-        Ok(Self { workflow: view.workflow, version: view.version, attributes, body, commits })
+        let attributes_json =
+            object(&attributes).map_err(|error| Error::Stored(error.to_string()))?;
+        Ok(Self {
+            workflow: view.workflow,
+            version: view.version,
+            attributes,
+            attributes_json,
+            body,
+            commits,
+        })
     }
 
     /// The next batch: writers that may go on, then new ones while there is room.
@@ -231,6 +256,7 @@ impl Template {
                 version: self.version,
                 owned: true,
                 attributes: self.attributes.clone(),
+                attributes_json: self.attributes_json.clone(),
                 created_at: at,
             }),
             change: last.then_some(Change {
@@ -272,7 +298,7 @@ async fn relay(
         } else if last_look {
             return Ok(());
         } else {
-            clock.sleep(Duration::from_millis(2)).await;
+            clock.sleep(GATHER).await;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What comes in from outside, made ready to be written: validated first, so that nothing that
 //! cannot be stored reaches a batch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -52,6 +53,8 @@ pub(crate) fn prepare(worker: &Worker, start: Start) -> Result<Newborn, Error> {
         .append(None, None, entry, &prepared.events, None, at)
         .map_err(|error| invalid(error.to_string()))?;
     let events = prepared.events.len() as u32;
+    let attributes_json =
+        object(&prepared.attributes).map_err(|error| invalid(error.to_string()))?;
     let permit = worker.permit();
     let about = About { workflow: workflow.name().to_owned(), business_key: start.business_key };
     let write = Write {
@@ -62,12 +65,18 @@ pub(crate) fn prepare(worker: &Worker, start: Start) -> Result<Newborn, Error> {
             version: workflow.version(),
             owned: permit.is_some(),
             attributes: prepared.attributes,
+            attributes_json,
             created_at: at,
         }),
         change: None,
         records: vec![Arc::new(NewRecord { record, events, money: Vec::new() })],
     };
     Ok(Newborn { write, history, workflow: Arc::clone(workflow), permit })
+}
+
+/// Attributes as a JSON object, in their order of names.
+pub(crate) fn object(attributes: &[(&'static str, String)]) -> Result<String, serde_json::Error> {
+    serde_json::to_string(&attributes.iter().cloned().collect::<BTreeMap<_, _>>())
 }
 
 /// Makes a delivery that starts nothing ready to be written.

@@ -56,6 +56,11 @@ impl Lanes {
         }
     }
 
+    /// Whether a lane may start now.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// All rows of a lane that may start now.
     pub(crate) fn start(&mut self) -> Option<(Lane, VecDeque<Row>)> {
         let lane = self.ready.pop_front()?;

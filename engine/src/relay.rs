@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
@@ -22,8 +23,11 @@ use crate::sink::{Delivered, Sink, Undelivered};
 use crate::store::outbox::{self, Block, Row};
 use crate::worker::Worker;
 
-/// Late commits show up at most this far behind what was seen last.
-const BEHIND: TimeDelta = TimeDelta::seconds(3);
+/// Scans start this far behind what was seen last. What is committed later than that is found by
+/// the next scan from the beginning; nothing of its key can have overtaken it.
+const BEHIND: TimeDelta = TimeDelta::milliseconds(250);
+/// How long events gather before a scan: each scan and each deletion has a price of its own.
+pub(crate) const GATHER: Duration = Duration::from_millis(5);
 /// How often a scan starts from the beginning.
 const SWEEP: TimeDelta = TimeDelta::seconds(10);
 /// How often the shards are shared out anew.
@@ -84,6 +88,8 @@ pub(crate) struct Relay {
     running: FuturesUnordered<BoxFuture<'static, Ran>>,
     /// Delivered, but still in the outbox.
     delivered: Vec<i64>,
+    /// How many were delivered.
+    count: usize,
     position: Position,
 }
 
@@ -136,6 +142,7 @@ impl Relay {
             lanes: Lanes::default(),
             running: FuturesUnordered::new(),
             delivered: Vec::new(),
+            count: 0,
             position: Position::default(),
         }
     }
@@ -149,7 +156,10 @@ impl Relay {
             }
             let worker = Arc::clone(&self.worker);
             let ran = tokio::select! {
-                () = worker.published.notified() => None,
+                () = worker.published.notified() => {
+                    worker.clock.sleep(GATHER).await;
+                    None
+                }
                 () = worker.clock.sleep(worker.settings.poll) => None,
                 Some(ran) = self.running.next() => Some(ran),
             };
@@ -161,42 +171,45 @@ impl Relay {
 
     /// Delivers until nothing is left that may be delivered now. Returns how many events that were.
     pub(crate) async fn run_until_idle(&mut self) -> Result<usize, Error> {
-        (self.position, self.balanced) = (Position::default(), None);
-        let mut count = 0;
+        (self.position, self.balanced, self.count) = (Position::default(), None, 0);
         loop {
             let more = self.turn().await?;
             if let Some(ran) = self.running.next().await {
-                count += ran.delivered.len();
                 self.finish(ran).await;
-            } else if !more {
-                return Ok(count);
+            } else if !more && self.delivered.is_empty() {
+                return Ok(self.count);
             }
         }
     }
 
-    /// Forgets what is delivered, looks for more, starts what may start. Says whether there is
-    /// more to do at once.
+    /// Looks for rows, delivers what may be delivered, forgets what is. Says whether there is more
+    /// to do at once.
     async fn turn(&mut self) -> Result<bool, Error> {
         let now = self.worker.clock.now();
         if self.balanced.is_none_or(|balanced| now - balanced >= BALANCE) {
             self.balance(now).await?;
         }
-        while let Some(Some(ran)) = self.running.next().now_or_never() {
-            self.finish(ran).await;
+        // Rows in memory come first: reading them once more would bring nothing new.
+        let full = if self.lanes.has_ready() { false } else { self.scan(now).await? };
+        loop {
+            self.start();
+            match self.running.next().now_or_never() {
+                Some(Some(ran)) => self.finish(ran).await,
+                Some(None) | None => break,
+            }
         }
         self.forget().await?;
-        let full = self.scan(now).await?;
-        let mut started = false;
+        Ok(full)
+    }
+
+    fn start(&mut self) {
         while self.running.len() < limits::DELIVERIES_MAX
             && let Some((lane, rows)) = self.lanes.start()
         {
-            started = true;
-            let Some(sink) = self.worker.subscriptions.sinks.get(&lane.subscription) else {
-                continue;
-            };
-            self.running.push(Box::pin(deliver(Arc::clone(sink), lane, rows)));
+            if let Some(sink) = self.worker.subscriptions.sinks.get(&lane.subscription) {
+                self.running.push(Box::pin(deliver(Arc::clone(sink), lane, rows)));
+            }
         }
-        Ok(full || started)
     }
 
     /// Shares the shards out anew; with new ones come the blocks of whoever had them before.
@@ -263,6 +276,7 @@ impl Relay {
     async fn finish(&mut self, ran: Ran) {
         let metrics = &self.worker.metrics;
         metrics.delivered.inc_by(ran.delivered.len() as u64);
+        self.count += ran.delivered.len();
         self.delivered.extend(ran.delivered);
         let pool = self.worker.store.pool();
         let Some(failed) = ran.failed else {
@@ -340,8 +354,8 @@ async fn deliver_row(sink: &dyn Sink, row: &Row) -> Result<(), Undelivered> {
 /// When a failed delivery is tried again: a second to five minutes later, for ever.
 fn retry_at(failed: &Undelivered, attempts: u32, now: DateTime<Utc>) -> DateTime<Utc> {
     let policy = RetryPolicy {
-        initial: std::time::Duration::from_secs(1),
-        delay_max: std::time::Duration::from_secs(300),
+        initial: Duration::from_secs(1),
+        delay_max: Duration::from_secs(300),
         attempts_max: u32::MAX,
         jitter: 0.0,
         ..RetryPolicy::default()

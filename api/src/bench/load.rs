@@ -25,6 +25,12 @@ pub(super) struct Ran {
 }
 
 impl Ran {
+    /// The mean latency.
+    pub(super) fn mean(&self) -> Duration {
+        let count = u32::try_from(self.latencies.len()).unwrap_or(u32::MAX).max(1);
+        self.latencies.iter().sum::<Duration>() / count
+    }
+
     /// The latency that `percent` of the orders did not exceed.
     pub(super) fn latency(&self, percent: usize) -> Duration {
         let index = (self.latencies.len() * percent / 100).min(self.latencies.len() - 1);

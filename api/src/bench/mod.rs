@@ -114,9 +114,8 @@ async fn alone(engine: &Engine, bare: &mut Bare, rounds: usize) -> anyhow::Resul
     for round in 0..rounds {
         let name = format!("alone-{round}");
         let ran = load::run(engine, &name, ALONE, 1, &ProgressBar::hidden()).await?;
-        let took = bare.run(ALONE, 1).await?;
-        let bare_each = took.ended / ALONE as u32;
-        measured.push(Alone { engine: ran.latency(50), bare: bare_each, commits: bare.commits() });
+        let bare_each = bare.run_alone(ALONE as u32).await?;
+        measured.push(Alone { engine: ran.mean(), bare: bare_each, commits: bare.commits() });
     }
     Ok(measured)
 }

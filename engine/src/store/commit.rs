@@ -54,6 +54,7 @@ struct Starts<'a> {
     head_hash: Vec<&'a [u8]>,
     created_at: Vec<DateTime<Utc>>,
     delivered: Vec<bool>,
+    attributes: Vec<&'a str>,
 }
 
 #[derive(Default)]
@@ -158,6 +159,7 @@ impl<'a> Columns<'a> {
         to.head_hash.push(write.records.last().map_or(&[], |new| &new.record.hash[..]));
         to.created_at.push(start.created_at);
         to.delivered.push(write.delivery.is_some());
+        to.attributes.push(&start.attributes_json);
         for (name, value) in &start.attributes {
             self.attributes.id.push(write.instance_id);
             self.attributes.name.push(name);
@@ -315,6 +317,7 @@ pub(crate) async fn commit(
         &m.amount_minor,
         &m.currency as _,
         &m.reference as _,
+        &s.attributes as _,
     )
     .fetch_one(connection)
     .await?;

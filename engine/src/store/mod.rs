@@ -51,8 +51,12 @@ impl Store {
 
     /// A connection of one's own, given up after five seconds without an answer.
     pub(crate) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        // The write path's statement is large, and always of the same shape: plan it once.
-        let options = self.options.clone().options([("plan_cache_mode", "force_generic_plan")]);
+        // The write path's statement is large, and always of the same shape: it is planned once,
+        // perhaps while the tables are small, and must not scan them when they have grown.
+        let options = self
+            .options
+            .clone()
+            .options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
         tokio::time::timeout(Duration::from_secs(5), PgConnection::connect_with(&options))
             .await
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))

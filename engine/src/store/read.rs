@@ -59,9 +59,7 @@ async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<InstanceView>, Error>
         select i.instance_id, i.workflow, i.version, i.business_key, i.status, i.run_at,
                i.failure_code, i.failure_message, i.past_pivot, i.created_at, i.updated_at,
                i.ended_at, last.step as "step?",
-               coalesce((select json_object_agg(a.name, a.value) from amends.attribute a
-                         where a.instance_id = i.instance_id), '{}')
-                   as "attributes!: sqlx::types::Json<BTreeMap<String, String>>"
+               i.attributes as "attributes: sqlx::types::Json<BTreeMap<String, String>>"
         from amends.instance i
         left join lateral (
             select r.step from amends.record r

@@ -54,6 +54,8 @@ pub(crate) struct NewInstance {
     /// Born claimed by the worker that writes it.
     pub(crate) owned: bool,
     pub(crate) attributes: Vec<(&'static str, String)>,
+    /// The same, as an object.
+    pub(crate) attributes_json: String,
     pub(crate) created_at: DateTime<Utc>,
 }
 

@@ -133,7 +133,6 @@ impl Workflow for Fulfilment {
 
     fn attributes(&self, order: &Order) -> Vec<(&'static str, String)> {
         vec![
-            ("shop", order.shop.clone()),
             ("order", order.number.clone()),
             ("order_id", order.order_id.clone()),
             ("email", order.customer.email.clone()),
@@ -275,7 +274,6 @@ mod tests {
         assert_eq!(
             fulfilment().attributes(&sample()),
             [
-                ("shop", "acme".to_owned()),
                 ("order", "#1001".to_owned()),
                 ("order_id", "5940139491234".to_owned()),
                 ("email", "jane@example.com".to_owned()),

@@ -23,17 +23,18 @@ with fence as materialized (
 ), start_in as (
     select *
     from unnest($10::uuid[], $11::text[], $12::int[], $13::text[], $14::boolean[], $15::bytea[],
-                $16::timestamptz[], $17::boolean[])
-        as s(instance_id, workflow, version, business_key, owned, head_hash, created_at, delivered)
+                $16::timestamptz[], $17::boolean[], $59::text[])
+        as s(instance_id, workflow, version, business_key, owned, head_hash, created_at, delivered,
+             attributes)
 ), new_instance as (
     insert into amends.instance
         (instance_id, workflow, version, business_key, status, worker_id, run_at, head_seq,
-         head_hash, created_at, updated_at)
+         head_hash, created_at, updated_at, attributes)
     select s.instance_id, s.workflow, s.version, s.business_key,
            case when s.owned then 'running' else 'pending' end,
            case when s.owned then fence.worker_id end,
            case when not s.owned then s.created_at end,
-           0, s.head_hash, s.created_at, s.created_at
+           0, s.head_hash, s.created_at, s.created_at, s.attributes::json
     from start_in s cross join fence
     -- A start's delivery and its instance share their id.
     where not s.delivered or s.instance_id in (select delivery_id from new_delivery)
@@ -68,7 +69,8 @@ with fence as materialized (
         ended_at = c.ended_at
     from change_in c cross join fence
     where i.instance_id = c.instance_id
-      and i.worker_id = fence.worker_id
+      -- Not `=`: the rows are to be found by their key, never by walking all that the worker holds.
+      and i.worker_id is not distinct from fence.worker_id
       -- Mail that the worker has not read yet comes first.
       and i.mail_count = c.mail_read
     returning i.instance_id
