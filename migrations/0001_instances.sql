@@ -30,6 +30,8 @@ create table amends.instance (
         'completed', 'compensated', 'cancelled', 'terminated')),
     -- The worker that holds it. No foreign key: a take-over deletes the worker first.
     worker_id uuid,
+    -- The claim it was taken by, so that a claim whose answer was lost can be found again.
+    claim_id uuid,
     -- When it is due, while nobody holds it. Null while it is held, stuck or ended.
     run_at timestamptz,
     step text,

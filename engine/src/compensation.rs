@@ -80,3 +80,162 @@ pub(crate) fn plan_compensation(history: &History, steps: &Steps) -> Result<Plan
     }
     Ok(plan)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake;
+    use crate::step::StepError;
+    use chrono::DateTime;
+    use uuid::Uuid;
+
+    /// What the history may say of a step.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Said {
+        Done,
+        /// Certainly not applied, and given up.
+        Refused,
+        /// Perhaps applied, and given up.
+        Unknown,
+        /// Certainly not applied, to be tried again.
+        Waiting,
+        /// Unknown first, then refused under the same key: not applied.
+        UnknownThenRefused,
+        /// Unknown first, then not reached at all: still perhaps applied.
+        UnknownThenDown,
+        /// The worker was lost in the middle.
+        Interrupted,
+    }
+
+    const SAID: [Said; 7] = [
+        Said::Done,
+        Said::Refused,
+        Said::Unknown,
+        Said::Waiting,
+        Said::UnknownThenRefused,
+        Said::UnknownThenDown,
+        Said::Interrupted,
+    ];
+    const KINDS: [Compensation; 3] =
+        [Compensation::Undo, Compensation::Nothing, Compensation::Pivot];
+    const NAMES: [&str; 5] = ["one", "two", "three", "four", "five"];
+
+    fn say(history: &mut History, step: &str, said: Said) {
+        let later = DateTime::from_timestamp(60, 0);
+        let unknown = StepError::unknown("X", "x");
+        let refusal = StepError::fail("X", "x");
+        let down = StepError::retry("X", "x");
+        match said {
+            Said::Done => fake::done(history, step),
+            Said::Refused => fake::failed(history, step, &refusal, None),
+            Said::Unknown => fake::failed(history, step, &unknown, None),
+            Said::Waiting => fake::failed(history, step, &down, later),
+            Said::UnknownThenRefused => {
+                fake::failed(history, step, &unknown, later);
+                fake::failed(history, step, &refusal, None);
+            }
+            Said::UnknownThenDown => {
+                fake::failed(history, step, &unknown, later);
+                fake::failed(history, step, &down, None);
+            }
+            Said::Interrupted => fake::interrupted(history, step),
+        }
+    }
+
+    fn is_known(said: Said) -> Option<bool> {
+        match said {
+            Said::Done => Some(true),
+            Said::Unknown | Said::UnknownThenDown | Said::Interrupted => Some(false),
+            Said::Refused | Said::Waiting | Said::UnknownThenRefused => None,
+        }
+    }
+
+    /// Every history of up to five steps: all but the last one done, the last one anything, each
+    /// step of every kind.
+    #[test]
+    fn the_plan_mirrors_what_is_done_or_may_be_done_and_nothing_else() {
+        let mut checked = 0;
+        for length in 0..=NAMES.len() {
+            for kinds in combinations(length) {
+                let steps = fake::steps(NAMES.iter().copied().zip(kinds.iter().copied()));
+                for last in SAID {
+                    let said: Vec<_> = (0..length)
+                        .map(|index| if index + 1 == length { last } else { Said::Done })
+                        .collect();
+                    let mut history = History::new(Uuid::nil());
+                    for (name, said) in NAMES.iter().zip(&said) {
+                        say(&mut history, name, *said);
+                    }
+                    check(&history, &steps, &kinds, &said);
+                    checked += 1;
+                }
+            }
+        }
+        assert_eq!(checked, 7 * (1 + 3 + 9 + 27 + 81 + 243));
+    }
+
+    fn check(history: &History, steps: &Steps, kinds: &[Compensation], said: &[Said]) {
+        let plan = plan_compensation(history, steps);
+        let applied: Vec<_> = (0..said.len())
+            .filter_map(|index| is_known(said[index]).map(|known| (index, known)))
+            .collect();
+        let pivot = applied.iter().rev().find(|(index, _)| kinds[*index] == Compensation::Pivot);
+        if let Some((_, known)) = pivot {
+            let code = if *known { "PAST_PIVOT" } else { "PIVOT_UNKNOWN" };
+            assert_eq!(plan.unwrap_err().code, code, "{kinds:?} {said:?}");
+            return;
+        }
+        let expected: Vec<_> = applied
+            .into_iter()
+            .rev()
+            .filter(|(index, _)| kinds[*index] == Compensation::Undo)
+            .map(|(index, known)| PlannedStep { step: NAMES[index].to_owned(), known })
+            .collect();
+        assert_eq!(plan.unwrap().steps, expected, "{kinds:?} {said:?}");
+    }
+
+    fn combinations(length: usize) -> Vec<Vec<Compensation>> {
+        (0..length).fold(vec![Vec::new()], |shorter, _| {
+            shorter
+                .iter()
+                .flat_map(|kinds| KINDS.map(|kind| [kinds.clone(), vec![kind]].concat()))
+                .collect()
+        })
+    }
+
+    #[test]
+    fn the_same_plan_has_the_same_hash_and_another_one_another() {
+        let planned = |step: &str, known| PlannedStep { step: step.to_owned(), known };
+        let plan = Plan { steps: vec![planned("charge", true), planned("reserve", true)] };
+        assert_eq!(plan.hash(), plan.clone().hash());
+        for other in [
+            Plan { steps: vec![planned("reserve", true), planned("charge", true)] },
+            Plan { steps: vec![planned("charge", false), planned("reserve", true)] },
+            Plan { steps: vec![planned("charge", true)] },
+            Plan { steps: vec![planned("chargereserve", true)] },
+        ] {
+            assert_ne!(plan.hash(), other.hash());
+        }
+    }
+
+    #[test]
+    fn a_step_that_this_build_does_not_have_is_put_to_a_person() {
+        let mut history = History::new(Uuid::nil());
+        fake::done(&mut history, "gone");
+        let plan = plan_compensation(&history, &fake::steps([]));
+        assert_eq!(plan.unwrap_err().code, "STEP_MISSING");
+    }
+
+    #[test]
+    fn a_history_that_is_loaded_means_what_it_meant_when_it_was_made() {
+        for last in SAID {
+            let mut made = History::new(Uuid::nil());
+            let records = fake::recording(&mut made, |history| {
+                say(history, "one", Said::Done);
+                say(history, "two", last);
+            });
+            let loaded = History::load(Uuid::nil(), &records).unwrap();
+            assert_eq!(format!("{loaded:?}"), format!("{made:?}"), "{last:?}");
+        }
+    }
+}

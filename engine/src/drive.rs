@@ -31,19 +31,28 @@ enum Pass {
     Halted(Verdict),
 }
 
-/// Drives an instance until this worker has no more to do with it.
+/// Drives an instance until this worker has no more to do with it. A panic of the engine itself
+/// must not leave it held for ever: a person is told.
 pub(crate) async fn drive(instance: Arc<Instance>) {
+    let driven = AssertUnwindSafe(drive_to_the_end(&instance)).catch_unwind().await;
+    if let Err(panic) = driven {
+        let failure = Failure::new("ENGINE_PANICKED", panic_message(&*panic));
+        settle(&instance, Pass::Halted(Verdict::Stick(failure))).await;
+    }
+}
+
+async fn drive_to_the_end(instance: &Arc<Instance>) {
     let found_when_claimed = instance.state().halt.take();
     let mut pass = match found_when_claimed {
         Some(verdict) => Pass::Halted(verdict),
         None => match instance.read_mail_if_any().await {
-            Ok(()) => next(&instance).await,
+            Ok(()) => next(instance).await,
             Err(verdict) => Pass::Halted(verdict),
         },
     };
-    while let Some(again) = settle(&instance, pass).await {
+    while let Some(again) = settle(instance, pass).await {
         pass = match again {
-            Again::Pass => next(&instance).await,
+            Again::Pass => next(instance).await,
             Again::Verdict(verdict) => Pass::Halted(verdict),
         };
     }

@@ -235,7 +235,13 @@ impl Engine {
     /// Safe to repeat: with the same delivery, or about the same business key, nothing starts
     /// twice. If this process has room, it runs the instance at once; else some worker will.
     pub async fn start(&self, start: Start) -> Result<Started, Error> {
-        let metrics = &self.0.parts.metrics;
+        let engine = self.clone();
+        // An instance that is born claimed must be driven, even if whoever asked has gone away.
+        let started = tokio::spawn(async move { engine.start_to_the_end(start).await });
+        started.await.unwrap_or(Err(Error::Unavailable))
+    }
+
+    async fn start_to_the_end(&self, start: Start) -> Result<Started, Error> {
         let worker = self.worker();
         let newborn = intake::prepare(&worker, start)?;
         worker.probes.reach("start.before").await;
@@ -243,16 +249,18 @@ impl Engine {
         worker.probes.reach("start.after").await;
         match written {
             Written::Yes => {
-                metrics.started.inc();
                 let instance_id = newborn.write.instance_id;
+                self.0.parts.metrics.started.inc();
                 match newborn.permit {
                     Some(permit) => {
+                        let (workflow, about) = (newborn.workflow, newborn.write.about);
+                        let history = newborn.history;
                         let instance = Instance::born(
                             Arc::clone(&worker),
-                            newborn.workflow,
+                            workflow,
                             instance_id,
-                            newborn.write.about,
-                            newborn.history,
+                            about,
+                            history,
                         );
                         worker.hold(instance, permit);
                     }

@@ -2,7 +2,7 @@
 //!
 //! Pure: a history is folded from its records, one by one, whether they are loaded or just made.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -28,7 +28,7 @@ pub(crate) struct History {
     input: Option<Box<RawValue>>,
     steps: Vec<RecordedStep>,
     /// Keys that this replay has asked for.
-    asked: HashSet<usize>,
+    asked: BTreeSet<usize>,
     undoing: Option<Undoing>,
     cancelled: bool,
     ledger: Ledger,
@@ -152,7 +152,7 @@ impl History {
             last_at: DateTime::UNIX_EPOCH,
             input: None,
             steps: Vec::new(),
-            asked: HashSet::new(),
+            asked: BTreeSet::new(),
             undoing: None,
             cancelled: false,
             ledger: Ledger::default(),

@@ -18,6 +18,8 @@ mod attempt;
 mod chain;
 pub mod command;
 mod compensation;
+#[cfg(test)]
+mod fake;
 mod history;
 mod memo;
 mod record;

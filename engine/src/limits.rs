@@ -23,6 +23,9 @@ pub(crate) const CLAIM_MAX: usize = 500;
 /// How long a statement of the write path may take before its connection counts as dead.
 pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a worker that leaves waits for attempts in flight.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+
 /// The renewals in a lease. A worker may miss several before it is taken over.
 pub(crate) const RENEWALS_PER_LEASE: u32 = 6;
 

@@ -105,3 +105,80 @@ fn shortened(json: &str) -> String {
     }
     short
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake;
+    use crate::history::History;
+    use crate::step::StepError;
+    use std::time::Duration;
+    use uuid::Uuid;
+
+    const ONCE: Effect = Effect::Idempotent { key_window: None };
+
+    fn ask(make: impl FnOnce(&mut History), input: &str, effect: Effect, seconds: i64) -> Memo {
+        let mut history = History::new(Uuid::nil());
+        make(&mut history);
+        let input = RawValue::from_string(input.to_owned()).unwrap();
+        let now = DateTime::from_timestamp(seconds, 0).unwrap();
+        recall(history.ask("charge"), &input, effect, now)
+    }
+
+    const SAME: &str = r#"{"amount":1}"#;
+
+    fn unknown(history: &mut History) {
+        let later = DateTime::from_timestamp(1, 0);
+        fake::failed(history, "charge", &StepError::unknown("X", "x"), later);
+    }
+
+    fn stuck(memo: Memo) -> String {
+        match memo {
+            Memo::Stick(failure) => failure.code.into_owned(),
+            other => panic!("not stuck: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_recorded_is_attempted_first() {
+        assert!(matches!(ask(|_| (), SAME, ONCE, 0), Memo::Attempt { attempt: 1, due: None }));
+    }
+
+    #[test]
+    fn what_is_done_answers_from_the_record() {
+        let memo = ask(|history| fake::done(history, "charge"), SAME, ONCE, 0);
+        assert!(matches!(memo, Memo::Done(output) if output.get() == SAME));
+    }
+
+    #[test]
+    fn another_input_is_put_to_a_person_whatever_is_recorded() {
+        let done = ask(|history| fake::done(history, "charge"), r#"{"amount":2}"#, ONCE, 0);
+        assert_eq!(stuck(done), "DIVERGED");
+        assert_eq!(stuck(ask(unknown, r#"{"amount":2}"#, ONCE, 0)), "DIVERGED");
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_resolved_as_the_effect_allows() {
+        assert!(matches!(ask(unknown, SAME, ONCE, 0), Memo::Attempt { attempt: 2, .. }));
+        let queryable = Effect::Queryable { quiet: Duration::from_secs(1) };
+        assert!(matches!(ask(unknown, SAME, queryable, 0), Memo::Probe { attempt: 1, .. }));
+        assert_eq!(stuck(ask(unknown, SAME, Effect::AtMostOnce, 0)), "OUTCOME_UNKNOWN");
+    }
+
+    #[test]
+    fn a_key_is_not_used_again_after_half_of_its_window() {
+        let window = Effect::Idempotent { key_window: Some(Duration::from_secs(100)) };
+        assert!(matches!(ask(unknown, SAME, window, 49), Memo::Attempt { .. }));
+        assert_eq!(stuck(ask(unknown, SAME, window, 50)), "KEY_WINDOW_CLOSED");
+    }
+
+    #[test]
+    fn a_lost_worker_is_no_attempt_but_leaves_a_doubt() {
+        let interrupted = |history: &mut History| fake::interrupted(history, "charge");
+        assert!(matches!(ask(interrupted, SAME, ONCE, 0), Memo::Attempt { attempt: 2, .. }));
+        let mut history = History::new(Uuid::nil());
+        interrupted(&mut history);
+        let step = history.step("charge").unwrap();
+        assert_eq!((step.attempts.counted, step.unknown), (0, true));
+    }
+}

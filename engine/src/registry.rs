@@ -39,6 +39,11 @@ impl Steps {
         self
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(steps: Vec<Arc<dyn AnyStep>>) -> Self {
+        Self { steps }
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<dyn AnyStep>> {
         self.steps.iter().find(|step| step.name() == name)
     }

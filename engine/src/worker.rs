@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use futures::FutureExt;
+use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,8 +26,9 @@ use crate::probe::Probes;
 use crate::registry::Registry;
 use crate::relay::Subscriptions;
 use crate::status::Status;
+use crate::store::claim::{self, Claim, Claimed};
 use crate::store::worker::{self as rows, NewWorker, TakeOver};
-use crate::store::{Store, claim, mail};
+use crate::store::{Store, mail};
 
 /// What a process is made of, whichever worker it is.
 #[derive(Clone)]
@@ -57,6 +58,8 @@ pub(crate) struct Worker {
     lease: Arc<Lease>,
     permits: Arc<Semaphore>,
     held: Mutex<HashMap<Uuid, Arc<Instance>>>,
+    /// Claims whose answer was lost, and when.
+    lost_claims: Mutex<Vec<(Uuid, DateTime<Utc>)>>,
     pub(crate) tasks: TaskTracker,
     /// Nothing new is begun; what is held is let go of at the next step.
     pub(crate) drain: CancellationToken,
@@ -126,6 +129,7 @@ impl Worker {
             committer,
             lease,
             held: Mutex::default(),
+            lost_claims: Mutex::default(),
             tasks: TaskTracker::new(),
             drain: CancellationToken::new(),
             lost,
@@ -153,16 +157,10 @@ impl Worker {
         let worker = Arc::clone(self);
         self.tasks.spawn(async move {
             let instance_id = instance.instance_id;
-            let driven = std::panic::AssertUnwindSafe(drive(instance)).catch_unwind();
             tokio::select! {
                 biased;
                 () = worker.lost.cancelled() => {}
-                result = driven => {
-                    if let Err(panic) = result {
-                        let message = crate::attempt::panic_message(&*panic);
-                        tracing::error!(instance.id = %instance_id, "driving instance {instance_id} panicked: {message}");
-                    }
-                }
+                () = drive(instance) => {}
             }
             worker.held().remove(&instance_id);
             worker.metrics.instances_held.dec();
@@ -176,6 +174,7 @@ impl Worker {
 
     /// Claims due instances, as many as there are permits for. Returns how many it got.
     pub(crate) async fn claim(self: &Arc<Self>) -> Result<usize, Error> {
+        self.find_lost_claims().await?;
         let mut permits = Vec::new();
         while permits.len() < limits::CLAIM_MAX
             && let Some(permit) = self.permit()
@@ -190,25 +189,64 @@ impl Worker {
             .iter()
             .map(|workflow| (workflow.name().to_owned(), workflow.version().cast_signed()))
             .unzip();
-        let claimed = claim::claim_instances(
-            self.store.pool(),
-            self.worker_id,
-            &workflows,
-            permits.len(),
-            self.clock.pinned(),
-        )
-        .await?;
-        let count = claimed.len();
-        self.metrics.claimed.inc_by(count as u64);
+        let claim = Claim {
+            claim_id: new_id(),
+            worker_id: self.worker_id,
+            workflows: &workflows,
+            limit: permits.len(),
+            now: self.clock.pinned(),
+        };
+        match claim::claim_instances(self.store.pool(), &claim).await {
+            Ok(claimed) => Ok(self.take_up(claimed, permits).await),
+            Err(error) => {
+                self.lost_claims().push((claim.claim_id, self.clock.now()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes up what was claimed by statements whose answer was lost. They may still be at work,
+    /// but not for longer than a statement may take.
+    async fn find_lost_claims(self: &Arc<Self>) -> Result<(), Error> {
+        let lost = self.lost_claims().clone();
+        for (claim_id, since) in lost {
+            let found = claim::find_claimed(self.store.pool(), self.worker_id, claim_id).await?;
+            let over = (self.clock.now() - since).to_std().unwrap_or_default();
+            let found: Vec<_> = {
+                let held = self.held();
+                found.into_iter().filter(|one| !held.contains_key(&one.instance_id)).collect()
+            };
+            let permits: Vec<_> = std::iter::from_fn(|| self.permit()).take(found.len()).collect();
+            let all = permits.len() == found.len();
+            self.take_up(found, permits).await;
+            if all && over > limits::STATEMENT_TIMEOUT * 2 {
+                self.lost_claims().retain(|(other, _)| *other != claim_id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_up(
+        self: &Arc<Self>,
+        claimed: Vec<Claimed>,
+        permits: Vec<OwnedSemaphorePermit>,
+    ) -> usize {
+        let mut count = 0;
         for (claimed, permit) in claimed.into_iter().zip(permits) {
             self.probes.reach("claim.after").await;
             // Only registered versions are claimed.
             if let Some(workflow) = self.registry.get(&claimed.workflow, claimed.version) {
                 let workflow = Arc::clone(workflow);
                 self.hold(Instance::claimed(Arc::clone(self), workflow, claimed), permit);
+                count += 1;
             }
         }
-        Ok(count)
+        self.metrics.claimed.inc_by(count as u64);
+        count
+    }
+
+    fn lost_claims(&self) -> MutexGuard<'_, Vec<(Uuid, DateTime<Utc>)>> {
+        self.lost_claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Rings the held instances that have mail.
@@ -283,17 +321,22 @@ impl Worker {
         !self.lost.is_cancelled() && !self.drain.is_cancelled() && self.lease.permits_effects()
     }
 
-    /// Lets attempts in flight finish, frees what is held, and leaves.
+    /// Lets attempts in flight finish, frees what is held, and leaves. What takes longer than
+    /// [`limits::DRAIN_TIMEOUT`] is left to whoever takes this worker over.
     pub(crate) async fn leave(&self) -> Result<(), Error> {
+        let left = tokio::time::timeout(limits::DRAIN_TIMEOUT, self.drain_and_go()).await;
+        self.abandon();
+        left.unwrap_or(Err(Error::Unavailable))
+    }
+
+    async fn drain_and_go(&self) -> Result<(), Error> {
         rows::begin_drain(self.store.pool(), self.worker_id).await?;
         self.drain.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        self.heartbeat.cancel();
         let mut connection = self.store.connect().await?;
         let now = self.clock.pinned();
         rows::take_over(&mut connection, self.worker_id, TakeOver::Leaving, now).await?;
-        self.lost.cancel();
         tracing::info!(worker.id = %self.worker_id, "worker {} has left", self.worker_id);
         Ok(())
     }

@@ -25,38 +25,81 @@ pub(crate) struct Claimed {
     pub(crate) records: Vec<Record>,
 }
 
-/// Claims up to `limit` due instances of the given workflow versions.
+/// Who claims, what, and under which name.
+pub(crate) struct Claim<'a> {
+    pub(crate) claim_id: Uuid,
+    pub(crate) worker_id: Uuid,
+    /// Names and versions of the workflows that the worker can run.
+    pub(crate) workflows: &'a (Vec<String>, Vec<i32>),
+    pub(crate) limit: usize,
+    /// Only if the clock is moved by hand.
+    pub(crate) now: Option<DateTime<Utc>>,
+}
+
+/// Claims due instances.
 ///
-/// The claim is one statement; the histories are one more, and belong to nobody else by then. If
-/// that one fails, what was claimed is freed again by hand or by the lease.
+/// The claim is one statement, the histories are another. Whatever error comes of either, what was
+/// claimed is found again by [`find_claimed`].
 pub(crate) async fn claim_instances(
     pool: &PgPool,
-    worker_id: Uuid,
-    workflows: &(Vec<String>, Vec<i32>),
-    limit: usize,
-    now: Option<DateTime<Utc>>,
+    claim: &Claim<'_>,
 ) -> Result<Vec<Claimed>, Error> {
-    let rows = sqlx::query_file!(
+    let rows = sqlx::query_file_as!(
+        Row,
         "src/store/sql/claim_instances.sql",
-        worker_id,
-        now,
-        &workflows.0,
-        &workflows.1,
-        limit as i64,
+        claim.worker_id,
+        claim.now,
+        &claim.workflows.0,
+        &claim.workflows.1,
+        claim.limit as i64,
+        claim.claim_id,
     )
     .fetch_all(pool)
     .await?;
+    with_histories(pool, rows).await
+}
+
+/// What a claim took whose answer was lost. Nobody has run it since, but that is not known here:
+/// it counts as interrupted.
+pub(crate) async fn find_claimed(
+    pool: &PgPool,
+    worker_id: Uuid,
+    claim_id: Uuid,
+) -> Result<Vec<Claimed>, Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select instance_id, workflow, version, business_key, status as "was", past_pivot,
+               mail_count, mail_read
+        from amends.instance
+        where worker_id = $1 and claim_id = $2
+        "#,
+        worker_id,
+        claim_id,
+    )
+    .fetch_all(pool)
+    .await?;
+    with_histories(pool, rows).await
+}
+
+/// A claimed instance without its history.
+struct Row {
+    instance_id: Uuid,
+    workflow: String,
+    version: i32,
+    business_key: String,
+    was: String,
+    past_pivot: bool,
+    mail_count: i32,
+    mail_read: i32,
+}
+
+async fn with_histories(pool: &PgPool, rows: Vec<Row>) -> Result<Vec<Claimed>, Error> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<Uuid> = rows.iter().map(|row| row.instance_id).collect();
-    let mut histories = match histories(pool, &ids).await {
-        Ok(histories) => histories,
-        Err(error) => {
-            free(pool, worker_id, &ids).await?;
-            return Err(error);
-        }
-    };
+    let mut histories = histories(pool, &ids).await?;
     rows.into_iter()
         .map(|row| {
             Ok(Claimed {
@@ -72,19 +115,6 @@ pub(crate) async fn claim_instances(
             })
         })
         .collect()
-}
-
-/// Gives claimed instances back; they are due at once.
-async fn free(pool: &PgPool, worker_id: Uuid, ids: &[Uuid]) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "update amends.instance set worker_id = null, run_at = updated_at
-         where instance_id = any($1) and worker_id = $2",
-        ids,
-        worker_id,
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
 }
 
 /// Loads histories, each in order.

@@ -2,6 +2,7 @@
 --
 -- One path for all of them, and only for workflow versions that this process can run. `was` tells
 -- an instance that was released from one whose worker was lost: the latter still says running.
+-- `$6` names the claim: if its answer is lost, what it took is found by that name.
 with fence as materialized (
     select worker_id from amends.worker
     where worker_id = $1 and draining_since is null
@@ -19,9 +20,10 @@ with fence as materialized (
 )
 update amends.instance i
 set worker_id = $1,
+    claim_id = $6,
     run_at = null,
     status = case when due.status in ('pending', 'waiting') then 'running' else due.status end
 from due
 where i.instance_id = due.instance_id
 returning i.instance_id, i.workflow, i.version, i.business_key, due.status as "was!", i.past_pivot,
-          i.mail_count, i.mail_read, i.created_at
+          i.mail_count, i.mail_read

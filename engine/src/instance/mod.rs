@@ -3,7 +3,8 @@
 //! What happens is appended to the history at once and becomes durable with the next write, which
 //! is awaited before the next effect begins. Only the holder writes; everybody else sends mail.
 
-use std::collections::{HashMap, HashSet};
+mod state;
+
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -21,8 +22,10 @@ use crate::status::{Status, Transition};
 use crate::step::{Call, Failure};
 use crate::store::claim::{self, Claimed};
 use crate::store::mail;
-use crate::store::write::{About, Change, NewRecord, Write, Written};
+use crate::store::write::{About, Write, Written};
 use crate::worker::Worker;
+
+pub(crate) use state::{Closing, State};
 
 /// An instance that this worker holds.
 pub(crate) struct Instance {
@@ -37,29 +40,6 @@ pub(crate) struct Instance {
     bell: Notify,
     /// Attempts under way; they outlive the run that asked for them.
     attempts: TaskTracker,
-}
-
-/// What changes while an instance is held.
-pub(crate) struct State {
-    pub(crate) history: History,
-    /// Records that are not durable yet.
-    pending: Vec<Arc<NewRecord>>,
-    pub(crate) status: Status,
-    pub(crate) past_pivot: bool,
-    pub(crate) failure: Option<Failure>,
-    /// Its last worker was lost, perhaps in the middle of an attempt that left no record.
-    pub(crate) interrupted: bool,
-    /// Steps that may have been under way when the last worker was lost, as far as found.
-    suspected: HashSet<String>,
-    /// The row says something else than this state.
-    row_stale: bool,
-    mail_read: i32,
-    /// How much mail there is, as far as is known.
-    mail_count: i32,
-    /// Why this replay has stopped.
-    pub(crate) halt: Option<Verdict>,
-    /// How often this replay has asked for each step.
-    pub(crate) occurrences: HashMap<&'static str, u32>,
 }
 
 /// What is to become of an instance that cannot go on by itself.
@@ -99,14 +79,6 @@ pub(crate) enum Readiness {
     ThinkAgain,
 }
 
-/// How a write ends that lets go of the instance.
-pub(crate) struct Closing {
-    pub(crate) entry: Option<(Entry, Vec<Event>)>,
-    pub(crate) transition: Transition,
-    pub(crate) run_at: Option<DateTime<Utc>>,
-    pub(crate) failure: Option<Failure>,
-}
-
 /// What became of a write.
 #[derive(Debug)]
 pub(crate) enum Flushed {
@@ -127,26 +99,12 @@ impl Instance {
         about: Arc<About>,
         history: History,
     ) -> Self {
-        let state = State {
-            history,
-            pending: Vec::new(),
-            status: Status::Running,
-            past_pivot: false,
-            failure: None,
-            interrupted: false,
-            suspected: HashSet::new(),
-            row_stale: false,
-            mail_read: 0,
-            mail_count: 0,
-            halt: None,
-            occurrences: HashMap::new(),
-        };
         Self {
             worker,
             workflow,
             instance_id,
             about,
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(history)),
             writing: tokio::sync::Mutex::new(()),
             bell: Notify::new(),
             attempts: TaskTracker::new(),
@@ -334,8 +292,10 @@ impl Instance {
         if until - worker.clock.now() > linger {
             return Err(Verdict::Wait(until));
         }
-        if let Flushed::Refused(verdict) = self.flush().await {
-            return Err(verdict);
+        match self.flush().await {
+            Flushed::Yes => {}
+            Flushed::MailRead => return Ok(Readiness::ThinkAgain),
+            Flushed::Refused(verdict) => return Err(verdict),
         }
         tokio::select! {
             () = worker.clock.sleep_until(until) => Ok(Readiness::Ready),
@@ -416,96 +376,5 @@ impl Instance {
     /// What the instance was started with.
     pub(crate) fn input(&self) -> Box<RawValue> {
         self.state().history.input().to_owned()
-    }
-}
-
-impl State {
-    pub(crate) fn append(
-        &mut self,
-        step: Option<&str>,
-        attempt: Option<u32>,
-        entry: Entry,
-        events: &[Event],
-        actor: Option<String>,
-        at: DateTime<Utc>,
-    ) -> Result<(), Verdict> {
-        let money = entry.money().to_vec();
-        let record = self
-            .history
-            .append(step, attempt, entry, events, actor, at)
-            .map_err(|error| Verdict::Unrecordable(error.to_string()))?;
-        if let Some(refusal) = crate::limits::refuse_payload(&record.payload) {
-            return Err(Verdict::Unrecordable(refusal));
-        }
-        self.pending.push(Arc::new(NewRecord { record, events: events.len() as u32, money }));
-        Ok(())
-    }
-
-    /// Whether a step is suspected for the first time.
-    pub(crate) fn suspect(&mut self, key: &str) -> bool {
-        self.suspected.insert(key.to_owned())
-    }
-
-    /// Moves to another status; the next write makes the row say so.
-    pub(crate) fn transit(&mut self, transition: Transition) {
-        if let Some(status) = self.status.after(transition) {
-            self.row_stale |= status != self.status;
-            self.status = status;
-        } else {
-            tracing::error!(status = %self.status, ?transition, "a transition that does not exist");
-        }
-    }
-
-    /// Says that a pivot is done or under way, or that it certainly is not.
-    pub(crate) fn set_past_pivot(&mut self, past_pivot: bool) {
-        self.row_stale |= self.past_pivot != past_pivot;
-        self.past_pivot = past_pivot;
-    }
-
-    /// What the next write does to the row; a closing record goes to the end of what is pending.
-    fn prepare(
-        &mut self,
-        closing: Option<Closing>,
-        at: DateTime<Utc>,
-    ) -> Result<Option<Change>, Verdict> {
-        let Some(closing) = closing else {
-            return Ok(self.row_stale.then(|| self.change(self.status, false, None, at)));
-        };
-        let status = self.status.after(closing.transition).unwrap_or(Status::Stuck);
-        if let Some((entry, events)) = closing.entry {
-            self.append(None, None, entry, &events, None, at)?;
-        }
-        let mut change = self.change(status, true, closing.run_at, at);
-        change.failure = closing.failure;
-        Ok(Some(change))
-    }
-
-    fn change(
-        &self,
-        status: Status,
-        released: bool,
-        run_at: Option<DateTime<Utc>>,
-        at: DateTime<Utc>,
-    ) -> Change {
-        Change {
-            status,
-            released,
-            run_at,
-            step: self.history.steps().next_back().map(|step| step.key.clone()),
-            failure: self.failure.clone(),
-            past_pivot: self.past_pivot,
-            mail_read: self.mail_read,
-            head: self.history.head(),
-            at,
-        }
-    }
-
-    /// Takes a closing record off that was not written.
-    fn take_off(&mut self, closed: bool, mark: &crate::history::Mark) {
-        if closed {
-            let excess = (self.history.head().0 + 1).saturating_sub(mark.length());
-            self.pending.truncate(self.pending.len().saturating_sub(excess as usize));
-            self.history.revert(mark);
-        }
     }
 }

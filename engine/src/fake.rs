@@ -1,0 +1,110 @@
+//! Steps and histories for the tests of the pure modules.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
+use serde_json::value::RawValue;
+
+use crate::attempt;
+use crate::history::History;
+use crate::record::{AttemptOutcome, Entry, Record, StepAttemptFailed, StepDone, StepInterrupted};
+use crate::registry::{AnyStep, Facts, Steps, Told};
+use crate::retry::RetryPolicy;
+use crate::step::{Call, Compensation, Effect, StepError, Undone};
+
+/// Steps that are nothing but a name and a kind.
+pub(crate) fn steps(named: impl IntoIterator<Item = (&'static str, Compensation)>) -> Steps {
+    let fakes = named.into_iter().map(|(name, compensation)| {
+        let fake = Fake { name, compensation, retry: RetryPolicy::default() };
+        Arc::new(fake) as Arc<dyn AnyStep>
+    });
+    Steps::of(fakes.collect())
+}
+
+struct Fake {
+    name: &'static str,
+    compensation: Compensation,
+    retry: RetryPolicy,
+}
+
+impl AnyStep for Fake {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            effect: Effect::Idempotent { key_window: None },
+            compensation: self.compensation,
+            retry: &self.retry,
+            undo_retry: &self.retry,
+            timeout: std::time::Duration::from_secs(1),
+        }
+    }
+
+    fn undo<'a>(
+        &'a self,
+        _: &'a Call,
+        _: &'a str,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Undone, StepError>> {
+        Box::pin(std::future::ready(Ok(Undone::nothing())))
+    }
+
+    fn undone(&self, _: &str, _: Option<&str>, _: &Undone) -> Result<Told, StepError> {
+        Ok(Told::default())
+    }
+}
+
+thread_local! {
+    static RECORDED: RefCell<Vec<Record>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The records that `make` appends to `history`.
+pub(crate) fn recording(history: &mut History, make: impl FnOnce(&mut History)) -> Vec<Record> {
+    RECORDED.take();
+    make(history);
+    RECORDED.take()
+}
+
+fn append(history: &mut History, step: &str, entry: Entry) {
+    let at = DateTime::UNIX_EPOCH;
+    let record = history.append(Some(step), Some(1), entry, &[], None, at).unwrap();
+    RECORDED.with_borrow_mut(|recorded| recorded.push(record));
+}
+
+fn input() -> Box<RawValue> {
+    RawValue::from_string(r#"{"amount":1}"#.to_owned()).unwrap()
+}
+
+/// The step is done.
+pub(crate) fn done(history: &mut History, step: &str) {
+    let done = StepDone { input: input(), output: input(), money: Vec::new() };
+    append(history, step, Entry::StepDone(done));
+}
+
+/// An attempt ended with `error`.
+pub(crate) fn failed(
+    history: &mut History,
+    step: &str,
+    error: &StepError,
+    retry_at: Option<DateTime<Utc>>,
+) {
+    let policy = RetryPolicy::default();
+    let effect = Effect::Idempotent { key_window: None };
+    let now = DateTime::UNIX_EPOCH;
+    let outcome: AttemptOutcome =
+        attempt::next_attempt(error, 1, &policy, effect, 0.0, now).outcome;
+    let failure = error.failure().clone();
+    let failed =
+        StepAttemptFailed { input: input(), outcome, failure, retry_at, money: Vec::new() };
+    append(history, step, Entry::StepAttemptFailed(failed));
+}
+
+/// The worker was lost, perhaps in the middle of the step.
+pub(crate) fn interrupted(history: &mut History, step: &str) {
+    let interrupted = StepInterrupted { input: input(), retry_at: Some(DateTime::UNIX_EPOCH) };
+    append(history, step, Entry::StepInterrupted(interrupted));
+}
