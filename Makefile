@@ -10,6 +10,7 @@ help:
 
 # run the demo, on a private Postgres unless DATABASE_URL is set; ARGS="--help" for its options
 demo: postgres
+	cargo build --locked --bin amends
 	cargo run --quiet --locked --bin amends -- demo $(ARGS)
 
 # run every test, on a private Postgres unless DATABASE_URL is set

@@ -1,7 +1,8 @@
 -- The heart: who works, what is running, what has happened.
 --
 -- worker      one row per process; its existence is that process's right to write
--- instance    one narrow row per instance; rewritten when its status changes, never per step
+-- instance    one narrow row per instance; rewritten when its status changes, when mail is read and
+--             before its pivot is tried, not per step
 -- record      the histories; append-only, hash-chained per instance; payloads live here only
 -- attribute   what instances can be found by
 -- ledger      money that steps moved; a projection of records, for sums and searches
@@ -34,7 +35,6 @@ create table amends.instance (
     claim_id uuid,
     -- When it is due, while nobody holds it. Null while it is held, stuck or ended.
     run_at timestamptz,
-    step text,
     failure_code text,
     failure_message text,
     -- A pivot is done, or may be at this moment: a cancel is refused.

@@ -3,7 +3,7 @@
 -- delivery    one row per webhook or API request received; (source, external_id) is what makes a
 --             repetition start nothing; append-only
 --
--- Nothing runs on these tables yet.
+-- Runs on an empty database.
 
 create table amends.delivery (
     delivery_id uuid primary key,
@@ -18,5 +18,7 @@ create table amends.delivery (
     constraint delivery_once unique (source, external_id)
 );
 
+create trigger delivery_is_never_truncated before truncate on amends.delivery
+    for each statement execute function amends.refuse_change();
 create trigger delivery_is_append_only before update or delete on amends.delivery
     for each row execute function amends.refuse_change();

@@ -5,7 +5,7 @@
 -- outbox_shard who delivers which share of the keys
 -- key_block    keys whose head could not be delivered, and when to try again
 --
--- Nothing runs on these tables yet.
+-- Runs on an empty database.
 
 create table amends.outbox (
     outbox_id bigint generated always as identity primary key,

@@ -3,7 +3,7 @@
 -- mail        messages to an instance, kept for ever; numbered per instance by its mail_count
 -- command     every command a person gave, with what he was answered, refusals too; append-only
 --
--- Nothing runs on these tables yet.
+-- Runs on an empty database.
 
 create table amends.mail (
     instance_id uuid not null,
@@ -28,5 +28,11 @@ create table amends.command (
 );
 create index command_instance on amends.command (instance_id);
 
+create trigger command_is_never_truncated before truncate on amends.command
+    for each statement execute function amends.refuse_change();
 create trigger command_is_append_only before update or delete on amends.command
     for each row execute function amends.refuse_change();
+create trigger mail_is_append_only before update or delete on amends.mail
+    for each row execute function amends.refuse_change();
+create trigger mail_is_never_truncated before truncate on amends.mail
+    for each statement execute function amends.refuse_change();

@@ -4,8 +4,10 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use sqlx::postgres::PgConnectOptions;
@@ -16,8 +18,14 @@ use crate::secret::Secret;
 use crate::sink::http::http_url;
 use crate::webhook::Shops;
 
+/// Where a private database is kept, if nobody says otherwise.
+pub const DATA_DIR_DEFAULT: &str = ".amends";
 /// How many instances are in memory at once, if nobody says otherwise.
 const INSTANCES_MAX_DEFAULT: usize = 10_000;
+/// How long a server that is silent keeps what it holds, if nobody says otherwise.
+const LEASE_SECONDS_DEFAULT: u64 = 30;
+/// A shorter lease is lost to a slow moment of the database; a longer one leaves orders lying.
+const LEASE_SECONDS: RangeInclusive<u64> = 3..=3600;
 
 /// The flags of `amends serve`, as they are typed. [`Config::try_from`] checks them.
 #[derive(Args)]
@@ -26,15 +34,9 @@ pub struct Arguments {
     /// Address to listen on
     #[arg(long, env = "AMENDS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: String,
-    /// Database; without it a private one is started in the data directory
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub database_url: Option<String>,
-    /// Directory of the private database
-    #[arg(long, env = "AMENDS_DATA_DIR", value_name = "DIRECTORY", default_value = ".amends")]
-    pub data_dir: PathBuf,
-    /// Directory of the programs of Postgres, if they are not found by themselves
-    #[arg(long, env = "AMENDS_PG_BIN", value_name = "DIRECTORY")]
-    pub pg_bin: Option<PathBuf>,
+    /// The database
+    #[command(flatten)]
+    pub database: DatabaseArguments,
     /// Where the providers are (stock, invoices, payments, carrier, mail)
     #[arg(
         long,
@@ -67,6 +69,24 @@ pub struct Arguments {
     /// How many instances are in memory at once
     #[arg(long, env = "AMENDS_INSTANCES_MAX", value_name = "NUMBER")]
     pub instances_max: Option<String>,
+    /// How long a server may be silent before others take over what it holds (default 30)
+    #[arg(long, env = "AMENDS_LEASE_SECONDS", value_name = "SECONDS")]
+    pub lease_seconds: Option<String>,
+}
+
+/// The flags that say which database, as they are typed. [`Database::try_from`] checks them.
+#[derive(Args)]
+#[group(skip)]
+pub struct DatabaseArguments {
+    /// Database; without it a private one is started in the data directory
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Directory of the private database
+    #[arg(long, env = "AMENDS_DATA_DIR", value_name = "DIRECTORY", default_value = DATA_DIR_DEFAULT)]
+    pub data_dir: PathBuf,
+    /// Directory of the programs of Postgres, if they are not found by themselves
+    #[arg(long, env = "AMENDS_PG_BIN", value_name = "DIRECTORY")]
+    pub pg_bin: Option<PathBuf>,
 }
 
 /// What a server is told, checked.
@@ -82,6 +102,8 @@ pub struct Config {
     pub events_url: Option<Secret>,
     /// How many instances are in memory at once.
     pub instances_max: usize,
+    /// How long this server may be silent before others take over what it holds.
+    pub lease: Duration,
     /// What the HTTP part has to know.
     pub http: HttpConfig,
 }
@@ -118,28 +140,39 @@ impl TryFrom<Arguments> for Config {
         let mut reader = Reader::default();
         let listen = reader.listen(&arguments.listen);
         let instances_max = reader.instances_max(arguments.instances_max.as_deref());
+        let lease = reader.lease(arguments.lease_seconds.as_deref());
         reader.http_url("AMENDS_PROVIDERS_URL", &arguments.providers_url);
         let events_url = arguments.events_url.filter(|url| !url.is_empty());
         if let Some(url) = &events_url {
             reader.http_url("AMENDS_EVENTS_URL", url);
         }
-        let database = match arguments.database_url.filter(|url| !url.is_empty()) {
-            Some(url) => reader.database(url),
-            None => Database::Embedded { data_dir: arguments.data_dir, bin_dir: arguments.pg_bin },
-        };
+        let database = reader.database(arguments.database);
         let tokens = reader.tokens(&arguments.tokens);
         let shopify = reader.shops(&arguments.shopify_secrets);
-        match (listen, instances_max) {
-            (Some(listen), Some(instances_max)) if reader.problems.is_empty() => Ok(Self {
-                listen,
-                database,
-                providers_url: arguments.providers_url,
-                events_url: events_url.map(Secret::new),
-                instances_max,
-                http: HttpConfig { tokens, shopify, ..HttpConfig::default() },
-            }),
+        match (listen, instances_max, lease) {
+            (Some(listen), Some(instances_max), Some(lease)) if reader.problems.is_empty() => {
+                Ok(Self {
+                    listen,
+                    database,
+                    providers_url: arguments.providers_url,
+                    events_url: events_url.map(Secret::new),
+                    instances_max,
+                    lease,
+                    http: HttpConfig { tokens, shopify, ..HttpConfig::default() },
+                })
+            }
             _ => Err(Problems(reader.problems)),
         }
+    }
+}
+
+impl TryFrom<DatabaseArguments> for Database {
+    type Error = Problems;
+
+    fn try_from(arguments: DatabaseArguments) -> Result<Self, Problems> {
+        let mut reader = Reader::default();
+        let database = reader.database(arguments);
+        if reader.problems.is_empty() { Ok(database) } else { Err(Problems(reader.problems)) }
     }
 }
 
@@ -176,13 +209,29 @@ impl Reader {
         number
     }
 
+    fn lease(&mut self, text: Option<&str>) -> Option<Duration> {
+        let seconds = match text {
+            None | Some("") => Some(LEASE_SECONDS_DEFAULT),
+            Some(text) => text.parse().ok().filter(|seconds| LEASE_SECONDS.contains(seconds)),
+        };
+        if seconds.is_none() {
+            let (min, max) = LEASE_SECONDS.into_inner();
+            self.problem(format!("AMENDS_LEASE_SECONDS: has to be a number, {min} to {max}"));
+        }
+        seconds.map(Duration::from_secs)
+    }
+
     fn http_url(&mut self, name: &str, url: &str) {
         if http_url(url).is_none() {
             self.problem(format!("{name}: has to be an address, such as http://127.0.0.1:8090"));
         }
     }
 
-    fn database(&mut self, url: String) -> Database {
+    fn database(&mut self, arguments: DatabaseArguments) -> Database {
+        let DatabaseArguments { database_url, data_dir, pg_bin } = arguments;
+        let Some(url) = database_url.filter(|url| !url.is_empty()) else {
+            return Database::Embedded { data_dir, bin_dir: pg_bin };
+        };
         let is_postgres = ["postgres://", "postgresql://"].iter().any(|it| url.starts_with(it));
         if !is_postgres || PgConnectOptions::from_str(&url).is_err() {
             self.problem("DATABASE_URL: has to be a URL, such as postgres://user@host/database");
@@ -254,17 +303,24 @@ fn is_name(byte: u8) -> bool {
 mod tests {
     use super::*;
 
+    fn database(url: Option<&str>) -> DatabaseArguments {
+        DatabaseArguments {
+            database_url: url.map(str::to_owned),
+            data_dir: DATA_DIR_DEFAULT.into(),
+            pg_bin: None,
+        }
+    }
+
     fn arguments() -> Arguments {
         Arguments {
             listen: "127.0.0.1:0".to_owned(),
-            database_url: Some("postgres://amends:hunter2@db/amends".to_owned()),
-            data_dir: ".amends".into(),
-            pg_bin: None,
+            database: database(Some("postgres://amends:hunter2@db/amends")),
             providers_url: "http://127.0.0.1:8090".to_owned(),
             tokens: "anna:operator:s3cret:with,shop1:ingest:abc".to_owned(),
             shopify_secrets: "Acme.myshopify.com=shpss_1|shpss_2".to_owned(),
             events_url: Some("https://events.example.com/hook?key=hunter3".to_owned()),
             instances_max: None,
+            lease_seconds: None,
         }
     }
 
@@ -272,6 +328,7 @@ mod tests {
     fn a_good_configuration_is_read_and_shows_no_secret() {
         let config = Config::try_from(arguments()).expect("a configuration");
         assert_eq!(config.instances_max, INSTANCES_MAX_DEFAULT);
+        assert_eq!(config.lease, amends::Settings::default().lease);
         assert_eq!(config.http.tokens.len(), 2);
         assert_eq!(config.http.shopify.secrets("acme.myshopify.com").len(), 2);
         let shown = format!("{config:?}");
@@ -283,8 +340,8 @@ mod tests {
 
     #[test]
     fn without_a_database_a_private_one_is_used() {
-        for database_url in [None, Some(String::new())] {
-            let config = Config::try_from(Arguments { database_url, ..arguments() });
+        for url in [None, Some("")] {
+            let config = Config::try_from(Arguments { database: database(url), ..arguments() });
             let database = config.expect("a configuration").database;
             assert!(matches!(database, Database::Embedded { .. }), "{database:?}");
         }
@@ -294,16 +351,16 @@ mod tests {
     fn everything_that_is_wrong_is_reported_at_once_and_no_secret_with_it() {
         let wrong = Arguments {
             listen: "8080".to_owned(),
-            database_url: Some("mysql://root:hunter2@db".to_owned()),
+            database: database(Some("mysql://root:hunter2@db")),
             providers_url: "localhost".to_owned(),
             events_url: Some("hunter3".to_owned()),
             instances_max: Some("0".to_owned()),
+            lease_seconds: Some("2".to_owned()),
             tokens: "hunter4,anna:boss:hunter5,:viewer:,a:viewer:x,a:viewer:y".to_owned(),
             shopify_secrets: "hunter6,acme=,acme=hunter7".to_owned(),
-            ..arguments()
         };
         let problems = Config::try_from(wrong).expect_err("problems");
-        assert_eq!(problems.0.len(), 13, "{problems}");
+        assert_eq!(problems.0.len(), 14, "{problems}");
         assert!(!problems.to_string().contains("hunter"), "{problems}");
     }
 }

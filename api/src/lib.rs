@@ -6,6 +6,7 @@
 pub mod serve;
 
 pub mod config;
+pub mod database;
 
 pub mod app;
 mod router;
@@ -36,3 +37,4 @@ pub mod postgres;
 pub mod sandbox;
 
 pub mod bench;
+pub mod demo;

@@ -4,21 +4,21 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::pin;
-use std::str::FromStr;
 use std::time::Duration;
 
 use amends::{Engine, EngineBuilder, Settings};
 use amends_workflows::fulfilment::Fulfilment;
 use amends_workflows::ports::Ports;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{HttpConfig, app};
-use crate::config::{Config, Database};
+use crate::config::Config;
+use crate::database;
 use crate::observe::REQUEST_TIMEOUT;
-use crate::postgres::{Durability, Embedded, Options};
 use crate::sink::http::HttpSink;
 use crate::sink::log::LogSink;
 
@@ -36,23 +36,25 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     warn_of_gaps(&config);
-    let (options, embedded) = open_database(&config.database).await?;
-    let served = serve_database(&config, options, shutdown).await;
-    if let Some(embedded) = embedded {
-        let stopped = embedded.stop().await;
-        served.and(stopped.context("the private database did not stop"))
-    } else {
-        served
-    }
+    database::with(&config.database, |options| serve_database(&config, options, shutdown)).await
 }
 
 /// Opens the engine on a database, with the workflows and the sink of this server.
 pub async fn open_engine(config: &Config, options: PgConnectOptions) -> anyhow::Result<Engine> {
     let ports = Ports::http(&config.providers_url).context("AMENDS_PROVIDERS_URL")?;
-    let settings = Settings { instances_max: config.instances_max, ..Settings::default() };
+    let settings = Settings {
+        instances_max: config.instances_max,
+        lease: config.lease,
+        ..Settings::default()
+    };
     let builder = Engine::builder(options).workflow(Fulfilment::new(ports)).settings(settings);
-    let engine = subscribe(builder, config)?.open().await;
-    engine.context("the engine cannot be opened")
+    // The engine's errors say what their sources say again.
+    subscribe(builder, config)?.open().await.map_err(|error| match error {
+        amends::Error::Migration(
+            error @ (MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_)),
+        ) => anyhow!("another version of Amends has set up this database: {error}"),
+        error => anyhow!("the engine cannot be opened: {error}"),
+    })
 }
 
 fn subscribe(builder: EngineBuilder, config: &Config) -> anyhow::Result<EngineBuilder> {
@@ -62,29 +64,6 @@ fn subscribe(builder: EngineBuilder, config: &Config) -> anyhow::Result<EngineBu
             Ok(builder.subscription(SUBSCRIPTION, sink))
         }
         None => Ok(builder.subscription(SUBSCRIPTION, LogSink)),
-    }
-}
-
-async fn open_database(
-    database: &Database,
-) -> anyhow::Result<(PgConnectOptions, Option<Embedded>)> {
-    match database {
-        Database::Url(url) => {
-            let options = PgConnectOptions::from_str(url.expose()).context("DATABASE_URL")?;
-            Ok((options, None))
-        }
-        Database::Embedded { data_dir, bin_dir } => {
-            let embedded = Embedded::start(Options {
-                data_dir: data_dir.clone(),
-                bin_dir: bin_dir.clone(),
-                durability: Durability::Full,
-            })
-            .await
-            .context("there is no DATABASE_URL, and a private database cannot be started")?;
-            let options = PgConnectOptions::from_str(embedded.url())
-                .context("the private database has an address that cannot be read")?;
-            Ok((options, Some(embedded)))
-        }
     }
 }
 

@@ -76,7 +76,7 @@ impl Bare {
         let template = Template::of(&store, template).await?;
         let subscriptions = vec!["bare".to_owned()];
         // Plans are made before the clock runs.
-        commit(&mut connection, worker_id, std::iter::empty(), &subscriptions).await?;
+        commit(&mut connection, worker_id, std::iter::empty(), &subscriptions, None).await?;
         Ok(Self { store, connection, worker_id, template, subscriptions })
     }
 
@@ -130,7 +130,13 @@ impl Bare {
             let template = &self.template;
             // The next batch is made while this one is on its way.
             let (committed, mut next) = tokio::join!(
-                commit(&mut self.connection, self.worker_id, writes.iter(), &self.subscriptions),
+                commit(
+                    &mut self.connection,
+                    self.worker_id,
+                    writes.iter(),
+                    &self.subscriptions,
+                    None
+                ),
                 async { template.batch(&mut line) },
             );
             if committed?.written.len() != writes.len() {
@@ -263,7 +269,6 @@ impl Template {
                 status: Status::Completed,
                 released: true,
                 run_at: None,
-                step: None,
                 failure: None,
                 past_pivot: true,
                 mail_read: 0,

@@ -72,7 +72,7 @@ pub(crate) fn verify(
         if record.seq == head.0 && record.hash != head.1 {
             return Err(Break {
                 seq: record.seq,
-                what: "the record is not the one the instance ended on",
+                what: "the record is not the one that the instance's row knows",
             });
         }
         previous = record.hash;

@@ -91,8 +91,8 @@ pub struct Standing {
     pub status: Status,
     /// Whether a pivot is done, or may be at this moment.
     pub past_pivot: bool,
-    /// Whether an accepted cancel waits to be read.
-    pub cancel_unread: bool,
+    /// Whether a cancel has been accepted before.
+    pub cancelled: bool,
     /// Whether compensation has begun, also where the status is stuck.
     pub compensating: bool,
 }
@@ -104,9 +104,7 @@ pub fn answer(command: Command, standing: Standing) -> Answer {
         return Answer::AlreadyEnded;
     }
     match command {
-        Command::Cancel if standing.compensating || standing.cancel_unread => {
-            Answer::AlreadyCancelling
-        }
+        Command::Cancel if standing.compensating || standing.cancelled => Answer::AlreadyCancelling,
         Command::Cancel if standing.past_pivot => Answer::PastPivot,
         Command::Cancel => Answer::Accepted,
         Command::Resume => match standing.status {
@@ -129,7 +127,7 @@ mod tests {
                 let standing = Standing {
                     status,
                     past_pivot: bits & 1 != 0,
-                    cancel_unread: bits & 2 != 0,
+                    cancelled: bits & 2 != 0,
                     compensating: bits & 4 != 0,
                 };
                 let accepted = answer(Command::Cancel, standing) == Answer::Accepted;

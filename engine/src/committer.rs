@@ -132,10 +132,11 @@ impl Line {
         loop {
             self.desk.probes.reach("commit.before").await;
             let worker_id = self.desk.worker_id;
+            let now = self.desk.clock.pinned();
             let result = match self.connected().await {
                 Ok((connection, subscriptions)) => {
                     let writes = batch.iter().map(|submission| &submission.write);
-                    within_timeout(commit(connection, worker_id, writes, subscriptions)).await
+                    within_timeout(commit(connection, worker_id, writes, subscriptions, now)).await
                 }
                 Err(error) => Err(error),
             };

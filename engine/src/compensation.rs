@@ -47,7 +47,7 @@ pub(crate) fn plan_compensation(history: &History, steps: &Steps) -> Result<Plan
     for recorded in history.steps().rev() {
         let known = match recorded.progress {
             Progress::Done { .. } => true,
-            Progress::Open | Progress::Failed { .. } if recorded.unknown => false,
+            Progress::Open | Progress::Failed { .. } if recorded.unknown || recorded.begun => false,
             Progress::Open | Progress::Failed { .. } => continue,
         };
         let Some(step) = steps.get(recorded.name()) else {
@@ -105,9 +105,11 @@ mod tests {
         UnknownThenDown,
         /// The worker was lost in the middle.
         Interrupted,
+        /// An at-most-once call was announced, and nothing more is known.
+        Begun,
     }
 
-    const SAID: [Said; 7] = [
+    const SAID: [Said; 8] = [
         Said::Done,
         Said::Refused,
         Said::Unknown,
@@ -115,6 +117,7 @@ mod tests {
         Said::UnknownThenRefused,
         Said::UnknownThenDown,
         Said::Interrupted,
+        Said::Begun,
     ];
     const KINDS: [Compensation; 3] =
         [Compensation::Undo, Compensation::Nothing, Compensation::Pivot];
@@ -139,13 +142,14 @@ mod tests {
                 fake::failed(history, step, &down, None);
             }
             Said::Interrupted => fake::interrupted(history, step),
+            Said::Begun => fake::begun(history, step),
         }
     }
 
     fn is_known(said: Said) -> Option<bool> {
         match said {
             Said::Done => Some(true),
-            Said::Unknown | Said::UnknownThenDown | Said::Interrupted => Some(false),
+            Said::Unknown | Said::UnknownThenDown | Said::Interrupted | Said::Begun => Some(false),
             Said::Refused | Said::Waiting | Said::UnknownThenRefused => None,
         }
     }
@@ -171,7 +175,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(checked, 7 * (1 + 3 + 9 + 27 + 81 + 243));
+        assert_eq!(checked, 8 * (1 + 3 + 9 + 27 + 81 + 243));
     }
 
     fn check(history: &History, steps: &Steps, kinds: &[Compensation], said: &[Said]) {

@@ -37,18 +37,17 @@ pub(crate) async fn drive(instance: Arc<Instance>) {
     let driven = AssertUnwindSafe(drive_to_the_end(&instance)).catch_unwind().await;
     if let Err(panic) = driven {
         let failure = Failure::new("ENGINE_PANICKED", panic_message(&*panic));
-        settle(&instance, Pass::Halted(Verdict::Stick(failure))).await;
+        // Mail that comes in between is read and waits in the history for whoever resumes.
+        while settle(&instance, Pass::Halted(Verdict::Stick(failure.clone()))).await.is_some()
+            && !instance.worker.lost.is_cancelled()
+        {}
     }
 }
 
 async fn drive_to_the_end(instance: &Arc<Instance>) {
-    let found_when_claimed = instance.state().halt.take();
-    let mut pass = match found_when_claimed {
-        Some(verdict) => Pass::Halted(verdict),
-        None => match instance.read_mail_if_any().await {
-            Ok(()) => next(instance).await,
-            Err(verdict) => Pass::Halted(verdict),
-        },
+    let mut pass = match instance.read_mail_if_any().await {
+        Ok(()) => next(instance).await,
+        Err(verdict) => Pass::Halted(verdict),
     };
     while let Some(again) = settle(instance, pass).await {
         pass = match again {
@@ -59,7 +58,14 @@ async fn drive_to_the_end(instance: &Arc<Instance>) {
 }
 
 async fn next(instance: &Arc<Instance>) -> Pass {
-    let undoing = instance.state().history.undoing().is_some();
+    let (undoing, unreadable) = {
+        let state = instance.state();
+        (state.history.undoing().is_some(), state.unreadable.clone())
+    };
+    // Nothing can be decided from a history that cannot be read.
+    if let Some(failure) = unreadable {
+        return Pass::Halted(Verdict::Stick(failure));
+    }
     let passed = if undoing { backward(instance).await } else { forward(instance).await };
     passed.unwrap_or_else(Pass::Halted)
 }
@@ -68,7 +74,7 @@ async fn next(instance: &Arc<Instance>) -> Pass {
 async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
     {
         let mut state = instance.state();
-        if state.history.is_cancelled() && !state.interrupted {
+        if state.history.is_cancelled() && !state.history.is_interrupted() {
             return Err(Verdict::Compensate(cancelled_by_a_person()));
         }
         state.history.rewind();

@@ -180,11 +180,15 @@ async fn succeed(engine: Engine) {
     loop {
         let lost = engine.worker().lost.clone();
         tokio::select! {
+            biased;
             () = engine.0.closed.cancelled() => return,
             () = lost.cancelled() => {}
         }
         engine.0.parts.metrics.workers_lost.inc();
         let successor = loop {
+            if engine.0.closed.is_cancelled() {
+                return;
+            }
             match Worker::register(engine.0.parts.clone()).await {
                 Ok(worker) => break worker,
                 Err(error) => {
@@ -369,14 +373,20 @@ impl Engine {
         loop {
             let taken_over = worker.take_over_lapsed().await?;
             let claimed = worker.claim().await?;
-            worker.tasks.close();
-            worker.tasks.wait().await;
-            worker.tasks.reopen();
+            self.quiesce().await;
             let delivered = relay.run_until_idle().await?;
             if taken_over + claimed + delivered == 0 {
                 return Ok(());
             }
         }
+    }
+
+    /// Waits until this process drives no instance.
+    pub async fn quiesce(&self) {
+        let worker = self.worker();
+        worker.tasks.close();
+        worker.tasks.wait().await;
+        worker.tasks.reopen();
     }
 
     /// Stops as a crash would: nothing more is written, and nothing is freed.

@@ -69,9 +69,10 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
 /// Whether a statement failed because of a value in it.
 pub(crate) fn is_data_error(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
-        }
+        sqlx::Error::Database(error) => error
+            .code()
+            // 22 data, 23 constraints, 54 limits such as the depth of JSON.
+            .is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class))),
         sqlx::Error::Encode(_) => true,
         _ => false,
     }

@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 
 use crate::attempt;
 use crate::history::History;
-use crate::record::{AttemptOutcome, Entry, Record, StepAttemptFailed, StepDone, StepInterrupted};
+use crate::record::{
+    AttemptOutcome, Entry, Record, StepAttemptFailed, StepDone, StepInterrupted, StepStarted,
+};
 use crate::registry::{AnyStep, Facts, Steps, Told};
 use crate::retry::RetryPolicy;
 use crate::step::{Call, Compensation, Effect, StepError, Undone};
@@ -101,6 +103,11 @@ pub(crate) fn failed(
     let failed =
         StepAttemptFailed { input: input(), outcome, failure, retry_at, money: Vec::new() };
     append(history, step, Entry::StepAttemptFailed(failed));
+}
+
+/// An at-most-once call was announced.
+pub(crate) fn begun(history: &mut History, step: &str) {
+    append(history, step, Entry::StepStarted(StepStarted { input: input() }));
 }
 
 /// The worker was lost, perhaps in the middle of the step.

@@ -31,6 +31,10 @@ pub(crate) struct History {
     asked: BTreeSet<usize>,
     undoing: Option<Undoing>,
     cancelled: bool,
+    /// The last worker was lost, and no attempt has ended since.
+    interrupted: bool,
+    /// How many commands have been read.
+    commands: i32,
     ledger: Ledger,
 }
 
@@ -127,10 +131,13 @@ impl Attempts {
         self.refused = outcome == AttemptOutcome::Fail;
     }
 
-    fn resumed(&mut self) {
+    /// Starts over. Says whether that takes another key.
+    fn resumed(&mut self) -> bool {
         self.counted = 0;
         self.retry_at = None;
-        self.round += u32::from(std::mem::take(&mut self.refused));
+        let refused = std::mem::take(&mut self.refused);
+        self.round += u32::from(refused);
+        refused
     }
 }
 
@@ -155,6 +162,8 @@ impl History {
             asked: BTreeSet::new(),
             undoing: None,
             cancelled: false,
+            interrupted: false,
+            commands: 0,
             ledger: Ledger::default(),
         }
     }
@@ -228,14 +237,18 @@ impl History {
         self.ledger.movements.extend_from_slice(entry.money());
         match entry {
             Entry::Started(started) => self.input = Some(started.input),
+            Entry::WorkerLost => self.interrupted = true,
             Entry::StepStarted(started) => self.step_mut(step, started.input).begun = true,
             Entry::StepDone(done) => {
+                // Whatever the lost worker left open has been taken up.
+                self.interrupted = false;
                 let step = self.step_mut(step, done.input);
                 step.progress = Progress::Done { output: done.output };
                 step.unknown = false;
                 step.begun = false;
             }
             Entry::StepAttemptFailed(failed) => {
+                self.interrupted = false;
                 let step = self.step_mut(step, failed.input);
                 step.begun = false;
                 match failed.outcome {
@@ -265,6 +278,7 @@ impl History {
                     // A provider may be slow to show what it applied; it is asked twice.
                     step.unknown = step.not_found < 2;
                     step.attempts.retry_at = Some(probed.retry_at);
+                    self.interrupted &= step.unknown;
                 }
             }
             Entry::CompensationPlanned(planned) => {
@@ -280,17 +294,24 @@ impl History {
                     step.undo.failed(failed.outcome, failed.failure, failed.retry_at);
                 }
             }
-            Entry::Command(CommandRead { command: Command::Resume, .. }) => self.resumed(),
-            Entry::Command(CommandRead { command: Command::Cancel, .. }) => self.cancelled = true,
+            Entry::Command(CommandRead { command, .. }) => {
+                self.commands += 1;
+                match command {
+                    Command::Resume => self.resumed(at),
+                    Command::Cancel => self.cancelled = true,
+                }
+            }
             Entry::Stuck(_) | Entry::Ended(_) => {}
         }
         self.last_at = at;
     }
 
     /// A person has said to go on: what had failed for good gets a new set of attempts.
-    fn resumed(&mut self) {
+    fn resumed(&mut self, at: DateTime<Utc>) {
         for step in &mut self.steps {
-            step.attempts.resumed();
+            if step.attempts.resumed() {
+                step.first_at = at;
+            }
             step.undo.resumed();
             if matches!(step.progress, Progress::Failed { .. }) {
                 step.progress = Progress::Open;
@@ -387,6 +408,16 @@ impl History {
 
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Whether the last worker was lost and may have left an attempt without a record.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+
+    /// How many messages have been read: each becomes one record.
+    pub(crate) fn mail_read(&self) -> i32 {
+        self.commands
     }
 
     /// Whether somebody has asked for everything to be undone, and was promised it.

@@ -27,7 +27,7 @@ impl Lease {
     }
 
     /// Whether an effect may still be started: not after two thirds of the lease without renewal,
-    /// so that what is started ends before somebody else may start it too.
+    /// so that what takes less than the last third ends before somebody else may start it too.
     pub(crate) fn permits_effects(&self) -> bool {
         let renewed = Duration::from_millis(self.renewed.load(Ordering::Acquire));
         self.frozen || self.began.elapsed().saturating_sub(renewed) < self.length * 2 / 3

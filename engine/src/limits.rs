@@ -38,6 +38,9 @@ pub(crate) const SCAN_MAX: usize = 4096;
 /// Outbox rows held in memory by a relay.
 pub(crate) const RELAY_ROWS_MAX: usize = 16_384;
 
+/// How long a sink may take over one event.
+pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Deliveries under way at once.
 pub(crate) const DELIVERIES_MAX: usize = 64;
 

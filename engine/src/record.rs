@@ -35,11 +35,13 @@ pub(crate) struct Record {
 #[derive(Debug, Clone)]
 pub(crate) enum Entry {
     Started(Started),
+    /// The worker was lost that held the instance, perhaps in the middle of an attempt.
+    WorkerLost,
     /// The intent of an at-most-once step, durable before its call.
     StepStarted(StepStarted),
     StepDone(StepDone),
     StepAttemptFailed(StepAttemptFailed),
-    /// The worker was lost, perhaps in the middle of an attempt. Does not count as an attempt.
+    /// An attempt may have been under way when the worker was lost. It does not count as one.
     StepInterrupted(StepInterrupted),
     /// The provider was asked about an unknown outcome, and did not know the call.
     StepNotFound(StepNotFound),
@@ -179,6 +181,7 @@ impl Entry {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Started(_) => "started",
+            Self::WorkerLost => "worker_lost",
             Self::StepStarted(_) => "step_started",
             Self::StepDone(_) => "step_done",
             Self::StepAttemptFailed(_) => "step_attempt_failed",
@@ -197,6 +200,7 @@ impl Entry {
     pub(crate) fn payload(&self) -> Result<String, serde_json::Error> {
         match self {
             Self::Started(entry) => serde_json::to_string(entry),
+            Self::WorkerLost => Ok("{}".to_owned()),
             Self::StepStarted(entry) => serde_json::to_string(entry),
             Self::StepDone(entry) => serde_json::to_string(entry),
             Self::StepAttemptFailed(entry) => serde_json::to_string(entry),
@@ -218,6 +222,7 @@ impl Entry {
         }
         match kind {
             "started" => read(payload).map(Self::Started),
+            "worker_lost" => Ok(Self::WorkerLost),
             "step_started" => read(payload).map(Self::StepStarted),
             "step_done" => read(payload).map(Self::StepDone),
             "step_attempt_failed" => read(payload).map(Self::StepAttemptFailed),
@@ -240,6 +245,7 @@ impl Entry {
             Self::StepAttemptFailed(entry) => &entry.money,
             Self::StepCompensated(entry) => &entry.money,
             Self::Started(_)
+            | Self::WorkerLost
             | Self::StepStarted(_)
             | Self::StepInterrupted(_)
             | Self::StepNotFound(_)

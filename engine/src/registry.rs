@@ -306,6 +306,11 @@ fn mistakes<W: Workflow>(steps: &Steps) -> Vec<String> {
         if facts.retry.attempts_max == 0 || facts.undo_retry.attempts_max == 0 {
             mistakes.push(format!("{at}: step {name} allows no attempt"));
         }
+        for policy in [facts.retry, facts.undo_retry] {
+            if !policy.factor.is_finite() || !policy.jitter.is_finite() {
+                mistakes.push(format!("{at}: step {name} has a retry policy that is not a number"));
+            }
+        }
         match (facts.compensation, pivot) {
             (Compensation::Pivot, None) => pivot = Some(name),
             (Compensation::Pivot, Some(first)) => {

@@ -104,8 +104,10 @@ struct Position {
 }
 
 impl Position {
-    fn sweep_is_due(&self, now: DateTime<Utc>) -> bool {
-        self.swept.is_none_or(|swept| now - swept >= SWEEP)
+    /// Sooner if a block has run out; but sweeps have a price, and blocks may be many.
+    fn sweep_is_due(&self, now: DateTime<Utc>, unblocking: bool) -> bool {
+        let pause = if unblocking { SWEEP / 10 } else { SWEEP };
+        self.swept.is_none_or(|swept| now - swept >= pause)
     }
 
     fn sweep(&mut self, now: DateTime<Utc>) {
@@ -240,7 +242,7 @@ impl Relay {
         if self.lanes.len() >= limits::RELAY_ROWS_MAX || self.shards.is_empty() {
             return Ok(false);
         }
-        if self.position.sweep_is_due(now) || self.lanes.unblocking(now) {
+        if self.position.sweep_is_due(now, self.lanes.unblocking(now)) {
             self.position.sweep(now);
             self.lanes.sweep(now);
         }
@@ -338,8 +340,9 @@ async fn deliver_row(sink: &dyn Sink, row: &Row) -> Result<(), Undelivered> {
         .ok()
         .and_then(|ordinal| events.get(ordinal))
         .ok_or_else(|| unreadable(&"there are fewer of them"))?;
-    sink.deliver(Delivered {
-        id: &format!("{}/{}", row.instance_id, event.number),
+    let id = format!("{}/{}", row.instance_id, event.number);
+    let delivery = sink.deliver(Delivered {
+        id: &id,
         kind: &event.kind,
         workflow: &row.workflow,
         key: &row.key,
@@ -347,8 +350,10 @@ async fn deliver_row(sink: &dyn Sink, row: &Row) -> Result<(), Undelivered> {
         number: event.number,
         at: row.at,
         data: event.data.get(),
+    });
+    tokio::time::timeout(limits::DELIVERY_TIMEOUT, delivery).await.unwrap_or_else(|_| {
+        Err(Undelivered { message: "no answer in time".to_owned(), after: None })
     })
-    .await
 }
 
 /// When a failed delivery is tried again: a second to five minutes later, for ever.

@@ -34,7 +34,8 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// 30 attempts over about a day, a minute to an hour apart: for what has to succeed in the end.
+    /// 30 attempts over about 17 hours, half a second to an hour apart: for what has to succeed in
+    /// the end.
     #[must_use]
     pub fn persistent() -> Self {
         Self { delay_max: Duration::from_secs(3600), attempts_max: 30, ..Self::default() }

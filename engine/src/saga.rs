@@ -70,10 +70,12 @@ impl Saga {
                 }
                 Recalled::Next { attempt, due, probe } => (attempt, due, probe),
             };
-            if instance.pause_until(due).await? == Readiness::ThinkAgain
-                || instance.ready_for_effect(|| asked.announce(attempt)).await?
-                    == Readiness::ThinkAgain
-            {
+            if instance.pause_until(due).await? == Readiness::ThinkAgain {
+                continue;
+            }
+            let ready = instance.ready_for_effect(|| asked.announce(attempt)).await?;
+            if ready == Readiness::ThinkAgain {
+                asked.take_back(attempt)?;
                 continue;
             }
             let output = if probe {
@@ -111,7 +113,7 @@ impl Asked<'_> {
         let mut memo = recall(state.history.ask(self.key), self.input, effect, now);
         if let Some(attempt) = memo.next_attempt() {
             let cancelled = state.history.is_cancelled();
-            if state.interrupted && effect != Effect::AtMostOnce && state.suspect(self.key) {
+            if self.may_have_been_under_way(&state) {
                 self.record_interrupted(&mut state, attempt, effect, cancelled, now)?;
                 memo = recall(state.history.ask(self.key), self.input, effect, now);
             }
@@ -127,6 +129,17 @@ impl Asked<'_> {
             Memo::Attempt { attempt, due } => Ok(Recalled::Next { attempt, due, probe: false }),
             Memo::Probe { attempt, due } => Ok(Recalled::Next { attempt, due, probe: true }),
         }
+    }
+
+    /// Whether the last worker was lost in a place where this step's effect may have begun. An
+    /// at-most-once call and a pivot are announced first: without that they have not begun.
+    fn may_have_been_under_way(&self, state: &State) -> bool {
+        let facts = self.erased.facts();
+        let doubted = state.history.step(self.key).is_some_and(|step| step.unknown);
+        state.history.is_interrupted()
+            && !doubted
+            && facts.effect != Effect::AtMostOnce
+            && (facts.compensation != Compensation::Pivot || state.past_pivot)
     }
 
     /// The last worker was lost, and may have been in the middle of this step: until an answer
@@ -162,6 +175,22 @@ impl Asked<'_> {
             self.instance.append(Some(self.key), Some(attempt), entry, &[])?;
         }
         Ok(())
+    }
+
+    /// Says that an announced at-most-once call has not left after all.
+    fn take_back(&self, attempt: u32) -> Result<(), Verdict> {
+        let begun = self.instance.state().history.step(self.key).is_some_and(|step| step.begun);
+        if !begun {
+            return Ok(());
+        }
+        let entry = Entry::StepAttemptFailed(StepAttemptFailed {
+            input: self.input.to_owned(),
+            outcome: AttemptOutcome::Retry,
+            failure: Failure::new("NOT_STARTED", "a command came before the call"),
+            retry_at: Some(self.instance.worker.clock.now()),
+            money: Vec::new(),
+        });
+        self.instance.append(Some(self.key), Some(attempt), entry, &[])
     }
 
     /// Makes one attempt. It belongs to the engine: if the run is dropped, it goes on, and what
@@ -247,8 +276,6 @@ impl<S: Step> Attempt<S> {
         let run = AssertUnwindSafe(self.step.run(&call, &self.input)).catch_unwind();
         let result = crate::attempt::judge(tokio::time::timeout(self.timeout, run).await);
         self.instance.worker.probes.reach("effect.after").await;
-        // This worker has attempted it now; whatever its predecessor left open is settled.
-        self.instance.state().interrupted = false;
         match result {
             Ok(output) => {
                 record_done(

@@ -33,6 +33,9 @@ pub async fn verify(
     loop {
         let heads = read::heads(store.pool(), after, BATCH).await?;
         let Some((last, ..)) = heads.last() else {
+            let what = "the instance that it belongs to is missing";
+            let rowless = read::rowless(store.pool()).await?;
+            report.broken.extend(rowless.into_iter().map(|id| (id, Break { seq: 0, what })));
             return Ok(report);
         };
         after = *last;

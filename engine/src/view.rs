@@ -34,7 +34,7 @@ pub struct InstanceView {
     pub attributes: BTreeMap<String, String>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
-    /// When its status last changed.
+    /// When its row was last written by its worker.
     pub updated_at: DateTime<Utc>,
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,

@@ -3,7 +3,7 @@
 //! A worker is one incarnation: when it loses its lease it drops everything it holds and is gone;
 //! the engine then becomes another worker under another id.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -210,12 +210,12 @@ impl Worker {
     async fn find_lost_claims(self: &Arc<Self>) -> Result<(), Error> {
         let lost = self.lost_claims().clone();
         for (claim_id, since) in lost {
-            let found = claim::find_claimed(self.store.pool(), self.worker_id, claim_id).await?;
+            // Looked at first: what is held when the rows are read is driven already.
+            let held: HashSet<Uuid> = self.held().keys().copied().collect();
+            let mut found =
+                claim::find_claimed(self.store.pool(), self.worker_id, claim_id).await?;
+            found.retain(|one| !held.contains(&one.instance_id));
             let over = (self.clock.now() - since).to_std().unwrap_or_default();
-            let found: Vec<_> = {
-                let held = self.held();
-                found.into_iter().filter(|one| !held.contains_key(&one.instance_id)).collect()
-            };
             let permits: Vec<_> = std::iter::from_fn(|| self.permit()).take(found.len()).collect();
             let all = permits.len() == found.len();
             self.take_up(found, permits).await;

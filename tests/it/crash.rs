@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use amends::Status;
+use amends::command::{Answer, Command};
+use amends::{Started, Status};
 use amends_tests::crash::Crash;
 use amends_tests::{World, orders, timeline};
 
@@ -104,4 +105,54 @@ async fn a_refused_shipment_survives_a_crash_at_every_point() {
 async fn a_declined_payment_survives_a_crash_at_every_point() {
     let fault = Some(("payment", "charge", "decline"));
     a_crash_at_every_point_ends_as_if_there_had_been_none(fault, Status::Compensated).await;
+}
+
+/// The worker is lost at each point in turn, and a person cancels before anybody else has taken the
+/// order up: whatever he is told is what happens.
+#[tokio::test]
+async fn a_cancel_after_a_crash_at_every_point_is_answered_truly() {
+    let (_, points) = run(None, None).await;
+    let mut answers = Vec::new();
+    for (nth, point) in points.iter().enumerate() {
+        let (crash, probes) = Crash::at(Some(nth));
+        let mut world = World::builder().probes(probes).build().await;
+        let order = orders::order("1001");
+        tokio::select! {
+            () = async { let _ = world.start(&order).await; world.settle().await } => {}
+            () = crash.happened() => {}
+        }
+        world.crash().await;
+        let started = world.start(&order).await.unwrap();
+        let (Started::New(id) | Started::Replayed(id)) = started else { panic!("{started:?}") };
+        let answer = world.command(id, Command::Cancel).await;
+        world.outlive_lease().await;
+        world.pass(Duration::from_secs(60)).await;
+        let status = world.instance(id).await.status;
+        let expected = match answer {
+            Answer::Accepted => Status::Cancelled,
+            Answer::PastPivot | Answer::AlreadyEnded => Status::Completed,
+            other => panic!("at point {nth}: {other:?}"),
+        };
+        assert_eq!(status, expected, "told {answer:?} at point {nth}, {point}");
+        check_effects(&world, status).await;
+        answers.push(answer);
+        world.finish().await;
+    }
+    for answer in [Answer::Accepted, Answer::PastPivot, Answer::AlreadyEnded] {
+        assert!(answers.contains(&answer), "no crash led to {answer:?}");
+    }
+}
+
+/// A cancelled order leaves nothing applied; a completed one everything, once.
+async fn check_effects(world: &World, status: Status) {
+    let counts = world.providers().counts(KEY).await;
+    let count = |operation: &str| counts.get(operation).copied().unwrap_or_default();
+    for (applied, undone) in [("reserve", "release"), ("issue", "void"), ("charge", "refund")] {
+        assert!(count(applied) <= 1, "{applied} was applied twice");
+        match status {
+            Status::Completed => assert_eq!((count(applied), count(undone)), (1, 0), "{applied}"),
+            _ => assert_eq!(count(applied), count(undone), "{applied}"),
+        }
+    }
+    assert_eq!(count("ship"), usize::from(status == Status::Completed));
 }

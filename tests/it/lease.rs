@@ -4,6 +4,8 @@ use amends::Status;
 use amends_tests::World;
 use amends_tests::crash::Crash;
 
+const KEY: &str = "acme.myshopify.com/1001";
+
 #[tokio::test]
 async fn what_a_dead_worker_held_is_finished_by_another() {
     let (crash, probes) = Crash::at(Some(8));
@@ -16,4 +18,77 @@ async fn what_a_dead_worker_held_is_finished_by_another() {
     world.outlive_lease().await;
     assert_eq!(world.instance(id).await.status, Status::Completed);
     world.finish().await;
+}
+
+/// A worker is stopped at every point of an order in turn, outlives its lease, is taken over, and
+/// then goes on as if nothing had been: it writes no row, and its effects are those that its
+/// successor asked for under the same keys.
+#[tokio::test]
+async fn a_worker_that_was_taken_over_writes_nothing_when_it_wakes_up() {
+    let mut points = 0;
+    loop {
+        let (crash, probes) = Crash::at(Some(points));
+        let mut world = World::builder().probes(probes).build().await;
+        let started = amends_tests::orders::order("1001");
+        let stopped = tokio::select! {
+            () = async { let _ = world.start(&started).await; world.settle().await } => false,
+            () = crash.happened() => true,
+        };
+        if !stopped {
+            world.finish().await;
+            break;
+        }
+        let zombie = world.succeed().await;
+        // Whoever got no answer asks again.
+        world.start(&started).await.unwrap();
+        world.outlive_lease().await;
+        let before = rows(&world).await;
+        crash.release();
+        zombie.run_dry().await;
+        assert_eq!(rows(&world).await, before, "after it woke up at point {points}");
+        let counts = world.providers().counts(KEY).await;
+        let once = ["charge", "issue", "reserve", "send", "ship"].map(|o| (o.to_owned(), 1));
+        assert_eq!(counts, once.into(), "after it woke up at point {points}");
+        world.finish().await;
+        points += 1;
+    }
+    assert!(points > 20, "only {points} points were tried");
+}
+
+/// The same with nobody to take over but the deletion of its row: the row alone keeps it out.
+#[tokio::test]
+async fn a_worker_without_its_row_writes_nothing() {
+    // The first points lie before the order is accepted.
+    for nth in 4..12 {
+        let (crash, probes) = Crash::at(Some(nth));
+        let mut world = World::builder().probes(probes).build().await;
+        world.start_order("1001").await;
+        crash.happened().await;
+        let mut database = world.database().await;
+        sqlx::query("delete from amends.worker").execute(&mut database).await.unwrap();
+        let before = rows(&world).await;
+        let zombie = world.succeed().await;
+        crash.release();
+        zombie.run_dry().await;
+        assert_eq!(rows(&world).await, before, "after it went on at point {nth}");
+        // What a take-over does once the row is gone.
+        let free = "update amends.instance set worker_id = null, run_at = created_at";
+        sqlx::query(free).execute(&mut database).await.unwrap();
+        world.settle().await;
+        world.finish().await;
+    }
+}
+
+/// Everything that is written, as one text.
+async fn rows(world: &World) -> String {
+    sqlx::query_scalar(
+        "select concat_ws(E'\\n',
+             (select string_agg(i::text, E'\\n' order by instance_id) from amends.instance i),
+             (select string_agg(r::text, E'\\n' order by instance_id, seq) from amends.record r),
+             (select string_agg(o::text, E'\\n' order by outbox_id) from amends.outbox o),
+             (select string_agg(l::text, E'\\n' order by instance_id, seq) from amends.ledger l))",
+    )
+    .fetch_one(&mut world.database().await)
+    .await
+    .unwrap()
 }

@@ -2,9 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
+mod api;
+mod bad_input;
 mod compensation;
 mod crash;
 mod execution;
 mod lease;
 mod operator;
 mod outbox;
+mod process;
+mod steps;
+mod tidy;
+mod webhook;

@@ -67,13 +67,14 @@ async fn start() -> Cluster {
     Cluster { options, _embedded: embedded }
 }
 
-/// Stops the server when this process ends: its end closes the pipe that the guard reads.
-fn stop_with_this_process(data_dir: &Path) {
+/// Stops the server of a folder when this process ends, which closes the pipe that a guard reads.
+pub fn stop_with_this_process(data_dir: &Path) {
     let guard = Command::new("sh")
         .arg("-c")
         .arg(r#"cat > /dev/null; read -r pid < "$0"; kill -INT "$pid""#)
         .arg(data_dir.join("data").join("postmaster.pid"))
         .stdin(Stdio::piped())
+        .stderr(Stdio::null())
         .process_group(0)
         .spawn()
         .expect("a shell can be started");
@@ -89,7 +90,8 @@ async fn leftovers(admin: &mut sqlx::PgConnection) -> Vec<String> {
 }
 
 /// Where Postgres is, if whoever runs the tests has said so.
+#[must_use]
 #[expect(clippy::disallowed_methods, reason = "tests are configured by their caller")]
-fn bin_dir() -> Option<PathBuf> {
+pub fn bin_dir() -> Option<PathBuf> {
     std::env::var("AMENDS_PG_BIN").ok().map(PathBuf::from)
 }

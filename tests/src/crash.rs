@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use amends::probe::Probes;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// A crash that is waiting for its moment.
 #[derive(Clone, Default)]
@@ -12,10 +13,11 @@ pub struct Crash {
     reached: Arc<Mutex<Vec<&'static str>>>,
     count: Arc<AtomicUsize>,
     happened: Arc<Notify>,
+    released: CancellationToken,
 }
 
 impl Crash {
-    /// Stops the engine for ever at the `nth` probe point it reaches (from 0); `None` only counts.
+    /// Stops the engine, unless it is released, at the `nth` probe point it reaches (from 0); `None` only counts.
     #[must_use]
     pub fn at(nth: Option<usize>) -> (Self, Probes) {
         let crash = Self::default();
@@ -27,16 +29,28 @@ impl Crash {
                 hook.reached.lock().expect("no hook panics").push(point);
                 if nth.is_some_and(|nth| count >= nth) {
                     hook.happened.notify_one();
-                    std::future::pending::<()>().await;
+                    hook.released.cancelled().await;
                 }
             })
         });
         (crash, probes)
     }
 
+    /// Lets what was stopped go on, as a process does that was only asleep.
+    pub fn release(&self) {
+        self.released.cancel();
+    }
+
     /// Waits until the moment has come.
     pub async fn happened(&self) {
         self.happened.notified().await;
+    }
+
+    /// Waits until a point of this name has been reached.
+    pub async fn reaches(&self, point: &str) {
+        while !self.reached().contains(&point) {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The points that were reached, in order.

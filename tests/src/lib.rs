@@ -8,12 +8,15 @@
 
 pub mod cluster;
 pub mod crash;
+pub mod http;
 pub mod invariants;
 pub mod orders;
+pub mod process;
 pub mod providers;
+pub mod scripted;
 pub mod sink;
 pub mod timeline;
 
 mod world;
 
-pub use world::{World, WorldBuilder, start_request};
+pub use world::{World, WorldBuilder, Zombie, start_request};

@@ -23,7 +23,8 @@ pub fn render(instance: &InstanceView, history: &[RecordView]) -> String {
 /// The kinds and steps of a history, without what a crash may add to it.
 #[must_use]
 pub fn outline(history: &[RecordView]) -> Vec<String> {
-    history.iter().filter(|record| record.kind != "step_interrupted").map(bare).collect()
+    let added = ["worker_lost", "step_interrupted"];
+    history.iter().filter(|record| !added.contains(&record.kind.as_str())).map(bare).collect()
 }
 
 fn bare(record: &RecordView) -> String {

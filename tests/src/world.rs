@@ -184,6 +184,12 @@ impl World {
         self.engine = self.ground.engine(Probes::default()).await;
     }
 
+    /// Starts another engine beside this one, which becomes a zombie once its lease has run out.
+    pub async fn succeed(&mut self) -> Zombie {
+        let successor = self.ground.engine(Probes::default()).await;
+        Zombie(std::mem::replace(&mut self.engine, successor))
+    }
+
     /// Waits until the lease of a lost engine has run out, and goes on.
     pub async fn outlive_lease(&self) {
         self.pass(Settings::default().lease + Duration::from_secs(1)).await;
@@ -197,6 +203,18 @@ impl World {
         let report = report.expect("histories can be verified");
         assert!(report.broken.is_empty(), "broken chains: {:?}", report.broken);
         self.engine.abandon();
+    }
+}
+
+/// An engine that has been taken over and does not know it yet.
+pub struct Zombie(Engine);
+
+impl Zombie {
+    /// Lets it do whatever it still wants to do.
+    pub async fn run_dry(&self) {
+        self.0.quiesce().await;
+        // What it wants is refused; how it takes that is its own business.
+        let _ = self.0.run_until_idle().await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use anyhow::Context;
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use tracing_subscriber::EnvFilter;
 
 /// How to log.
@@ -11,16 +12,38 @@ use tracing_subscriber::EnvFilter;
 #[group(skip)]
 pub(crate) struct Arguments {
     /// What to log, such as `info` or `warn,amends=debug`
-    #[arg(long, env = "AMENDS_LOG", value_name = "FILTER", default_value = "info")]
-    log: String,
+    #[arg(long, env = "AMENDS_LOG", value_name = "FILTER")]
+    log: Option<String>,
     /// Log JSON lines instead of text
-    #[arg(long, env = "AMENDS_LOG_JSON")]
+    #[arg(long, env = "AMENDS_LOG_JSON", value_parser = BoolishValueParser::new())]
     log_json: bool,
 }
 
+/// What is logged if nobody says otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Level {
+    /// What a server does.
+    Info,
+    /// What a person should know who looks at something else.
+    Warn,
+}
+
+impl Level {
+    fn filter(self) -> &'static str {
+        match self {
+            // Postgres notes what is there already, at every start.
+            Self::Info => "info,sqlx::postgres::notice=warn",
+            // A statement that takes long is nothing that a person here could change.
+            Self::Warn => "warn,sqlx::query=error",
+        }
+    }
+}
+
 /// Starts logging, for the rest of the program.
-pub(crate) fn start(arguments: &Arguments) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&arguments.log).context("AMENDS_LOG is not a filter")?;
+pub(crate) fn start(arguments: &Arguments, default: Level) -> anyhow::Result<()> {
+    let asked = arguments.log.as_deref().filter(|filter| !filter.is_empty());
+    let filter = EnvFilter::try_new(asked.unwrap_or(default.filter()))
+        .context("AMENDS_LOG is not a filter")?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

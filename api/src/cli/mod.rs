@@ -1,7 +1,9 @@
 //! The command line: what can be typed, and what each outcome exits with.
 
+mod bench;
 mod client;
 mod command;
+mod demo;
 mod instances;
 mod log;
 mod sandbox;
@@ -9,6 +11,7 @@ mod serve;
 mod show;
 mod signals;
 mod table;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -26,6 +29,8 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Chosen {
+    /// Show what happens to orders, with nothing set up
+    Demo(demo::Arguments),
     /// Run the server
     Serve(serve::Arguments),
     /// Run stand-ins for the providers, to try things out
@@ -37,16 +42,23 @@ enum Chosen {
     Resume(command::Arguments),
     /// Undo what an instance has done, and end it
     Cancel(command::Arguments),
+    /// Check that every history in the database is as it was written
+    Verify(verify::Arguments),
+    /// Measure the engine against its limit
+    Bench(bench::Arguments),
 }
 
 /// Does what was typed. What went wrong is told on standard error, once.
 pub(crate) async fn run() -> ExitCode {
     let outcome = match CommandLine::parse().subcommand {
+        Chosen::Demo(arguments) => demo::run(arguments).await,
         Chosen::Serve(arguments) => serve::run(arguments).await,
         Chosen::Sandbox(arguments) => sandbox::run(arguments).await,
         Chosen::Instances(subcommand) => instances::run(subcommand).await,
         Chosen::Resume(arguments) => command::run(Command::Resume, arguments).await,
         Chosen::Cancel(arguments) => command::run(Command::Cancel, arguments).await,
+        Chosen::Verify(arguments) => verify::run(arguments).await,
+        Chosen::Bench(arguments) => bench::run(arguments).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

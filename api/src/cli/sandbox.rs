@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use amends_api::sandbox::{Options, serve};
 use anyhow::Context;
 
-use super::{log, signals};
+use super::log::{self, Level};
+use super::signals;
 
 /// What `amends sandbox` takes.
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ pub(crate) struct Arguments {
 
 /// Runs the stand-ins until they are told to stop.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    log::start(&arguments.log)?;
+    log::start(&arguments.log, Level::Info)?;
     let Arguments { listen, ledger, .. } = arguments;
     if let Some(folder) = ledger.parent().filter(|folder| *folder != Path::new("")) {
         let cannot = || format!("cannot make {}", folder.display());

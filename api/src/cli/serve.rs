@@ -2,7 +2,8 @@
 
 use amends_api::config::{self, Config};
 
-use super::{log, signals};
+use super::log::{self, Level};
+use super::signals;
 
 /// What `amends serve` takes.
 #[derive(clap::Args)]
@@ -17,6 +18,6 @@ pub(crate) struct Arguments {
 /// Runs the server until it is told to stop.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::try_from(arguments.server)?;
-    log::start(&arguments.log)?;
+    log::start(&arguments.log, Level::Info)?;
     amends_api::serve::serve(config, signals::shutdown()?).await
 }

@@ -71,6 +71,14 @@ fn told(record: &Record) -> Option<Told> {
             failure: None,
         }),
         "step_attempt_failed" => read(record).map(|failed| step_failed(step, failed, record.at)),
+        "worker_lost" => Some(Told::text("the server was lost; another one goes on".to_owned())),
+        "step_interrupted" => read(record).map(|interrupted: payload::Interrupted| {
+            let thing = words::thing(step);
+            let again = next_try(interrupted.retry_at, record.at);
+            Told::text(format!(
+                "{thing} was interrupted: it is not known whether it succeeded{again}"
+            ))
+        }),
         "step_not_found" => read(record).map(|found: payload::NotFound| {
             let again = next_try(found.retry_at, record.at);
             Told::text(format!("the provider does not know of {}{again}", words::thing(step)))
@@ -191,9 +199,17 @@ fn span(length: TimeDelta) -> String {
     }
 }
 
-/// A message as a part of a longer sentence.
+/// A message as a part of a longer sentence. Providers' messages begin with path and status, as
+/// developers need them; what the provider said comes after.
 fn sentence(message: &str) -> &str {
-    message.trim().trim_end_matches('.')
+    let message = message.trim().trim_end_matches('.');
+    let Some((_, said)) = message.split_once(": ").filter(|_| message.starts_with('/')) else {
+        return message;
+    };
+    match said.split_once(": ") {
+        Some((status, said)) if status.parse::<u16>().is_ok() => said,
+        _ => said,
+    }
 }
 
 /// What names an order, read from the input of its workflow.

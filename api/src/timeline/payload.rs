@@ -43,6 +43,11 @@ pub(super) struct AttemptFailed {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct Interrupted {
+    pub(super) retry_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct NotFound {
     pub(super) retry_at: Option<DateTime<Utc>>,
 }

@@ -138,6 +138,27 @@ fn what_people_did_is_told_with_their_names_and_reasons() {
 }
 
 #[test]
+fn a_provider_is_quoted_without_path_and_status() {
+    for (message, said) in [
+        ("/carrier/shipments: 422: no delivery: too far.", "no delivery: too far"),
+        ("/payments/charges: no answer in time", "no answer in time"),
+        ("/payments/charges: not reached: Connection refused", "not reached: Connection refused"),
+        ("/payments/charges: 402", "402"),
+        ("1 sen is missing: look at /ledger", "1 sen is missing: look at /ledger"),
+    ] {
+        assert_eq!(sentence(message), said);
+    }
+}
+
+#[test]
+fn a_step_that_was_cut_off_says_that_its_outcome_is_not_known() {
+    let payload = json!({"input": {}, "retry_at": "2026-11-18T11:06:46Z"});
+    let cut_off = history(&[("step_interrupted", Some("charge"), Some(1), payload)]);
+    let text = "the charge was interrupted: it is not known whether it succeeded; next try in 5 s";
+    assert_eq!(texts(&cut_off), [text]);
+}
+
+#[test]
 fn a_record_that_nobody_knows_still_has_its_line() {
     let history = history(&[
         ("parcel_lost", Some("ship"), None, json!({})),

@@ -1,6 +1,6 @@
 //! What platforms send: verified, identified, translated, stored, answered, in this order.
 //!
-//! A platform is a [`Source`] in a file of its own. The steps between them are the same for all,
+//! A platform is a source in a file of its own. The steps between them are the same for all,
 //! and nothing but a valid signature leads past the first.
 
 pub mod shopify;

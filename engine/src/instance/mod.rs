@@ -14,9 +14,10 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::command::Command;
+use crate::compensation::plan_compensation;
 use crate::event::Event;
 use crate::history::History;
-use crate::record::{CommandRead, Entry};
+use crate::record::{CommandRead, Entry, StepInterrupted};
 use crate::registry::AnyWorkflow;
 use crate::status::{Status, Transition};
 use crate::step::{Call, Failure};
@@ -117,15 +118,14 @@ impl Instance {
         workflow: Arc<dyn AnyWorkflow>,
         claimed: Claimed,
     ) -> Self {
-        let Claimed { instance_id, business_key, was, past_pivot, mail_count, mail_read, .. } =
-            claimed;
+        let Claimed { instance_id, business_key, was, past_pivot, failure, .. } = claimed;
+        let (mail_count, mail_read) = (claimed.mail_count, claimed.mail_read);
         let about = Arc::new(About { workflow: claimed.workflow, business_key });
-        let loaded = History::load(instance_id, &claimed.records);
-        let (history, halt) = match loaded {
+        let (history, unreadable) = match History::load(instance_id, &claimed.records) {
             Ok(history) => (history, None),
             Err(error) => {
-                let verdict = Verdict::Stick(Failure::new("RECORD_UNREADABLE", error));
-                (History::opaque(instance_id, &claimed.records), Some(verdict))
+                let failure = Failure::new("RECORD_UNREADABLE", error);
+                (History::opaque(instance_id, &claimed.records), Some(failure))
             }
         };
         let instance = Self::born(worker, workflow, instance_id, about, history);
@@ -133,10 +133,15 @@ impl Instance {
             let mut state = instance.state();
             state.status = was.after(Transition::Claim).unwrap_or(was);
             state.past_pivot = past_pivot;
-            state.interrupted = was == Status::Running;
+            state.failure = failure;
             state.mail_count = mail_count;
             state.mail_read = mail_read;
-            state.halt = halt;
+            if was == Status::Running {
+                let at = instance.worker.clock.now();
+                // It holds no data that could be refused.
+                let _ = state.append(None, None, Entry::WorkerLost, &[], None, at);
+            }
+            state.unreadable = unreadable;
         }
         instance
     }
@@ -222,15 +227,12 @@ impl Instance {
         let closed = change.as_ref().is_some_and(|change| change.released);
         match written {
             Written::Yes => {
-                let mut state = self.state();
-                state.pending.drain(..durable);
-                if change.is_some() {
-                    state.row_stale = false;
-                }
+                self.state().pending.drain(..durable);
                 Flushed::Yes
             }
             Written::UnreadMail => {
                 self.state().take_off(closed, &mark);
+                self.state().row_stale = true;
                 self.read_mail().await.map_or_else(Flushed::Refused, |()| Flushed::MailRead)
             }
             Written::Refused(error) => {
@@ -358,7 +360,8 @@ impl Instance {
         if *occurrence == 1 { name.to_owned() } else { format!("{name}#{occurrence}") }
     }
 
-    /// Goes back to what is durable.
+    /// Goes back to what is durable. Steps whose outcome could not be recorded are unknown from
+    /// now on, and mail that was read but not recorded is read again.
     pub(crate) async fn reload(&self) -> Result<(), Verdict> {
         let worker = &self.worker;
         let id = self.instance_id;
@@ -367,9 +370,15 @@ impl Instance {
         let records = loaded.remove(&id).unwrap_or_default();
         let history = History::load(id, &records)
             .map_err(|error| Verdict::Stick(Failure::new("RECORD_UNREADABLE", error)))?;
+        let at = worker.clock.now();
         let mut state = self.state();
-        state.history = history;
-        state.pending.clear();
+        let doubtful = state.roll_back(history);
+        for (key, input) in doubtful {
+            let entry = Entry::StepInterrupted(StepInterrupted { input, retry_at: Some(at) });
+            state.append(Some(&key), None, entry, &[], None, at)?;
+        }
+        let plan = plan_compensation(&state.history, self.workflow.steps());
+        state.past_pivot = plan.is_err_and(|failure| failure.code != "STEP_MISSING");
         Ok(())
     }
 

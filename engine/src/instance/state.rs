@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
 
 use super::Verdict;
 use crate::event::Event;
@@ -22,10 +23,8 @@ pub(crate) struct State {
     pub(crate) status: Status,
     pub(crate) past_pivot: bool,
     pub(crate) failure: Option<Failure>,
-    /// Its last worker was lost, perhaps in the middle of an attempt that left no record.
-    pub(crate) interrupted: bool,
-    /// Steps that may have been under way when the last worker was lost, as far as found.
-    pub(super) suspected: HashSet<String>,
+    /// Why its history cannot be read, if it cannot.
+    pub(crate) unreadable: Option<Failure>,
     /// The row says something else than this state.
     pub(super) row_stale: bool,
     pub(super) mail_read: i32,
@@ -54,8 +53,7 @@ impl State {
             status: Status::Running,
             past_pivot: false,
             failure: None,
-            interrupted: false,
-            suspected: HashSet::new(),
+            unreadable: None,
             row_stale: false,
             mail_read: 0,
             mail_count: 0,
@@ -85,11 +83,6 @@ impl State {
         Ok(())
     }
 
-    /// Whether a step is suspected for the first time.
-    pub(crate) fn suspect(&mut self, key: &str) -> bool {
-        self.suspected.insert(key.to_owned())
-    }
-
     /// Moves to another status; the next write makes the row say so.
     pub(crate) fn transit(&mut self, transition: Transition) {
         if let Some(status) = self.status.after(transition) {
@@ -113,7 +106,8 @@ impl State {
         at: DateTime<Utc>,
     ) -> Result<Option<Change>, Verdict> {
         let Some(closing) = closing else {
-            return Ok(self.row_stale.then(|| self.change(self.status, false, None, at)));
+            let stale = std::mem::take(&mut self.row_stale);
+            return Ok(stale.then(|| self.change(self.status, false, None, at)));
         };
         let status = self.status.after(closing.transition).unwrap_or(Status::Stuck);
         if let Some((entry, events)) = closing.entry {
@@ -135,13 +129,26 @@ impl State {
             status,
             released,
             run_at,
-            step: self.history.steps().next_back().map(|step| step.key.clone()),
             failure: self.failure.clone(),
             past_pivot: self.past_pivot,
             mail_read: self.mail_read,
             head: self.history.head(),
             at,
         }
+    }
+
+    /// Puts the durable history in the place of this one. Returns the steps whose last records are
+    /// lost with that, with their inputs.
+    pub(super) fn roll_back(&mut self, durable: History) -> Vec<(String, Box<RawValue>)> {
+        let lost = std::mem::replace(&mut self.history, durable);
+        let keys: HashSet<_> =
+            self.pending.drain(..).filter_map(|new| new.record.step.clone()).collect();
+        self.mail_read = self.history.mail_read();
+        self.failure = None;
+        lost.steps()
+            .filter(|step| keys.contains(&step.key))
+            .map(|step| (step.key.clone(), step.input.clone()))
+            .collect()
     }
 
     /// Takes a closing record off that was not written.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::record::Record;
 use crate::status::Status;
+use crate::step::Failure;
 
 /// An instance that this worker now holds.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(crate) struct Claimed {
     /// Its status before: an instance that still says running has lost its worker.
     pub(crate) was: Status,
     pub(crate) past_pivot: bool,
+    pub(crate) failure: Option<Failure>,
     pub(crate) mail_count: i32,
     pub(crate) mail_read: i32,
     pub(crate) records: Vec<Record>,
@@ -70,7 +72,7 @@ pub(crate) async fn find_claimed(
         Row,
         r#"
         select instance_id, workflow, version, business_key, status as "was", past_pivot,
-               mail_count, mail_read
+               failure_code, failure_message, mail_count, mail_read
         from amends.instance
         where worker_id = $1 and claim_id = $2
         "#,
@@ -90,6 +92,8 @@ struct Row {
     business_key: String,
     was: String,
     past_pivot: bool,
+    failure_code: Option<String>,
+    failure_message: Option<String>,
     mail_count: i32,
     mail_read: i32,
 }
@@ -110,6 +114,9 @@ async fn with_histories(pool: &PgPool, rows: Vec<Row>) -> Result<Vec<Claimed>, E
                 business_key: row.business_key,
                 was: row.was.parse()?,
                 past_pivot: row.past_pivot,
+                failure: row
+                    .failure_code
+                    .map(|code| Failure::new(code, row.failure_message.unwrap_or_default())),
                 mail_count: row.mail_count,
                 mail_read: row.mail_read,
             })

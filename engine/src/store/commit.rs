@@ -70,7 +70,6 @@ struct Changes<'a> {
     status: Vec<&'static str>,
     released: Vec<bool>,
     run_at: Vec<Option<DateTime<Utc>>>,
-    step: Vec<Option<&'a str>>,
     failure_code: Vec<Option<&'a str>>,
     failure_message: Vec<Option<&'a str>>,
     past_pivot: Vec<bool>,
@@ -173,7 +172,6 @@ impl<'a> Columns<'a> {
         to.status.push(change.status.as_str());
         to.released.push(change.released);
         to.run_at.push(change.run_at);
-        to.step.push(change.step.as_deref());
         to.failure_code.push(change.failure.as_ref().map(|failure| &*failure.code));
         to.failure_message.push(change.failure.as_ref().map(|failure| failure.message.as_str()));
         to.past_pivot.push(change.past_pivot);
@@ -240,13 +238,15 @@ fn shard(key: &str) -> i16 {
 
 /// Writes a batch, with everything that follows from it, in one statement.
 ///
-/// `connection` must never have seen `begin`. Sending the same batch twice is harmless.
+/// `connection` must never have seen `begin`. Sending the same batch twice is harmless. `now` only
+/// if the clock is moved by hand.
 #[expect(clippy::too_many_lines, reason = "one line per column of one statement")]
 pub(crate) async fn commit(
     connection: &mut PgConnection,
     worker_id: Uuid,
     writes: impl Iterator<Item = &Write>,
     subscriptions: &[String],
+    now: Option<DateTime<Utc>>,
 ) -> Result<Committed, sqlx::Error> {
     let Columns {
         deliveries: d,
@@ -283,7 +283,7 @@ pub(crate) async fn commit(
         &c.status as _,
         &c.released,
         &c.run_at as _,
-        &c.step as _,
+        now as _,
         &c.failure_code as _,
         &c.failure_message as _,
         &c.past_pivot,
@@ -379,6 +379,12 @@ pub(crate) mod missed {
             )
             .fetch_optional(&mut *connection)
             .await?;
+            if let Some(known) = &known
+                && known.delivery_id == write.instance_id
+                && write.start.is_none()
+            {
+                return Ok(Written::Yes);
+            }
             if let Some(known) = known
                 && known.delivery_id != write.instance_id
             {

@@ -20,6 +20,7 @@ pub(crate) struct Given<'a> {
 
 /// Judges a command under the lock of its instance, and keeps it, with its answer, for ever.
 /// An accepted one becomes mail that the instance cannot end or wait without reading.
+#[expect(clippy::disallowed_methods, reason = "on a connection of its own")]
 pub(crate) async fn give_command(
     connection: &mut PgConnection,
     given: Given<'_>,
@@ -52,7 +53,7 @@ pub(crate) async fn give_command(
         Standing {
             status: seen.status.parse()?,
             past_pivot: seen.past_pivot,
-            cancel_unread: seen.cancelled,
+            cancelled: seen.cancelled,
             compensating: seen.compensating,
         },
     );

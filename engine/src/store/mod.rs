@@ -35,6 +35,8 @@ impl Store {
         let options = options.application_name("amends").options([
             ("search_path", "amends"),
             ("jit", "off"),
+            // A 2xx means durable, whatever the server's default is.
+            ("synchronous_commit", "on"),
             ("idle_in_transaction_session_timeout", "5000"),
         ]);
         let pool = PgPoolOptions::new()

@@ -120,6 +120,17 @@ pub(crate) async fn history(pool: &PgPool, instance_id: Uuid) -> Result<Vec<Reco
         .collect()
 }
 
+/// Instances that have records but no row.
+pub(crate) async fn rowless(pool: &PgPool) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select r.instance_id from amends.record r
+         where r.seq = 0 and not exists (
+             select from amends.instance i where i.instance_id = r.instance_id)"
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// The next instances after `after` in order of id, with the head that each row knows.
 pub(crate) async fn heads(
     pool: &PgPool,

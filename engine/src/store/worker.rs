@@ -98,6 +98,7 @@ pub(crate) enum TakeOver {
 ///
 /// Deleting the row waits for the worker's batches in flight, which share a lock on it. Only the
 /// next statement, under a fresh snapshot, sees what they wrote.
+#[expect(clippy::disallowed_methods, reason = "on a connection of its own")]
 pub(crate) async fn take_over(
     connection: &mut PgConnection,
     worker_id: Uuid,

@@ -66,7 +66,6 @@ pub(crate) struct Change {
     /// The worker lets go of the instance.
     pub(crate) released: bool,
     pub(crate) run_at: Option<DateTime<Utc>>,
-    pub(crate) step: Option<String>,
     pub(crate) failure: Option<Failure>,
     pub(crate) past_pivot: bool,
     pub(crate) mail_read: i32,

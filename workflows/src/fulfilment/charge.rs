@@ -8,7 +8,7 @@ use amends::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{KEY_WINDOW, STEP_TIMEOUT, failed};
+use super::{KEY_WINDOW, STEP_TIMEOUT, failed, patience};
 use crate::order::Order;
 use crate::ports::Payments;
 
@@ -56,7 +56,7 @@ impl Step for Charge {
     type Output = Charged;
 
     fn declare(&self) -> Declaration<Self> {
-        Declaration::idempotent_within(KEY_WINDOW).undo().timeout(STEP_TIMEOUT)
+        Declaration::idempotent_within(KEY_WINDOW).undo().retry(patience()).timeout(STEP_TIMEOUT)
     }
 
     async fn run(&self, call: &Call, input: &ChargeRequest) -> Result<Charged, StepError> {

@@ -15,7 +15,9 @@ pub mod notify;
 
 use std::time::Duration;
 
-use amends::{Event, Failure, Halt, Imbalance, Ledger, Milestone, Outcome, Saga, Steps, Workflow};
+use amends::{
+    Event, Failure, Halt, Imbalance, Ledger, Milestone, Outcome, RetryPolicy, Saga, Steps, Workflow,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -31,6 +33,12 @@ use ship::{Ship, ShipRequest};
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 // The client must give up before the step does, since only the client knows whether a request left.
 const _: () = assert!(CALL_TIMEOUT.as_millis() < STEP_TIMEOUT.as_millis());
+/// How a step before the pivot meets trouble that may pass: 20 attempts over about an hour. A
+/// provider that is down for minutes must not cost the shop its orders; support can cancel earlier.
+fn patience() -> RetryPolicy {
+    RetryPolicy { delay_max: Duration::from_secs(300), attempts_max: 20, ..RetryPolicy::default() }
+}
+
 /// How long payment provider, carrier and mail provider remember a key. The shop's own systems,
 /// stock and invoices, remember it for ever.
 const KEY_WINDOW: Duration = Duration::from_secs(24 * 3600);

@@ -48,17 +48,18 @@ with fence as materialized (
     where a.instance_id in (select instance_id from new_instance)
 ), change_in as (
     select *
-    from unnest($21::uuid[], $22::text[], $23::boolean[], $24::timestamptz[], $25::text[],
+    from unnest($21::uuid[], $22::text[], $23::boolean[], $24::timestamptz[],
                 $26::text[], $27::text[], $28::boolean[], $29::int[], $30::int[], $31::bytea[],
                 $32::timestamptz[], $33::timestamptz[])
-        as c(instance_id, status, released, run_at, step, failure_code, failure_message, past_pivot,
+        as c(instance_id, status, released, run_at, failure_code, failure_message, past_pivot,
              mail_read, head_seq, head_hash, updated_at, ended_at)
 ), changed as (
     update amends.instance i
     set status = c.status,
         worker_id = case when c.released then null else i.worker_id end,
-        run_at = c.run_at,
-        step = c.step,
+        -- A time to wait crosses the wire, not an instant: clocks differ.
+        run_at = case when $25::timestamptz is null
+                      then clock_timestamp() + (c.run_at - c.updated_at) else c.run_at end,
         failure_code = c.failure_code,
         failure_message = c.failure_message,
         past_pivot = c.past_pivot,
