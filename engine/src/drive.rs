@@ -16,7 +16,7 @@ use crate::record::{
     StepCompensated, Stuck,
 };
 use crate::registry::{self, Finished};
-use crate::saga::{Saga, cancelled_by_a_person};
+use crate::saga::Saga;
 use crate::status::{Status, Transition};
 use crate::step::{Effect, Failure};
 use crate::workflow::Outcome;
@@ -74,8 +74,9 @@ async fn next(instance: &Arc<Instance>) -> Pass {
 async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
     {
         let mut state = instance.state();
-        if state.history.is_cancelled() && !state.history.is_interrupted() {
-            return Err(Verdict::Compensate(cancelled_by_a_person()));
+        let cancelled = state.history.cancelled();
+        if let (Some(reason), false) = (cancelled, state.history.is_interrupted()) {
+            return Err(Verdict::Compensate(reason));
         }
         state.history.rewind();
         state.occurrences.clear();
@@ -96,10 +97,10 @@ async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
                 "DIVERGED",
                 format!("step {} is recorded, but the run ended without asking for it", step.key),
             ))),
-            None if state.history.is_cancelled() => {
-                Err(Verdict::Compensate(cancelled_by_a_person()))
-            }
-            None => Ok(Pass::Finished(finished)),
+            None => match state.history.cancelled() {
+                Some(reason) => Err(Verdict::Compensate(reason)),
+                None => Ok(Pass::Finished(finished)),
+            },
         },
         Ok(Err(registry::Ended::Unreadable(error))) => {
             Err(Verdict::Stick(Failure::new("RECORD_UNREADABLE", error)))
@@ -206,7 +207,7 @@ async fn settle(instance: &Arc<Instance>, pass: Pass) -> Option<Again> {
         Pass::Finished(finished) => end(instance, Outcome::Completed, Some(finished), None),
         Pass::Undone(reason) => {
             let cancelled =
-                reason.kind == ReasonKind::Cancel || instance.state().history.is_cancelled();
+                reason.kind == ReasonKind::Cancel || instance.state().history.cancelled().is_some();
             let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Compensated };
             end(instance, outcome, None, Some(reason.failure))
         }

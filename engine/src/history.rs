@@ -13,7 +13,7 @@ use crate::command::Command;
 use crate::compensation::{Plan, PlannedStep};
 use crate::event::Event;
 use crate::money::Ledger;
-use crate::record::{AttemptOutcome, CommandRead, Entry, Reason, Record, publish};
+use crate::record::{AttemptOutcome, CommandRead, Entry, Reason, ReasonKind, Record, publish};
 use crate::step::Failure;
 
 /// The folded records of one instance.
@@ -30,7 +30,8 @@ pub(crate) struct History {
     /// Keys that this replay has asked for.
     asked: BTreeSet<usize>,
     undoing: Option<Undoing>,
-    cancelled: bool,
+    /// Why somebody has asked for everything to be undone, and was promised it.
+    cancelled: Option<String>,
     /// The last worker was lost, and no attempt has ended since.
     interrupted: bool,
     /// How many commands have been read.
@@ -161,7 +162,7 @@ impl History {
             steps: Vec::new(),
             asked: BTreeSet::new(),
             undoing: None,
-            cancelled: false,
+            cancelled: None,
             interrupted: false,
             commands: 0,
             ledger: Ledger::default(),
@@ -294,11 +295,11 @@ impl History {
                     step.undo.failed(failed.outcome, failed.failure, failed.retry_at);
                 }
             }
-            Entry::Command(CommandRead { command, .. }) => {
+            Entry::Command(CommandRead { command, reason }) => {
                 self.commands += 1;
                 match command {
                     Command::Resume => self.resumed(at),
-                    Command::Cancel => self.cancelled = true,
+                    Command::Cancel => self.cancelled = Some(reason),
                 }
             }
             Entry::Stuck(_) | Entry::Ended(_) => {}
@@ -420,9 +421,11 @@ impl History {
         self.commands
     }
 
-    /// Whether somebody has asked for everything to be undone, and was promised it.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled
+    /// Why everything is to be undone, if somebody has asked for that and was promised it.
+    pub(crate) fn cancelled(&self) -> Option<Reason> {
+        let reason = self.cancelled.as_deref()?;
+        let failure = Failure::new("CANCELLED", reason);
+        Some(Reason { kind: ReasonKind::Cancel, failure })
     }
 
     /// What the instance was started with.

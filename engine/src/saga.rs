@@ -112,14 +112,14 @@ impl Asked<'_> {
         let mut state = self.instance.state();
         let mut memo = recall(state.history.ask(self.key), self.input, effect, now);
         if let Some(attempt) = memo.next_attempt() {
-            let cancelled = state.history.is_cancelled();
+            let cancelled = state.history.cancelled();
             if self.may_have_been_under_way(&state) {
-                self.record_interrupted(&mut state, attempt, effect, cancelled, now)?;
+                self.record_interrupted(&mut state, attempt, effect, cancelled.is_some(), now)?;
                 memo = recall(state.history.ask(self.key), self.input, effect, now);
             }
             // A cancel that was accepted stops the run before its next effect.
-            if cancelled {
-                return Err(Verdict::Compensate(cancelled_by_a_person()));
+            if let Some(reason) = cancelled {
+                return Err(Verdict::Compensate(reason));
             }
         }
         match memo {
@@ -355,9 +355,4 @@ fn record_done<S: Step>(
 /// A step failed for good: undo everything.
 fn failed(failure: Failure) -> Verdict {
     Verdict::Compensate(Reason { kind: ReasonKind::Failure, failure })
-}
-
-/// Somebody asked: undo everything.
-pub(crate) fn cancelled_by_a_person() -> Reason {
-    Reason { kind: ReasonKind::Cancel, failure: Failure::new("CANCELLED", "cancelled by a person") }
 }

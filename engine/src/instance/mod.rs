@@ -327,7 +327,7 @@ impl Instance {
         loop {
             match self.flush().await {
                 Flushed::Yes => break,
-                Flushed::MailRead if self.state().history.is_cancelled() => {
+                Flushed::MailRead if self.state().history.cancelled().is_some() => {
                     return Ok(Readiness::ThinkAgain);
                 }
                 // Somebody said to go on, which is what this is about to do.
