@@ -1,0 +1,70 @@
+//! How the large statements find their rows: by an index, however much there is and whatever was
+//! known of the tables when they were planned.
+
+use amends_tests::World;
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
+
+const COMMIT: &str = include_str!("../../engine/src/store/sql/commit.sql");
+const CLAIM: &str = include_str!("../../engine/src/store/sql/claim_instances.sql");
+
+/// 200,000 instances: most have ended, 20,000 are held by one worker, 2,000 are due.
+const CROWD: &str = "
+    insert into amends.instance
+        (instance_id, workflow, version, business_key, status, worker_id, run_at, attributes,
+         head_seq, head_hash, created_at, updated_at, ended_at)
+    select gen_random_uuid(), 'fulfilment', 1, 'crowd/' || n,
+           case when n % 10 = 0 then 'running' when n % 100 = 1 then 'waiting' else 'completed' end,
+           case when n % 10 = 0 then '00000000-0000-0000-0000-000000000001'::uuid end,
+           case when n % 100 = 1 then now() end,
+           '{}', 0, sha256('x'), now(), now(),
+           case when n % 10 <> 0 and n % 100 <> 1 then now() end
+    from generate_series(1, 200000) n";
+
+/// The plan of `statement` for any arguments, as the committer has it.
+async fn plan(database: &mut PgConnection, statement: &str, arguments: usize) -> String {
+    let nulls = vec!["null"; arguments].join(", ");
+    let prepare = format!("prepare planned as {statement}");
+    database.execute(AssertSqlSafe(prepare)).await.unwrap();
+    let explain = format!("explain execute planned({nulls})");
+    let lines: Vec<String> =
+        sqlx::query_scalar(AssertSqlSafe(explain)).fetch_all(&mut *database).await.unwrap();
+    database.execute("deallocate planned").await.unwrap();
+    lines.join("\n")
+}
+
+#[tokio::test]
+async fn a_commit_finds_what_it_changes_by_its_key_and_never_walks_what_a_worker_holds() {
+    let world = World::new().await;
+    let mut database = world.database().await;
+    database.execute("set plan_cache_mode = force_generic_plan").await.unwrap();
+    database.execute("set enable_seqscan = off").await.unwrap();
+    for when in ["empty", "crowded", "analysed"] {
+        match when {
+            "crowded" => database.execute(CROWD).await.unwrap(),
+            "analysed" => database.execute("analyze").await.unwrap(),
+            _ => Default::default(),
+        };
+        let plan = plan(&mut database, COMMIT, 59).await;
+        assert!(plan.contains("Index Scan using instance_pkey on instance"), "{when}:\n{plan}");
+        assert!(!plan.contains("instance_held"), "{when}:\n{plan}");
+        assert!(!plan.contains("Seq Scan"), "{when}:\n{plan}");
+        assert!(plan.contains("hashed SubPlan"), "{when}:\n{plan}");
+    }
+    world.engine().abandon();
+}
+
+#[tokio::test]
+async fn a_claim_looks_only_at_what_is_due() {
+    let world = World::new().await;
+    let mut database = world.database().await;
+    database.execute(CROWD).await.unwrap();
+    database.execute("analyze").await.unwrap();
+    for mode in ["force_generic_plan", "force_custom_plan"] {
+        let set = format!("set plan_cache_mode = {mode}");
+        database.execute(AssertSqlSafe(set)).await.unwrap();
+        let plan = plan(&mut database, CLAIM, 6).await;
+        assert!(plan.contains("instance_due"), "{mode}:\n{plan}");
+        assert!(!plan.contains("Seq Scan on instance"), "{mode}:\n{plan}");
+    }
+    world.engine().abandon();
+}
