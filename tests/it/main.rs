@@ -11,6 +11,7 @@ mod execution;
 mod lease;
 mod operator;
 mod outbox;
+mod overload;
 mod plans;
 mod process;
 mod steps;
