@@ -5,6 +5,7 @@
 mod access;
 mod api;
 mod bad_input;
+mod chain;
 mod compensation;
 mod crash;
 mod execution;

@@ -104,14 +104,18 @@ async fn a_command_to_nobody_is_no_command() {
 #[tokio::test]
 async fn records_and_commands_cannot_be_changed() {
     let world = World::new().await;
-    world.start_order("1001").await;
+    let id = world.start_order("1001").await;
     world.settle().await;
+    world.command(id, Command::Resume).await;
     let mut database = world.database().await;
     for change in [
         "update amends.record set payload = '{}'",
         "delete from amends.record",
         "truncate amends.record",
         "update amends.delivery set body = ''",
+        "delete from amends.command",
+        "truncate amends.command",
+        "truncate amends.delivery, amends.mail",
     ] {
         let refused = sqlx::query(change).execute(&mut database).await.unwrap_err();
         assert!(refused.to_string().contains("never changed"), "{change}: {refused}");
