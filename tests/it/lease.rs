@@ -20,6 +20,26 @@ async fn what_a_dead_worker_held_is_finished_by_another() {
     world.finish().await;
 }
 
+#[tokio::test]
+async fn a_worker_that_leaves_hands_over_at_once_and_nothing_is_lost() {
+    let mut world = World::new().await;
+    let mut ids = Vec::new();
+    for number in 0..40 {
+        ids.push(world.start_order(&format!("{number}")).await);
+    }
+    // In the middle of whatever each of them is doing; no lease has to run out.
+    world.restart().await;
+    world.settle().await;
+    for (number, id) in ids.into_iter().enumerate() {
+        assert_eq!(world.instance(id).await.status, Status::Completed);
+        let kinds = world.history(id).await.into_iter().map(|record| record.kind);
+        assert!(!kinds.into_iter().any(|kind| kind == "worker_lost"), "{id} was let go of");
+        let counts = world.providers().counts(&format!("acme.myshopify.com/{number}")).await;
+        assert!(counts.values().all(|count| *count == 1), "{counts:?}");
+    }
+    world.finish().await;
+}
+
 /// A worker is stopped at every point of an order in turn, outlives its lease, is taken over, and
 /// then goes on as if nothing had been: it writes no row, and its effects are those that its
 /// successor asked for under the same keys.

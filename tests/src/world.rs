@@ -184,6 +184,12 @@ impl World {
         self.engine = self.ground.engine(Probes::default()).await;
     }
 
+    /// Shuts the engine down in good order, and starts another one.
+    pub async fn restart(&mut self) {
+        self.engine.shutdown().await.expect("it leaves in time");
+        self.engine = self.ground.engine(Probes::default()).await;
+    }
+
     /// Starts another engine beside this one, which becomes a zombie once its lease has run out.
     pub async fn succeed(&mut self) -> Zombie {
         let successor = self.ground.engine(Probes::default()).await;
