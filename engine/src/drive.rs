@@ -6,11 +6,15 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 
 use crate::attempt::{self, Attempted, compensation_failed, next_attempt, panic_message};
 use crate::compensation::plan_compensation;
-use crate::instance::{Closing, Direction, Flushed, Instance, Readiness, Verdict};
+use crate::event::Event;
+use crate::history::{Attempts, Progress, step_name};
+use crate::instance::{Closing, Direction, Flushed, Instance, Readiness, State, Verdict};
+use crate::limits;
 use crate::record::{
     CompensationAttemptFailed, CompensationPlanned, Ended, Entry, Reason, ReasonKind,
     StepCompensated, Stuck,
@@ -18,7 +22,7 @@ use crate::record::{
 use crate::registry::{self, Finished};
 use crate::saga::Saga;
 use crate::status::{Status, Transition};
-use crate::step::{Effect, Failure};
+use crate::step::{Effect, Failure, Undone};
 use crate::workflow::Outcome;
 
 /// What a pass over the instance came to.
@@ -58,49 +62,71 @@ async fn drive_to_the_end(instance: &Arc<Instance>) {
 }
 
 async fn next(instance: &Arc<Instance>) -> Pass {
-    let (undoing, unreadable) = {
+    let (undoing, verdict) = {
         let state = instance.state();
-        (state.history.undoing().is_some(), state.unreadable.clone())
+        (state.history.undoing().is_some(), without_looking(&state))
     };
-    // Nothing can be decided from a history that cannot be read.
-    if let Some(failure) = unreadable {
-        return Pass::Halted(Verdict::Stick(failure));
+    if let Some(verdict) = verdict {
+        return Pass::Halted(verdict);
     }
     let passed = if undoing { backward(instance).await } else { forward(instance).await };
     passed.unwrap_or_else(Pass::Halted)
 }
 
+/// What becomes of an instance whatever its workflow says.
+fn without_looking(state: &State) -> Option<Verdict> {
+    let history = &state.history;
+    if let Some(reason) = history.terminated() {
+        return Some(Verdict::Terminate(reason.to_owned()));
+    }
+    // Nothing can be decided from a history that cannot be read.
+    if let Some(failure) = &state.unreadable {
+        return Some(Verdict::Stick(failure.clone()));
+    }
+    // Mail alone does not move what is held, or what waits for a person.
+    let is_stuck = state.status == Status::Stuck && history.cancelled().is_none();
+    if history.is_held() || is_stuck {
+        return Some(Verdict::Wait(None));
+    }
+    (state.losses >= limits::LOSSES_MAX).then(|| {
+        let message = format!("{} workers in a row were lost while they ran it", state.losses);
+        Verdict::Stick(Failure::new("POISONED", message))
+    })
+}
+
 /// Runs the workflow from the top; what is recorded answers from the history.
 async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
+    let input = instance.input();
     {
         let mut state = instance.state();
         let cancelled = state.history.cancelled();
         if let (Some(reason), false) = (cancelled, state.history.is_interrupted()) {
             return Err(Verdict::Compensate(reason));
         }
-        state.history.rewind();
-        state.occurrences.clear();
-        state.halt = None;
+        state.begin_replay(instance.workflow.deadline(input.get()));
     }
     let saga = Saga(Arc::clone(instance));
-    let input = instance.input();
-    let run = AssertUnwindSafe(instance.workflow.run(&saga, input.get())).catch_unwind().await;
+    let run = AssertUnwindSafe(instance.workflow.run(&saga, input.get())).catch_unwind();
+    // Dropping a run whose every branch waits costs nothing: it is replayed.
+    let run = tokio::select! {
+        biased;
+        run = run => Ok(run),
+        until = instance.branches.all_wait() => Err(Verdict::Wait(until)),
+    };
     // An attempt belongs to the engine: a run that was dropped does not end it.
     instance.settle_attempts().await;
     let mut state = instance.state();
     if let Some(verdict) = state.halt.take() {
         return Err(verdict);
     }
-    match run {
-        Ok(Ok(finished)) => match state.history.unasked() {
-            Some(step) => Err(Verdict::Stick(Failure::new(
+    match run? {
+        Ok(Ok(finished)) => match (state.history.unasked(), instance.obstacle_in(&state)) {
+            (Some(key), _) => Err(Verdict::Stick(Failure::new(
                 "DIVERGED",
-                format!("step {} is recorded, but the run ended without asking for it", step.key),
+                format!("{key} is recorded, but the run ended without asking for it"),
             ))),
-            None => match state.history.cancelled() {
-                Some(reason) => Err(Verdict::Compensate(reason)),
-                None => Ok(Pass::Finished(finished)),
-            },
+            (None, Some(obstacle)) if obstacle.is_wanted() => Err(obstacle),
+            (None, _) => Ok(Pass::Finished(finished)),
         },
         Ok(Err(registry::Ended::Unreadable(error))) => {
             Err(Verdict::Stick(Failure::new("RECORD_UNREADABLE", error)))
@@ -141,18 +167,19 @@ async fn undo(instance: &Arc<Instance>, key: &str, known: bool) -> Result<(), Ve
         let state = instance.state();
         let step = state.history.step(key).ok_or_else(missing)?;
         let output = match &step.progress {
-            crate::history::Progress::Done { output } if known => Some(output.clone()),
+            Progress::Done { output } if known => Some(output.clone()),
             _ => None,
         };
         (step.input.clone(), output, step.undo.clone())
     };
-    let step = steps.get(crate::history::step_name(key)).ok_or_else(missing)?;
+    let step = steps.get(step_name(key)).ok_or_else(missing)?;
     if let (Some(failure), None, true) = (&attempts.last, attempts.retry_at, attempts.counted > 0) {
         return Err(Verdict::Stick(compensation_failed(key, failure)));
     }
-    if instance.pause_until(attempts.retry_at).await? == Readiness::ThinkAgain
-        || instance.ready_for_effect(|| Ok(())).await? == Readiness::ThinkAgain
-    {
+    if attempts.retry_at.is_some_and(|due| due > instance.worker.clock.now()) {
+        return instance.pause_until(attempts.retry_at).await;
+    }
+    if instance.ready_for_effect(|| Ok(())).await? == Readiness::ThinkAgain {
         return Ok(());
     }
     let attempt = attempts.total + 1;
@@ -168,7 +195,9 @@ async fn undo(instance: &Arc<Instance>, key: &str, known: bool) -> Result<(), Ve
                 .undone(input.get(), output, &undone)
                 .map_err(|error| Verdict::Stick(error.failure().clone()))?;
             instance.worker.metrics.compensations.inc();
-            let entry = Entry::StepCompensated(StepCompensated { undone, money: told.money });
+            let recheck_at = recheck_at(step.facts().effect, known, &attempts, &undone, call.now);
+            let money = told.money;
+            let entry = Entry::StepCompensated(StepCompensated { undone, money, recheck_at });
             instance.append(Some(key), Some(attempt), entry, &told.events)
         }
         Err(error) => {
@@ -195,6 +224,22 @@ async fn undo(instance: &Arc<Instance>, key: &str, known: bool) -> Result<(), Ve
     }
 }
 
+/// When to undo once more what was unknown and was not found: a provider may be slow to show what
+/// it applied. It is looked for once, after the time that the provider may take.
+fn recheck_at(
+    effect: Effect,
+    known: bool,
+    attempts: &Attempts,
+    undone: &Undone,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let Effect::Queryable { quiet } = effect else {
+        return None;
+    };
+    let doubtful = !known && !undone.applied && !attempts.is_recheck;
+    TimeDelta::from_std(quiet).ok().filter(|_| doubtful).and_then(|it| now.checked_add_signed(it))
+}
+
 /// How to go on after a pass could not be settled.
 enum Again {
     Pass,
@@ -214,18 +259,9 @@ async fn settle(instance: &Arc<Instance>, pass: Pass) -> Option<Again> {
         Pass::Halted(Verdict::Compensate(reason)) => {
             return Some(plan(instance, reason).map_or_else(Again::Verdict, |()| Again::Pass));
         }
-        Pass::Halted(Verdict::Wait(until)) => Closing {
-            entry: None,
-            transition: Transition::Wait,
-            run_at: Some(until),
-            failure: instance.state().failure.clone(),
-        },
-        Pass::Halted(Verdict::Release) => Closing {
-            entry: None,
-            transition: Transition::Wait,
-            run_at: Some(instance.worker.clock.now()),
-            failure: instance.state().failure.clone(),
-        },
+        Pass::Halted(Verdict::Wait(until)) => wait(instance, until),
+        Pass::Halted(Verdict::Release) => wait(instance, Some(instance.worker.clock.now())),
+        Pass::Halted(Verdict::Terminate(reason)) => terminate(instance, reason),
         Pass::Halted(Verdict::Stick(failure)) => stick(instance, failure),
         Pass::Halted(Verdict::Unrecordable(error)) => {
             // What cannot be recorded is taken out of the memory too; a person is told.
@@ -298,8 +334,37 @@ fn end(
         (None, Some(failure)) => (None, instance.workflow.undone(input.get(), outcome, failure)),
         (None, None) => (None, Vec::new()),
     };
-    let entry = Entry::Ended(Ended { status, output, failure: failure.clone() });
-    Closing { entry: Some((entry, events)), transition, run_at: None, failure }
+    ended(instance, Ended { status, output, failure, unread: Vec::new() }, transition, events)
+}
+
+/// The end by force: nothing is undone, and nothing is checked.
+fn terminate(instance: &Instance, reason: String) -> Closing {
+    let failure = Failure::new("TERMINATED", reason);
+    let events = instance.workflow.terminated(instance.input().get(), &failure);
+    let status = Status::Terminated;
+    let end = Ended { status, output: None, failure: Some(failure), unread: Vec::new() };
+    ended(instance, end, Transition::Terminate, events)
+}
+
+fn ended(
+    instance: &Instance,
+    mut end: Ended,
+    transition: Transition,
+    events: Vec<Event>,
+) -> Closing {
+    end.unread = instance.state().history.unread_signals();
+    let failure = end.failure.clone();
+    Closing { entry: Some((Entry::Ended(end), events)), transition, run_at: None, failure }
+}
+
+fn wait(instance: &Instance, until: Option<DateTime<Utc>>) -> Closing {
+    let state = instance.state();
+    // What is stuck stays so while it has nothing new to say.
+    let transition = match state.status {
+        Status::Stuck => Transition::Claim,
+        _ => Transition::Wait,
+    };
+    Closing { entry: None, transition, run_at: until, failure: state.failure.clone() }
 }
 
 fn stick(instance: &Instance, failure: Failure) -> Closing {
@@ -309,7 +374,6 @@ fn stick(instance: &Instance, failure: Failure) -> Closing {
         code = %failure.code,
         "instance {} needs a person: {failure}", instance.instance_id,
     );
-    // A claimed instance that was stuck and has nothing new to say is stuck as before.
     let transition = match instance.state().status {
         Status::Stuck => Transition::Claim,
         _ => Transition::Stick,

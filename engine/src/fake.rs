@@ -43,6 +43,7 @@ impl AnyStep for Fake {
             retry: &self.retry,
             undo_retry: &self.retry,
             timeout: std::time::Duration::from_secs(1),
+            deadline: None,
         }
     }
 
@@ -53,6 +54,10 @@ impl AnyStep for Fake {
         _: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Undone, StepError>> {
         Box::pin(std::future::ready(Ok(Undone::nothing())))
+    }
+
+    fn done(&self, _: &str, _: &str) -> Result<Told, StepError> {
+        Ok(Told::default())
     }
 
     fn undone(&self, _: &str, _: Option<&str>, _: &Undone) -> Result<Told, StepError> {

@@ -10,6 +10,7 @@ pub mod event;
 pub mod money;
 pub mod retry;
 pub mod saga;
+pub mod signal;
 pub mod step;
 pub mod workflow;
 
@@ -22,6 +23,7 @@ mod compensation;
 mod fake;
 mod history;
 mod memo;
+pub mod preview;
 mod record;
 pub mod status;
 
@@ -57,7 +59,8 @@ pub use event::Event;
 pub use money::{Currency, Imbalance, Ledger, Money, Movement, MovementKind};
 pub use registry::Steps;
 pub use retry::RetryPolicy;
-pub use saga::{Halt, Saga};
+pub use saga::{At, Halt, Saga};
+pub use signal::{SendSignal, Signal, Signalled, Signals};
 pub use status::Status;
 pub use step::{
     Call, Compensation, Declaration, Effect, Failure, Moment, Probe, Probed, Step, StepError, Undo,

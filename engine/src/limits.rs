@@ -17,6 +17,16 @@ pub(crate) const KEY_BYTES_MAX: usize = 500;
 /// A person's reason for a command.
 pub(crate) const REASON_BYTES_MAX: usize = 4_000;
 
+/// Connections for transactions: signals, commands, `transaction` steps.
+pub(crate) const TRANSACTIONS_MAX: u32 = 8;
+
+/// Records of a history that goes forward. What is longer is put to a person: it would be loaded
+/// whole at every claim. Undoing may add to it.
+pub(crate) const HISTORY_RECORDS_MAX: u32 = 10_000;
+
+/// Workers lost by one instance without any progress before it is put to a person.
+pub(crate) const LOSSES_MAX: i32 = 5;
+
 /// Instances claimed by one statement, with their histories.
 pub(crate) const CLAIM_MAX: usize = 500;
 

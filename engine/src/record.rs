@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::command::Command;
+use crate::command::{Command, Resolution};
 use crate::compensation::Plan;
 use crate::event::Event;
 use crate::money::Movement;
@@ -49,6 +49,16 @@ pub(crate) enum Entry {
     StepCompensated(StepCompensated),
     CompensationAttemptFailed(CompensationAttemptFailed),
     Command(CommandRead),
+    /// A signal has been read from the mail.
+    Signal(SignalRead),
+    /// The run sleeps until a time.
+    TimerStarted(TimerStarted),
+    TimerFired,
+    /// The run waits for a signal.
+    WaitStarted(WaitStarted),
+    WaitEnded(WaitEnded),
+    /// A value that every replay must see again.
+    Noted(Noted),
     Stuck(Stuck),
     Ended(Ended),
 }
@@ -144,6 +154,9 @@ pub(crate) struct StepCompensated {
     pub(crate) undone: Undone,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) money: Vec<Movement>,
+    /// When it is undone once more: what was unknown may yet turn up at the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) recheck_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -159,6 +172,43 @@ pub(crate) struct CompensationAttemptFailed {
 pub(crate) struct CommandRead {
     pub(crate) command: Command,
     pub(crate) reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resolution: Option<Resolution>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) money: Vec<Movement>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SignalRead {
+    pub(crate) signal: String,
+    /// The sender's own id for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    pub(crate) body: Box<RawValue>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct TimerStarted {
+    pub(crate) until: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct WaitStarted {
+    /// None: for as long as it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct WaitEnded {
+    /// The record of the signal; none if time ran out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) signal: Option<u32>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Noted {
+    pub(crate) value: Box<RawValue>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -170,6 +220,9 @@ pub(crate) struct Stuck {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Ended {
     pub(crate) status: Status,
+    /// The records of signals that nobody waited for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unread: Vec<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -191,6 +244,12 @@ impl Entry {
             Self::StepCompensated(_) => "step_compensated",
             Self::CompensationAttemptFailed(_) => "compensation_attempt_failed",
             Self::Command(_) => "command",
+            Self::Signal(_) => "signal",
+            Self::TimerStarted(_) => "timer_started",
+            Self::TimerFired => "timer_fired",
+            Self::WaitStarted(_) => "wait_started",
+            Self::WaitEnded(_) => "wait_ended",
+            Self::Noted(_) => "noted",
             Self::Stuck(_) => "stuck",
             Self::Ended(_) => "ended",
         }
@@ -200,7 +259,7 @@ impl Entry {
     pub(crate) fn payload(&self) -> Result<String, serde_json::Error> {
         match self {
             Self::Started(entry) => serde_json::to_string(entry),
-            Self::WorkerLost => Ok("{}".to_owned()),
+            Self::WorkerLost | Self::TimerFired => Ok("{}".to_owned()),
             Self::StepStarted(entry) => serde_json::to_string(entry),
             Self::StepDone(entry) => serde_json::to_string(entry),
             Self::StepAttemptFailed(entry) => serde_json::to_string(entry),
@@ -210,6 +269,11 @@ impl Entry {
             Self::StepCompensated(entry) => serde_json::to_string(entry),
             Self::CompensationAttemptFailed(entry) => serde_json::to_string(entry),
             Self::Command(entry) => serde_json::to_string(entry),
+            Self::Signal(entry) => serde_json::to_string(entry),
+            Self::TimerStarted(entry) => serde_json::to_string(entry),
+            Self::WaitStarted(entry) => serde_json::to_string(entry),
+            Self::WaitEnded(entry) => serde_json::to_string(entry),
+            Self::Noted(entry) => serde_json::to_string(entry),
             Self::Stuck(entry) => serde_json::to_string(entry),
             Self::Ended(entry) => serde_json::to_string(entry),
         }
@@ -232,10 +296,27 @@ impl Entry {
             "step_compensated" => read(payload).map(Self::StepCompensated),
             "compensation_attempt_failed" => read(payload).map(Self::CompensationAttemptFailed),
             "command" => read(payload).map(Self::Command),
+            "signal" => read(payload).map(Self::Signal),
+            "timer_started" => read(payload).map(Self::TimerStarted),
+            "timer_fired" => Ok(Self::TimerFired),
+            "wait_started" => read(payload).map(Self::WaitStarted),
+            "wait_ended" => read(payload).map(Self::WaitEnded),
+            "noted" => read(payload).map(Self::Noted),
             "stuck" => read(payload).map(Self::Stuck),
             "ended" => read(payload).map(Self::Ended),
             _ => Err(format!("a record of kind {kind:?} is unknown to this build")),
         }
+    }
+
+    /// Whether it says that an attempt, forward or backward, has come to its end.
+    pub(crate) fn is_progress(&self) -> bool {
+        matches!(
+            self,
+            Self::StepDone(_)
+                | Self::StepAttemptFailed(_)
+                | Self::StepCompensated(_)
+                | Self::CompensationAttemptFailed(_)
+        )
     }
 
     /// The money it says has moved.
@@ -244,6 +325,7 @@ impl Entry {
             Self::StepDone(entry) => &entry.money,
             Self::StepAttemptFailed(entry) => &entry.money,
             Self::StepCompensated(entry) => &entry.money,
+            Self::Command(entry) => &entry.money,
             Self::Started(_)
             | Self::WorkerLost
             | Self::StepStarted(_)
@@ -251,7 +333,12 @@ impl Entry {
             | Self::StepNotFound(_)
             | Self::CompensationPlanned(_)
             | Self::CompensationAttemptFailed(_)
-            | Self::Command(_)
+            | Self::Signal(_)
+            | Self::TimerStarted(_)
+            | Self::TimerFired
+            | Self::WaitStarted(_)
+            | Self::WaitEnded(_)
+            | Self::Noted(_)
             | Self::Stuck(_)
             | Self::Ended(_) => &[],
         }

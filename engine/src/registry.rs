@@ -14,6 +14,7 @@ use crate::event::Event;
 use crate::money::{Imbalance, Ledger, Movement};
 use crate::retry::RetryPolicy;
 use crate::saga::{Halt, Saga};
+use crate::signal::Signals;
 use crate::step::{
     Call, Compensation, Declaration, Effect, Failure, Moment, Step, StepError, Undone,
 };
@@ -60,6 +61,8 @@ pub(crate) trait AnyStep: Send + Sync {
         input: &'a str,
         output: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Undone, StepError>>;
+    /// What the step publishes and accounts for once a person has found out that it is done.
+    fn done(&self, input: &str, output: &str) -> Result<Told, StepError>;
     /// What the step publishes and accounts for once it is undone.
     fn undone(&self, input: &str, output: Option<&str>, undone: &Undone)
     -> Result<Told, StepError>;
@@ -73,6 +76,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) retry: &'a RetryPolicy,
     pub(crate) undo_retry: &'a RetryPolicy,
     pub(crate) timeout: Duration,
+    pub(crate) deadline: Option<Duration>,
 }
 
 /// What a step or a workflow has to say about a moment.
@@ -105,6 +109,7 @@ impl<S: Step> AnyStep for TypedStep<S> {
             retry: &self.declaration.retry,
             undo_retry: &self.declaration.undo_retry,
             timeout: self.declaration.timeout,
+            deadline: self.declaration.deadline,
         }
     }
 
@@ -122,6 +127,11 @@ impl<S: Step> AnyStep for TypedStep<S> {
             let output: Option<S::Output> = output.map(recorded).transpose()?;
             undo(&self.step, call, &input, output.as_ref()).await
         })
+    }
+
+    fn done(&self, input: &str, output: &str) -> Result<Told, StepError> {
+        let (input, output): (S::Input, S::Output) = (recorded(input)?, recorded(output)?);
+        Ok(Told::by(&self.step, || Moment::Done { input: &input, output: &output }))
     }
 
     fn undone(
@@ -151,12 +161,17 @@ pub(crate) trait AnyWorkflow: Send + Sync {
     fn name(&self) -> &'static str;
     fn version(&self) -> u32;
     fn steps(&self) -> &Steps;
+    fn signals(&self) -> &Signals;
+    /// How long an instance may take.
+    fn deadline(&self, input: &str) -> Option<Duration>;
     /// Reads an input for a new instance.
     fn prepare(&self, input: &str) -> Result<Prepared, serde_json::Error>;
     /// Runs or replays an instance from the top.
     fn run<'a>(&'a self, saga: &'a Saga, input: &'a str) -> BoxFuture<'a, Result<Finished, Ended>>;
     /// What the workflow publishes once everything is undone.
     fn undone(&self, input: &str, outcome: Outcome, failure: &Failure) -> Vec<Event>;
+    /// What the workflow publishes once it is stopped by force.
+    fn terminated(&self, input: &str, failure: &Failure) -> Vec<Event>;
     /// Whether the money adds up.
     fn balanced(&self, outcome: Outcome, input: &str, ledger: &Ledger) -> Result<(), Imbalance>;
 }
@@ -191,6 +206,7 @@ impl From<Halt> for Ended {
 struct TypedWorkflow<W: Workflow> {
     workflow: W,
     steps: Steps,
+    signals: Signals,
 }
 
 impl<W: Workflow> AnyWorkflow for TypedWorkflow<W> {
@@ -204,6 +220,15 @@ impl<W: Workflow> AnyWorkflow for TypedWorkflow<W> {
 
     fn steps(&self) -> &Steps {
         &self.steps
+    }
+
+    fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
+    fn deadline(&self, input: &str) -> Option<Duration> {
+        let input = serde_json::from_str(input).ok()?;
+        self.workflow.deadline(&input)
     }
 
     fn prepare(&self, input: &str) -> Result<Prepared, serde_json::Error> {
@@ -235,6 +260,13 @@ impl<W: Workflow> AnyWorkflow for TypedWorkflow<W> {
         )
     }
 
+    fn terminated(&self, input: &str, failure: &Failure) -> Vec<Event> {
+        serde_json::from_str(input).map_or_else(
+            |_| Vec::new(),
+            |input| self.workflow.events(Milestone::Terminated { input: &input, failure }),
+        )
+    }
+
     fn balanced(&self, outcome: Outcome, input: &str, ledger: &Ledger) -> Result<(), Imbalance> {
         let input =
             serde_json::from_str(input).map_err(|error| Imbalance(format!("input: {error}")))?;
@@ -252,11 +284,10 @@ pub(crate) struct Registry {
 impl Registry {
     /// Adds a workflow; mistakes are gathered for [`Registry::checked`].
     pub(crate) fn add<W: Workflow>(&mut self, workflow: W) {
-        let steps = workflow.steps();
-        self.mistakes.extend(mistakes::<W>(&steps));
-        let known = self
-            .workflows
-            .insert((W::NAME, W::VERSION), Arc::new(TypedWorkflow { workflow, steps }));
+        let (steps, signals) = (workflow.steps(), workflow.signals());
+        self.mistakes.extend(mistakes::<W>(&steps, &signals));
+        let typed = TypedWorkflow { workflow, steps, signals };
+        let known = self.workflows.insert((W::NAME, W::VERSION), Arc::new(typed));
         if known.is_some() {
             self.mistakes.push(format!("{}@{} is registered twice", W::NAME, W::VERSION));
         }
@@ -288,8 +319,30 @@ impl Registry {
 }
 
 /// What is wrong with the declarations of a workflow.
-fn mistakes<W: Workflow>(steps: &Steps) -> Vec<String> {
+fn mistakes<W: Workflow>(steps: &Steps, signals: &Signals) -> Vec<String> {
     let at = format!("{}@{}", W::NAME, W::VERSION);
+    let mut mistakes = Vec::new();
+    if W::NAME.is_empty() || W::NAME.contains(['/', '@', '\0']) {
+        mistakes.push(format!("{:?} is no name for a workflow", W::NAME));
+    }
+    if W::VERSION == 0 {
+        mistakes.push(format!("{at}: versions count from 1"));
+    }
+    let names: Vec<_> = signals.names().collect();
+    for (index, name) in names.iter().enumerate() {
+        if names[..index].contains(name) {
+            mistakes.push(format!("{at} has two signals named {name}"));
+        }
+        if name.is_empty() || name.contains(['#', '\0']) {
+            mistakes.push(format!("{at}: {name:?} is no name for a signal"));
+        }
+    }
+    mistakes.extend(step_mistakes(&at, steps));
+    mistakes
+}
+
+/// What is wrong with the declarations of a workflow's steps.
+fn step_mistakes(at: &str, steps: &Steps) -> Vec<String> {
     let mut mistakes = Vec::new();
     let mut pivot = None;
     for (index, step) in steps.steps.iter().enumerate() {
@@ -297,11 +350,14 @@ fn mistakes<W: Workflow>(steps: &Steps) -> Vec<String> {
         if steps.steps[..index].iter().any(|other| other.name() == name) {
             mistakes.push(format!("{at} has two steps named {name}"));
         }
-        if name.is_empty() || name.contains(['/', '#', '\0']) {
+        if name.is_empty() || name.contains(['/', '#', ':', '~', '\0']) {
             mistakes.push(format!("{at}: {name:?} is no name for a step"));
         }
         if facts.timeout.is_zero() {
             mistakes.push(format!("{at}: step {name} has a time-out of zero"));
+        }
+        if facts.deadline.is_some_and(|deadline| deadline.is_zero()) {
+            mistakes.push(format!("{at}: step {name} has a deadline of zero"));
         }
         if facts.retry.attempts_max == 0 || facts.undo_retry.attempts_max == 0 {
             mistakes.push(format!("{at}: step {name} allows no attempt"));

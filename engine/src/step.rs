@@ -285,6 +285,7 @@ pub struct Declaration<S: Step> {
     pub(crate) retry: RetryPolicy,
     pub(crate) undo_retry: RetryPolicy,
     pub(crate) timeout: Duration,
+    pub(crate) deadline: Option<Duration>,
     pub(crate) undo: Option<RunUndo<S>>,
     pub(crate) probe: Option<RunProbe<S>>,
 }
@@ -341,6 +342,14 @@ impl<S: Step> Declaration<S> {
         self.timeout = timeout;
         self
     }
+
+    /// Limits the step as a whole: no attempt of `run` begins later than this after its first one,
+    /// and when none may, the step has failed for good (default: none).
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
 }
 
 /// A declaration that still has to say how the step is compensated.
@@ -381,6 +390,7 @@ impl<S: Step> EffectDeclared<S> {
             retry: RetryPolicy::default(),
             undo_retry: RetryPolicy::persistent(),
             timeout: Duration::from_secs(30),
+            deadline: None,
             undo,
             probe: self.probe,
         }

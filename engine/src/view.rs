@@ -30,6 +30,8 @@ pub struct InstanceView {
     pub run_at: Option<DateTime<Utc>>,
     /// Whether the point of no return has been reached.
     pub past_pivot: bool,
+    /// Whether somebody has asked for no further effect to begin.
+    pub held: bool,
     /// What it can be found by.
     pub attributes: BTreeMap<String, String>,
     /// When it was accepted.

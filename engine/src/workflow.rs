@@ -1,6 +1,7 @@
 //! What an author writes for a workflow: ordinary async Rust forward, data backward.
 
 use std::future::Future;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,6 +10,7 @@ use crate::event::Event;
 use crate::money::{Imbalance, Ledger};
 use crate::registry::Steps;
 use crate::saga::{Halt, Saga};
+use crate::signal::Signals;
 use crate::step::Failure;
 
 /// A workflow: what happens to one input, step by step.
@@ -27,6 +29,18 @@ pub trait Workflow: Send + Sync + 'static {
 
     /// Every step that `run` may use, so that compensation can find its undo without `run`.
     fn steps(&self) -> Steps;
+
+    /// Every signal that `run` may wait for. Others are refused.
+    fn signals(&self) -> Signals {
+        Signals::new()
+    }
+
+    /// How long an instance may take, from its start. When the time is over and no pivot is done,
+    /// nothing more is begun and everything done is undone (`DEADLINE_EXCEEDED`).
+    fn deadline(&self, input: &Self::Input) -> Option<Duration> {
+        let _ = input;
+        None
+    }
 
     /// Runs the steps in order. A [`Halt`] from the saga must be passed on with `?`.
     fn run(
@@ -92,6 +106,13 @@ pub enum Milestone<'a, W: Workflow + ?Sized> {
         input: &'a W::Input,
         /// Compensated or cancelled.
         outcome: Outcome,
+        /// Why.
+        failure: &'a Failure,
+    },
+    /// It was stopped by force; nothing was undone.
+    Terminated {
+        /// What it was started with.
+        input: &'a W::Input,
         /// Why.
         failure: &'a Failure,
     },

@@ -15,7 +15,7 @@ const LINES_MAX: usize = 500;
 const NEAR_THE_STORE: [&str; 7] = [
     "engine/src/bare.rs",
     "engine/src/committer.rs",
-    "engine/src/engine.rs",
+    "engine/src/engine/mod.rs",
     "engine/src/error.rs",
     "engine/src/lease.rs",
     "engine/src/loops.rs",

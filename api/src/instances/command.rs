@@ -97,6 +97,11 @@ fn refused(command: Command, answer: Answer) -> Problem {
              from there on nothing is undone"
         }
         Answer::AlreadyRunning => "the instance is being run; there is nothing to resume",
+        Answer::Held => "the instance is held; release it first",
+        Answer::NotHeld => "the instance is not held",
+        Answer::Stuck => "the instance is stuck; resume it, or resolve what it is stuck on",
+        Answer::NotStuck => "the instance is not stuck; there is nothing to resolve",
+        Answer::PlanChanged => "what would be undone is not what was shown any more; look again",
     };
     Problem::new(Code::CommandRefused, format!("cannot {command}: {why}")).with_answer(answer)
 }

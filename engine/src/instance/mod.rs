@@ -3,29 +3,33 @@
 //! What happens is appended to the history at once and becomes durable with the next write, which
 //! is awaited before the next effect begins. Only the holder writes; everybody else sends mail.
 
+mod branches;
+mod mail;
+mod pause;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::command::Command;
 use crate::compensation::plan_compensation;
 use crate::event::Event;
 use crate::history::History;
-use crate::record::{CommandRead, Entry, StepInterrupted};
+use crate::limits;
+use crate::record::{Entry, Reason, ReasonKind, StepInterrupted};
 use crate::registry::AnyWorkflow;
 use crate::status::{Status, Transition};
 use crate::step::{Call, Failure};
 use crate::store::claim::{self, Claimed};
-use crate::store::mail;
 use crate::store::write::{About, Write, Written};
 use crate::worker::Worker;
 
+pub(crate) use branches::Branches;
+pub(crate) use mail::is_to_be_undone;
 pub(crate) use state::{Closing, State};
 
 /// An instance that this worker holds.
@@ -37,8 +41,12 @@ pub(crate) struct Instance {
     state: Mutex<State>,
     /// One write at a time, so that records become durable in their order.
     writing: tokio::sync::Mutex<()>,
-    /// Rung when mail has come in.
+    /// One reader of mail at a time.
+    reading: tokio::sync::Mutex<()>,
+    /// Rung when mail has come in, and when it has been read.
     bell: Notify,
+    /// The calls of the run that are under way.
+    pub(crate) branches: Branches,
     /// Attempts under way; they outlive the run that asked for them.
     attempts: TaskTracker,
 }
@@ -47,9 +55,11 @@ pub(crate) struct Instance {
 #[derive(Debug, Clone)]
 pub(crate) enum Verdict {
     /// Undo everything.
-    Compensate(crate::record::Reason),
-    /// Go on at this time.
-    Wait(DateTime<Utc>),
+    Compensate(Reason),
+    /// Go on at this time; without one, when there is mail.
+    Wait(Option<DateTime<Utc>>),
+    /// Somebody has asked for the end, by force, for this reason.
+    Terminate(String),
     /// A person has to look.
     Stick(Failure),
     /// This worker is leaving; go on elsewhere, at once.
@@ -58,6 +68,36 @@ pub(crate) enum Verdict {
     Unrecordable(String),
     /// This worker does not hold the instance any more.
     Lost,
+}
+
+impl Verdict {
+    /// What stands if branches of a run end with different verdicts: what keeps this worker from
+    /// writing first, then what a person wants, then what needs one.
+    pub(crate) fn over(self, other: Self) -> Self {
+        if self.rank() > other.rank() { self } else { other }
+    }
+
+    /// Whether somebody has asked for it and was promised it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        match self {
+            Self::Terminate(_) => true,
+            Self::Compensate(reason) => reason.kind == ReasonKind::Cancel,
+            _ => false,
+        }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Lost => 7,
+            Self::Unrecordable(_) => 6,
+            Self::Terminate(_) => 5,
+            Self::Compensate(Reason { kind: ReasonKind::Cancel, .. }) => 4,
+            Self::Release => 3,
+            Self::Stick(_) => 2,
+            Self::Compensate(_) => 1,
+            Self::Wait(_) => 0,
+        }
+    }
 }
 
 /// Which way a call goes.
@@ -107,7 +147,9 @@ impl Instance {
             about,
             state: Mutex::new(State::new(history)),
             writing: tokio::sync::Mutex::new(()),
+            reading: tokio::sync::Mutex::new(()),
             bell: Notify::new(),
+            branches: Branches::default(),
             attempts: TaskTracker::new(),
         }
     }
@@ -118,7 +160,7 @@ impl Instance {
         workflow: Arc<dyn AnyWorkflow>,
         claimed: Claimed,
     ) -> Self {
-        let Claimed { instance_id, business_key, was, past_pivot, failure, .. } = claimed;
+        let Claimed { instance_id, business_key, was, past_pivot, failure, losses, .. } = claimed;
         let (mail_count, mail_read) = (claimed.mail_count, claimed.mail_read);
         let about = Arc::new(About { workflow: claimed.workflow, business_key });
         let (history, unreadable) = match History::load(instance_id, &claimed.records) {
@@ -136,6 +178,7 @@ impl Instance {
             state.failure = failure;
             state.mail_count = mail_count;
             state.mail_read = mail_read;
+            state.losses = losses;
             if was == Status::Running {
                 let at = instance.worker.clock.now();
                 // It holds no data that could be refused.
@@ -168,15 +211,6 @@ impl Instance {
         Call { instance_id: self.instance_id, business_key, attempt, now, key, forward_key }
     }
 
-    /// Tells the instance that there are `count` messages.
-    pub(crate) fn ring(&self, count: i32) {
-        let mut state = self.state();
-        if count > state.mail_count {
-            state.mail_count = count;
-            self.bell.notify_one();
-        }
-    }
-
     /// Appends to the history. It becomes durable with the next write.
     pub(crate) fn append(
         &self,
@@ -189,9 +223,15 @@ impl Instance {
         self.state().append(step, attempt, entry, events, None, at)
     }
 
-    /// Makes everything durable that has happened, and the row where it has changed.
-    pub(crate) async fn flush(&self) -> Flushed {
-        self.write(None).await
+    /// Makes everything durable that has happened, and the row where it has changed. Like an
+    /// attempt it goes on if nobody waits for it any more: the next write comes after it.
+    pub(crate) async fn flush(self: &Arc<Self>) -> Flushed {
+        let (answer, answered) = oneshot::channel();
+        let instance = Arc::clone(self);
+        self.spawn_attempt(async move {
+            let _ = answer.send(instance.write(None).await);
+        });
+        answered.await.unwrap_or(Flushed::Refused(Verdict::Lost))
     }
 
     /// Makes everything durable, and lets go of the instance.
@@ -233,7 +273,11 @@ impl Instance {
             Written::UnreadMail => {
                 self.state().take_off(closed, &mark);
                 self.state().row_stale = true;
-                self.read_mail().await.map_or_else(Flushed::Refused, |()| Flushed::MailRead)
+                let read = async {
+                    self.adopt_signals().await?;
+                    self.read_mail().await
+                };
+                read.await.map_or_else(Flushed::Refused, |()| Flushed::MailRead)
             }
             Written::Refused(error) => {
                 self.state().take_off(closed, &mark);
@@ -245,74 +289,10 @@ impl Instance {
         }
     }
 
-    /// Reads mail, if there is any that has not been read.
-    pub(crate) async fn read_mail_if_any(&self) -> Result<(), Verdict> {
-        if self.has_mail() { self.read_mail().await } else { Ok(()) }
-    }
-
-    fn has_mail(&self) -> bool {
-        let state = self.state();
-        state.mail_count > state.mail_read
-    }
-
-    /// Reads all unread mail into the history.
-    async fn read_mail(&self) -> Result<(), Verdict> {
-        let read = self.state().mail_read;
-        let worker = &self.worker;
-        let unread =
-            worker.persist(|| mail::unread(worker.store.pool(), self.instance_id, read)).await?;
-        let at = worker.clock.now();
-        let mut state = self.state();
-        for message in unread {
-            state.mail_read = message.mail_seq;
-            state.mail_count = state.mail_count.max(message.mail_seq);
-            state.row_stale = true;
-            let entry =
-                Entry::Command(CommandRead { command: message.command, reason: message.reason });
-            state.append(None, None, entry, &[], Some(message.actor), at)?;
-            if message.command == Command::Resume && state.status == Status::Stuck {
-                let undoing = state.history.undoing().is_some();
-                state.transit(if undoing { Transition::Compensate } else { Transition::Resume });
-                state.failure = None;
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until `until`: here if it is soon, else by letting go of the instance.
-    ///
-    /// Mail ends the wait early: a person may have said to go on now, or not to go on at all.
-    pub(crate) async fn pause_until(
-        &self,
-        until: Option<DateTime<Utc>>,
-    ) -> Result<Readiness, Verdict> {
-        let worker = &self.worker;
-        let Some(until) = until.filter(|until| *until > worker.clock.now()) else {
-            return Ok(Readiness::Ready);
-        };
-        let linger = TimeDelta::from_std(worker.settings.linger).unwrap_or_default();
-        if until - worker.clock.now() > linger {
-            return Err(Verdict::Wait(until));
-        }
-        match self.flush().await {
-            Flushed::Yes => {}
-            Flushed::MailRead => return Ok(Readiness::ThinkAgain),
-            Flushed::Refused(verdict) => return Err(verdict),
-        }
-        tokio::select! {
-            () = worker.clock.sleep_until(until) => Ok(Readiness::Ready),
-            () = worker.drain.cancelled() => Err(Verdict::Release),
-            () = self.bell.notified() => {
-                self.read_mail_if_any().await?;
-                Ok(Readiness::ThinkAgain)
-            }
-        }
-    }
-
     /// The last things before an effect: mail is read, `announce` says what must be known of it
     /// beforehand, everything that came before is durable, and the lease is fresh.
     pub(crate) async fn ready_for_effect(
-        &self,
+        self: &Arc<Self>,
         announce: impl FnOnce() -> Result<(), Verdict>,
     ) -> Result<Readiness, Verdict> {
         let worker = &self.worker;
@@ -327,10 +307,10 @@ impl Instance {
         loop {
             match self.flush().await {
                 Flushed::Yes => break,
-                Flushed::MailRead if self.state().history.cancelled().is_some() => {
+                Flushed::MailRead if self.obstacle().is_some() => {
                     return Ok(Readiness::ThinkAgain);
                 }
-                // Somebody said to go on, which is what this is about to do.
+                // Nobody said to stop.
                 Flushed::MailRead => {}
                 Flushed::Refused(verdict) => return Err(verdict),
             }
@@ -340,9 +320,45 @@ impl Instance {
         Ok(Readiness::Ready)
     }
 
-    /// Runs an attempt that is not ended by dropping whoever waits for it.
+    /// Why the run may begin nothing more, whatever it asks for.
+    pub(crate) fn obstacle(&self) -> Option<Verdict> {
+        self.obstacle_in(&self.state())
+    }
+
+    /// The same, in a state that is held.
+    pub(crate) fn obstacle_in(&self, state: &State) -> Option<Verdict> {
+        let history = &state.history;
+        if let Some(reason) = history.terminated() {
+            return Some(Verdict::Terminate(reason.to_owned()));
+        }
+        // A cancel that was accepted stops the run before its next effect.
+        if let Some(reason) = history.cancelled() {
+            return Some(Verdict::Compensate(reason));
+        }
+        if history.is_held() {
+            return Some(Verdict::Wait(None));
+        }
+        if history.length() >= limits::HISTORY_RECORDS_MAX {
+            let message = format!("the history has {} records", history.length());
+            return Some(Verdict::Stick(Failure::new("HISTORY_TOO_LONG", message)));
+        }
+        let now = self.worker.clock.now();
+        let late = state.deadline.filter(|deadline| *deadline <= now && !state.past_pivot)?;
+        let message = format!("not completed by {}", late.format("%Y-%m-%dT%H:%M:%SZ"));
+        let failure = Failure::new("DEADLINE_EXCEEDED", message);
+        Some(Verdict::Compensate(Reason { kind: ReasonKind::Failure, failure }))
+    }
+
+    /// Runs what is not ended by dropping whoever waits for it, but by losing the worker.
     pub(crate) fn spawn_attempt(&self, attempt: impl Future<Output = ()> + Send + 'static) {
-        self.attempts.spawn(attempt);
+        let lost = self.worker.lost.clone();
+        self.attempts.spawn(async move {
+            tokio::select! {
+                biased;
+                () = lost.cancelled() => {}
+                () = attempt => {}
+            }
+        });
     }
 
     /// Waits until no attempt is under way.
@@ -352,12 +368,12 @@ impl Instance {
         self.attempts.reopen();
     }
 
-    /// The key of a step that the run asks for now: its name, and which time it is.
-    pub(crate) fn occurrence(&self, name: &'static str) -> String {
+    /// The key of what the run asks for now: its name, and which time it is.
+    pub(crate) fn occurrence(&self, name: String) -> String {
         let mut state = self.state();
-        let occurrence = state.occurrences.entry(name).or_insert(0);
+        let occurrence = state.occurrences.entry(name.clone()).or_insert(0);
         *occurrence += 1;
-        if *occurrence == 1 { name.to_owned() } else { format!("{name}#{occurrence}") }
+        if *occurrence == 1 { name } else { format!("{name}#{occurrence}") }
     }
 
     /// Goes back to what is durable. Steps whose outcome could not be recorded are unknown from

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 
 use super::Verdict;
@@ -11,6 +12,7 @@ use crate::event::Event;
 use crate::history::{History, Mark};
 use crate::limits::refuse_payload;
 use crate::record::Entry;
+use crate::saga::UnderWay;
 use crate::status::{Status, Transition};
 use crate::step::Failure;
 use crate::store::write::{Change, NewRecord};
@@ -32,8 +34,14 @@ pub(crate) struct State {
     pub(super) mail_count: i32,
     /// Why this replay has stopped.
     pub(crate) halt: Option<Verdict>,
-    /// How often this replay has asked for each step.
-    pub(crate) occurrences: HashMap<&'static str, u32>,
+    /// How often this replay has asked for each name.
+    pub(crate) occurrences: HashMap<String, u32>,
+    /// Steps that this replay has under way without a named occurrence.
+    pub(crate) under_way: UnderWay,
+    /// When the run has to be completed.
+    pub(crate) deadline: Option<DateTime<Utc>>,
+    /// Workers that were lost while they held it, since there was progress.
+    pub(crate) losses: i32,
 }
 
 /// How a write ends that lets go of the instance.
@@ -59,7 +67,21 @@ impl State {
             mail_count: 0,
             halt: None,
             occurrences: HashMap::new(),
+            under_way: UnderWay::new(),
+            deadline: None,
+            losses: 0,
         }
+    }
+
+    /// Begins a replay of the run, which has to be completed within `deadline` of the start.
+    pub(crate) fn begin_replay(&mut self, deadline: Option<Duration>) {
+        self.history.rewind();
+        self.occurrences.clear();
+        self.under_way.clear();
+        self.halt = None;
+        let deadline = deadline.and_then(|deadline| TimeDelta::from_std(deadline).ok());
+        self.deadline =
+            deadline.and_then(|deadline| self.history.started_at().checked_add_signed(deadline));
     }
 
     pub(crate) fn append(
@@ -72,6 +94,11 @@ impl State {
         at: DateTime<Utc>,
     ) -> Result<(), Verdict> {
         let money = entry.money().to_vec();
+        if self.losses > 0 && entry.is_progress() {
+            // The next write of the row forgets them.
+            self.losses = 0;
+            self.row_stale = true;
+        }
         let record = self
             .history
             .append(step, attempt, entry, events, actor, at)
@@ -91,6 +118,11 @@ impl State {
         } else {
             tracing::error!(status = %self.status, ?transition, "a transition that does not exist");
         }
+    }
+
+    /// Has the next write go through the row, which finds mail.
+    pub(crate) fn touch_row(&mut self) {
+        self.row_stale = true;
     }
 
     /// Says that a pivot is done or under way, or that it certainly is not.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -24,6 +24,7 @@ pub(crate) struct Claimed {
     pub(crate) failure: Option<Failure>,
     pub(crate) mail_count: i32,
     pub(crate) mail_read: i32,
+    pub(crate) losses: i32,
     pub(crate) records: Vec<Record>,
 }
 
@@ -72,7 +73,7 @@ pub(crate) async fn find_claimed(
         Row,
         r#"
         select instance_id, workflow, version, business_key, status as "was", past_pivot,
-               failure_code, failure_message, mail_count, mail_read
+               failure_code, failure_message, mail_count, mail_read, losses
         from amends.instance
         where worker_id = $1 and claim_id = $2
         "#,
@@ -96,6 +97,7 @@ struct Row {
     failure_message: Option<String>,
     mail_count: i32,
     mail_read: i32,
+    losses: i32,
 }
 
 async fn with_histories(pool: &PgPool, rows: Vec<Row>) -> Result<Vec<Claimed>, Error> {
@@ -119,6 +121,7 @@ async fn with_histories(pool: &PgPool, rows: Vec<Row>) -> Result<Vec<Claimed>, E
                     .map(|code| Failure::new(code, row.failure_message.unwrap_or_default())),
                 mail_count: row.mail_count,
                 mail_read: row.mail_read,
+                losses: row.losses,
             })
         })
         .collect()
@@ -126,7 +129,7 @@ async fn with_histories(pool: &PgPool, rows: Vec<Row>) -> Result<Vec<Claimed>, E
 
 /// Loads histories, each in order.
 pub(crate) async fn histories(
-    pool: &PgPool,
+    database: impl PgExecutor<'_>,
     ids: &[Uuid],
 ) -> Result<HashMap<Uuid, Vec<Record>>, Error> {
     let rows = sqlx::query!(
@@ -139,7 +142,7 @@ pub(crate) async fn histories(
         "#,
         ids,
     )
-    .fetch_all(pool)
+    .fetch_all(database)
     .await?;
     let mut histories: HashMap<Uuid, Vec<Record>> = HashMap::with_capacity(ids.len());
     for row in rows {

@@ -342,7 +342,11 @@ pub(crate) mod missed {
                    exists (
                        select from amends.record r
                        where r.instance_id = i.instance_id and r.seq = $2 and r.hash = $3
-                   ) as "recorded!"
+                   ) as "recorded!",
+                   exists (
+                       select from amends.early_signal e
+                       where e.workflow = i.workflow and e.business_key = i.business_key
+                   ) as "early!"
             from amends.instance i
             where i.instance_id = $1
             "#,
@@ -356,7 +360,8 @@ pub(crate) mod missed {
             // An earlier send of the same batch went in; its answer was lost.
             (Some(seen), _) if seen.recorded => Written::Yes,
             (Some(seen), Some(change))
-                if seen.worker_id == Some(worker_id) && seen.mail_count != change.mail_read =>
+                if seen.worker_id == Some(worker_id)
+                    && (seen.early || seen.mail_count != change.mail_read) =>
             {
                 Written::UnreadMail
             }

@@ -1,102 +1,70 @@
-//! Mail to instances, and the commands that people give.
+//! Mail to instances: what is sent, and what has not been read.
+//!
+//! Whoever sends holds the instance's row for the rest of his transaction, so that an end and a
+//! message exclude each other: an instance cannot end with a message that it has not read.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Connection, PgConnection, PgPool};
+use serde_json::value::RawValue;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::command::{Answer, Command, Standing, answer};
+use crate::command::{Command, Resolution};
 use crate::error::Error;
 
-/// A command given by a person.
+/// A message to be sent.
 #[derive(Debug, Clone)]
-pub(crate) struct Given<'a> {
-    pub(crate) command_id: Uuid,
-    pub(crate) instance_id: Uuid,
-    pub(crate) command: Command,
+pub(crate) struct Letter<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) name: &'a str,
+    pub(crate) body: &'a str,
+    /// Who it is from.
     pub(crate) actor: &'a str,
-    pub(crate) reason: &'a str,
-    pub(crate) at: DateTime<Utc>,
+    /// The sender's own id for it.
+    pub(crate) mail_id: Option<&'a str>,
+    pub(crate) sent_at: DateTime<Utc>,
 }
 
-/// Judges a command under the lock of its instance, and keeps it, with its answer, for ever.
-/// An accepted one becomes mail that the instance cannot end or wait without reading.
-#[expect(clippy::disallowed_methods, reason = "on a connection of its own")]
-pub(crate) async fn give_command(
-    connection: &mut PgConnection,
-    given: Given<'_>,
-) -> Result<Option<Answer>, Error> {
-    let mut transaction = connection.begin().await?;
-    let seen = sqlx::query!(
-        r#"
-        select status, past_pivot,
-               exists (
-                   select from amends.mail m
-                   where m.instance_id = i.instance_id and m.name = 'cancel'
-               ) as "cancelled!",
-               exists (
-                   select from amends.record r
-                   where r.instance_id = i.instance_id and r.kind = 'compensation_planned'
-               ) as "compensating!"
-        from amends.instance i
-        where instance_id = $1
-        for update
-        "#,
-        given.instance_id,
-    )
-    .fetch_optional(&mut *transaction)
-    .await?;
-    let Some(seen) = seen else {
-        return Ok(None);
-    };
-    let answer = answer(
-        given.command,
-        Standing {
-            status: seen.status.parse()?,
-            past_pivot: seen.past_pivot,
-            cancelled: seen.cancelled,
-            compensating: seen.compensating,
-        },
-    );
-    sqlx::query!(
-        "insert into amends.command
-             (command_id, instance_id, command, actor, reason, status_seen, answer, given_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
-        given.command_id,
-        given.instance_id,
-        given.command.as_str(),
-        given.actor,
-        given.reason,
-        seen.status,
-        answer.as_str(),
-        given.at,
-    )
-    .execute(&mut *transaction)
-    .await?;
-    if answer == Answer::Accepted {
-        send(&mut transaction, &given).await?;
+/// The sorts of mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Command,
+    Signal,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Signal => "signal",
+        }
     }
-    transaction.commit().await?;
-    Ok(Some(answer))
 }
 
 /// Appends to the mail of an instance whose row is locked, and makes it due.
-async fn send(connection: &mut PgConnection, given: &Given<'_>) -> Result<(), sqlx::Error> {
+pub(crate) async fn send(
+    connection: &mut PgConnection,
+    instance_id: Uuid,
+    letter: &Letter<'_>,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "with due as (
              update amends.instance
              set mail_count = mail_count + 1,
-                 run_at = case when worker_id is null then least(run_at, $5) end
+                 run_at = case when worker_id is null then least(run_at, $7) end
              where instance_id = $1
              returning mail_count
          )
-         insert into amends.mail (instance_id, mail_seq, kind, name, body, actor, sent_at)
-         select $1, mail_count, 'command', $2, json_build_object('reason', $3::text), $4, $5
+         insert into amends.mail
+             (instance_id, mail_seq, kind, name, body, actor, sent_at, mail_id)
+         select $1, mail_count, $2, $3, $4::text::json, $5, $7, $6
          from due",
-        given.instance_id,
-        given.command.as_str(),
-        given.reason,
-        given.actor,
-        given.at,
+        instance_id,
+        letter.kind.as_str(),
+        letter.name,
+        letter.body,
+        letter.actor,
+        letter.mail_id,
+        letter.sent_at,
     )
     .execute(connection)
     .await?;
@@ -107,9 +75,23 @@ async fn send(connection: &mut PgConnection, given: &Given<'_>) -> Result<(), sq
 #[derive(Debug, Clone)]
 pub(crate) struct Mail {
     pub(crate) mail_seq: i32,
-    pub(crate) command: Command,
-    pub(crate) reason: String,
     pub(crate) actor: String,
+    pub(crate) message: Message,
+}
+
+/// What a message says.
+#[derive(Debug, Clone)]
+pub(crate) enum Message {
+    Command { command: Command, reason: String, resolution: Option<Resolution> },
+    Signal { name: String, id: Option<String>, body: Box<RawValue> },
+}
+
+/// The body of a command's mail.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct CommandBody {
+    pub(crate) reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resolution: Option<Resolution>,
 }
 
 /// The mail of an instance after message number `read`.
@@ -120,7 +102,7 @@ pub(crate) async fn unread(
 ) -> Result<Vec<Mail>, Error> {
     let rows = sqlx::query!(
         r#"
-        select mail_seq, name, coalesce(body ->> 'reason', '') as "reason!", actor
+        select mail_seq, kind, name, body::text as "body!", actor, mail_id
         from amends.mail
         where instance_id = $1 and mail_seq > $2
         order by mail_seq
@@ -132,12 +114,19 @@ pub(crate) async fn unread(
     .await?;
     rows.into_iter()
         .map(|row| {
-            Ok(Mail {
-                mail_seq: row.mail_seq,
-                command: row.name.parse().map_err(|_| Error::Stored(row.name))?,
-                reason: row.reason,
-                actor: row.actor,
-            })
+            let stored = |error: serde_json::Error| Error::Stored(error.to_string());
+            let message = if row.kind == Kind::Command.as_str() {
+                let body: CommandBody = serde_json::from_str(&row.body).map_err(stored)?;
+                Message::Command {
+                    command: row.name.parse().map_err(|_| Error::Stored(row.name))?,
+                    reason: body.reason,
+                    resolution: body.resolution,
+                }
+            } else {
+                let body = RawValue::from_string(row.body).map_err(stored)?;
+                Message::Signal { name: row.name, id: row.mail_id, body }
+            };
+            Ok(Mail { mail_seq: row.mail_seq, actor: row.actor, message })
         })
         .collect()
 }

@@ -3,13 +3,16 @@
 //! Order of locks, everywhere: worker, then instance, then everything else. The write path, claims
 //! and reads are single autocommit statements on connections that never see `begin`: a future
 //! dropped inside `begin` would leave its session in a transaction for the next borrower. What
-//! needs a transaction gets a connection of its own, which ends with it.
+//! needs a transaction has a pool of its own, see [`transaction`].
 
 pub(crate) mod claim;
+pub(crate) mod command;
 pub(crate) mod commit;
 pub(crate) mod mail;
 pub(crate) mod outbox;
 pub(crate) mod read;
+pub(crate) mod signal;
+pub(crate) mod transaction;
 pub(crate) mod worker;
 pub(crate) mod write;
 
@@ -27,6 +30,8 @@ pub(crate) struct Store {
     options: PgConnectOptions,
     /// Autocommit statements only.
     pool: PgPool,
+    /// Connections that see `begin`.
+    transactions: PgPool,
 }
 
 impl Store {
@@ -39,11 +44,13 @@ impl Store {
             ("synchronous_commit", "on"),
             ("idle_in_transaction_session_timeout", "5000"),
         ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_lazy_with(options.clone().options([("statement_timeout", "30000")]));
-        Self { options, pool }
+        let pool = |connections_max| {
+            PgPoolOptions::new()
+                .max_connections(connections_max)
+                .acquire_timeout(Duration::from_secs(5))
+                .connect_lazy_with(options.clone().options([("statement_timeout", "30000")]))
+        };
+        Self { pool: pool(8), transactions: pool(limits::TRANSACTIONS_MAX), options }
     }
 
     /// The pool for single statements.

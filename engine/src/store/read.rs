@@ -57,7 +57,7 @@ async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<InstanceView>, Error>
     let rows = sqlx::query!(
         r#"
         select i.instance_id, i.workflow, i.version, i.business_key, i.status, i.run_at,
-               i.failure_code, i.failure_message, i.past_pivot, i.created_at, i.updated_at,
+               i.failure_code, i.failure_message, i.past_pivot, i.held, i.created_at, i.updated_at,
                i.ended_at, last.step as "step?",
                i.attributes as "attributes: sqlx::types::Json<BTreeMap<String, String>>"
         from amends.instance i
@@ -86,6 +86,7 @@ async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<InstanceView>, Error>
                     .map(|code| Failure::new(code, row.failure_message.unwrap_or_default())),
                 run_at: row.run_at,
                 past_pivot: row.past_pivot,
+                held: row.held,
                 attributes: row.attributes.0,
                 created_at: row.created_at,
                 updated_at: row.updated_at,

@@ -121,10 +121,12 @@ pub(crate) async fn take_over(
     }
     let freed = sqlx::query!(
         "update amends.instance
-         set worker_id = null, run_at = coalesce($2::timestamptz, clock_timestamp())
+         set worker_id = null, run_at = coalesce($2::timestamptz, clock_timestamp()),
+             losses = losses + $3
          where worker_id = $1",
         worker_id,
         now,
+        i32::from(which == TakeOver::Lapsed),
     )
     .execute(&mut *transaction)
     .await?;

@@ -135,6 +135,14 @@ impl Workflow for Fulfilment {
                 });
                 Event::new("ORDER_CANCELLED", &cancelled)
             }
+            Milestone::Terminated { input, failure } => {
+                let terminated = json!({
+                    "business_key": input.business_key(),
+                    "number": input.number,
+                    "code": failure.code,
+                });
+                Event::new("ORDER_TERMINATED", &terminated)
+            }
         };
         vec![event]
     }

@@ -27,4 +27,4 @@ from due
 where i.instance_id = due.instance_id
 returning i.instance_id, i.workflow, i.version, i.business_key, due.status as "was!", i.past_pivot,
           i.failure_code, i.failure_message,
-          i.mail_count, i.mail_read
+          i.mail_count, i.mail_read, i.losses

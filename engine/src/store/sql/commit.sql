@@ -64,6 +64,7 @@ with fence as materialized (
         failure_message = c.failure_message,
         past_pivot = c.past_pivot,
         mail_read = c.mail_read,
+        losses = 0,
         head_seq = c.head_seq,
         head_hash = c.head_hash,
         updated_at = c.updated_at,
@@ -74,6 +75,10 @@ with fence as materialized (
       and i.worker_id is not distinct from fence.worker_id
       -- Mail that the worker has not read yet comes first.
       and i.mail_count = c.mail_read
+      -- And so do signals that were sent before the instance was there.
+      and (select true from amends.early_signal e
+           where e.workflow = i.workflow and e.business_key = i.business_key
+           limit 1) is null
     returning i.instance_id
 ), record_in as (
     select *

@@ -1,5 +1,8 @@
 //! The engine as its users see it: open it, start instances, ask, command, shut down.
 
+mod command;
+mod signal;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,11 +12,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::command::{Answer, Command};
 use crate::error::Error;
 use crate::instance::Instance;
 use crate::intake;
-use crate::limits::{REASON_BYTES_MAX, refuse_key};
 use crate::loops;
 use crate::metrics::Metrics;
 use crate::probe::Probes;
@@ -21,11 +22,10 @@ use crate::registry::Registry;
 use crate::relay::{Relay, Subscriptions};
 use crate::sink::Sink;
 use crate::status::Status;
-use crate::store::mail::{Given, give_command};
 use crate::store::write::Written;
 use crate::store::{Store, read};
 use crate::view::{Filter, InstanceView, RecordView};
-use crate::worker::{Parts, Worker, new_id};
+use crate::worker::{Parts, Worker};
 use crate::workflow::Workflow;
 
 /// Endings that a receiver may be behind.
@@ -290,38 +290,6 @@ impl Engine {
             Written::Refused(error) => Err(Error::InvalidInput(error)),
             Written::Fenced | Written::UnreadMail => Err(Error::Unavailable),
         }
-    }
-
-    /// Gives a command to an instance on behalf of `actor`. `None`: there is no such instance.
-    ///
-    /// The command and its answer are kept, refusals too. An accepted command happens.
-    pub async fn command(
-        &self,
-        instance_id: Uuid,
-        command: Command,
-        actor: &str,
-        reason: &str,
-    ) -> Result<Option<Answer>, Error> {
-        if let Some(refusal) = refuse_key("the actor", actor) {
-            return Err(Error::InvalidInput(refusal));
-        }
-        if reason.is_empty() || reason.len() > REASON_BYTES_MAX || reason.contains('\0') {
-            let limits =
-                format!("the reason must have 1 to {REASON_BYTES_MAX} bytes, none of them NUL");
-            return Err(Error::InvalidInput(limits));
-        }
-        let worker = self.worker();
-        // A connection of its own ends with the transaction, however this future ends.
-        let mut connection = self.store().connect().await?;
-        let at = worker.clock.now();
-        let given = Given { command_id: new_id(), instance_id, command, actor, reason, at };
-        let answer = give_command(&mut connection, given).await?;
-        if answer == Some(Answer::Accepted) {
-            worker.due.notify_one();
-            worker.mail.notify_one();
-            self.store().hint().await;
-        }
-        Ok(answer)
     }
 
     /// One instance as it stands.

@@ -1,7 +1,9 @@
-//! The handle through which a running workflow acts on the world.
+//! One step, from the question to the record: what the history answers, what is announced, and
+//! the attempt, which belongs to the engine and not to the run that asked for it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
@@ -9,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::oneshot;
 
 use crate::attempt::{Attempted, next_attempt};
-use crate::instance::{Direction, Instance, Readiness, State, Verdict};
+use crate::instance::{Direction, Instance, State, Verdict};
 use crate::memo::{Memo, recall};
 use crate::record::{
     AttemptOutcome, Entry, Reason, ReasonKind, StepAttemptFailed, StepDone, StepInterrupted,
@@ -18,108 +20,35 @@ use crate::record::{
 use crate::registry::{AnyStep, Told};
 use crate::step::{Compensation, Declaration, Effect, Failure, Moment, Probed, Step, StepError};
 
-/// Why `run` must stop; pass it on with `?`.
-///
-/// It carries nothing: the engine knows the reason, and whether the instance waits, is undone, or
-/// needs a person.
-#[derive(Debug)]
-pub struct Halt(());
-
-/// The handle through which a running workflow acts on the world.
-pub struct Saga(pub(crate) Arc<Instance>);
-
-impl Saga {
-    /// Runs a step, or answers from the history if it has run before.
-    ///
-    /// The step's record is durable before the next step's effect begins. Failed attempts are
-    /// repeated as the step declares; when they are spent, or the step fails for good, the run is
-    /// halted and everything done is undone.
-    pub async fn run<S: Step>(&self, step: &S, input: &S::Input) -> Result<S::Output, Halt> {
-        match self.drive(step, input).await {
-            Ok(output) => Ok(output),
-            Err(verdict) => {
-                // The first reason stands: what follows from it must not hide it.
-                self.0.state().halt.get_or_insert(verdict);
-                Err(Halt(()))
-            }
-        }
-    }
-
-    async fn drive<S: Step>(&self, step: &S, input: &S::Input) -> Result<S::Output, Verdict> {
-        let instance = &self.0;
-        let erased = instance.workflow.steps().get(S::NAME).ok_or_else(|| {
-            Verdict::Stick(Failure::new(
-                "STEP_NOT_REGISTERED",
-                format!("{} is not among the steps of {}", S::NAME, instance.workflow.name()),
-            ))
-        })?;
-        let raw = to_raw_value(input)
-            .map_err(|error| Verdict::Unrecordable(format!("input of {}: {error}", S::NAME)))?;
-        let key = instance.occurrence(S::NAME);
-        let asked = Asked { instance, erased: erased.as_ref(), key: &key, input: &raw };
-        loop {
-            if let Some(halt) = instance.state().halt.clone() {
-                return Err(halt);
-            }
-            let (attempt, due, probe) = match asked.recall()? {
-                Recalled::Done(output) => {
-                    return serde_json::from_str(output.get()).map_err(|error| {
-                        let message = format!("output of {key}: {error}");
-                        Verdict::Stick(Failure::new("RECORD_UNREADABLE", message))
-                    });
-                }
-                Recalled::Next { attempt, due, probe } => (attempt, due, probe),
-            };
-            if instance.pause_until(due).await? == Readiness::ThinkAgain {
-                continue;
-            }
-            let ready = instance.ready_for_effect(|| asked.announce(attempt)).await?;
-            if ready == Readiness::ThinkAgain {
-                asked.take_back(attempt)?;
-                continue;
-            }
-            let output = if probe {
-                asked.probe(step, input, attempt).await?
-            } else {
-                asked.attempt(step, input, attempt).await?
-            };
-            if let Some(output) = output {
-                return Ok(output);
-            }
-        }
-    }
-}
-
 /// A step as it is asked for in this replay.
-struct Asked<'a> {
-    instance: &'a Arc<Instance>,
-    erased: &'a dyn AnyStep,
-    key: &'a str,
-    input: &'a RawValue,
+pub(super) struct Asked<'a> {
+    pub(super) instance: &'a Arc<Instance>,
+    pub(super) erased: &'a dyn AnyStep,
+    pub(super) key: &'a str,
+    pub(super) input: &'a RawValue,
 }
 
 /// What there is to do about a step.
-enum Recalled {
+pub(super) enum Recalled {
     Done(Box<RawValue>),
     Next { attempt: u32, due: Option<DateTime<Utc>>, probe: bool },
 }
 
 impl Asked<'_> {
     /// Looks the step up in the history. What stops the run comes back as its verdict.
-    fn recall(&self) -> Result<Recalled, Verdict> {
+    pub(super) fn recall(&self) -> Result<Recalled, Verdict> {
         let effect = self.erased.facts().effect;
         let now = self.instance.worker.clock.now();
+        let obstacle = self.instance.obstacle();
         let mut state = self.instance.state();
         let mut memo = recall(state.history.ask(self.key), self.input, effect, now);
         if let Some(attempt) = memo.next_attempt() {
-            let cancelled = state.history.cancelled();
             if self.may_have_been_under_way(&state) {
-                self.record_interrupted(&mut state, attempt, effect, cancelled.is_some(), now)?;
+                self.record_interrupted(&mut state, attempt, effect, obstacle.is_some(), now)?;
                 memo = recall(state.history.ask(self.key), self.input, effect, now);
             }
-            // A cancel that was accepted stops the run before its next effect.
-            if let Some(reason) = cancelled {
-                return Err(Verdict::Compensate(reason));
+            if let Some(obstacle) = obstacle {
+                return Err(obstacle);
             }
         }
         match memo {
@@ -149,7 +78,7 @@ impl Asked<'_> {
         state: &mut State,
         attempt: u32,
         effect: Effect,
-        cancelled: bool,
+        stopped: bool,
         now: DateTime<Utc>,
     ) -> Result<(), Verdict> {
         let quiet = match effect {
@@ -158,14 +87,14 @@ impl Asked<'_> {
         };
         let entry = Entry::StepInterrupted(StepInterrupted {
             input: self.input.to_owned(),
-            retry_at: (!cancelled).then_some(now + quiet),
+            retry_at: (!stopped).then_some(now + quiet),
         });
         state.append(Some(self.key), Some(attempt), entry, &[], None, now)
     }
 
     /// Says beforehand what must be known if this worker is lost: that a pivot is being tried, that
     /// an at-most-once call is about to leave.
-    fn announce(&self, attempt: u32) -> Result<(), Verdict> {
+    pub(super) fn announce(&self, attempt: u32) -> Result<(), Verdict> {
         let facts = self.erased.facts();
         if facts.compensation == Compensation::Pivot {
             self.instance.state().set_past_pivot(true);
@@ -178,7 +107,7 @@ impl Asked<'_> {
     }
 
     /// Says that an announced at-most-once call has not left after all.
-    fn take_back(&self, attempt: u32) -> Result<(), Verdict> {
+    pub(super) fn take_back(&self, attempt: u32) -> Result<(), Verdict> {
         let begun = self.instance.state().history.step(self.key).is_some_and(|step| step.begun);
         if !begun {
             return Ok(());
@@ -195,7 +124,7 @@ impl Asked<'_> {
 
     /// Makes one attempt. It belongs to the engine: if the run is dropped, it goes on, and what
     /// came of it is recorded all the same.
-    async fn attempt<S: Step>(
+    pub(super) async fn attempt<S: Step>(
         &self,
         step: &S,
         input: &S::Input,
@@ -214,21 +143,14 @@ impl Asked<'_> {
         };
         let instance = self.instance;
         instance.worker.metrics.attempts.inc();
-        let lost = instance.worker.lost.clone();
         instance.spawn_attempt(async move {
-            tokio::select! {
-                biased;
-                () = lost.cancelled() => {}
-                made = made.make() => {
-                    let _ = answer.send(made);
-                }
-            }
+            let _ = answer.send(made.make().await);
         });
         answered.await.unwrap_or(Err(Verdict::Lost))
     }
 
     /// Asks the provider what became of an attempt whose outcome is unknown.
-    async fn probe<S: Step>(
+    pub(super) async fn probe<S: Step>(
         &self,
         step: &S,
         input: &S::Input,
@@ -253,7 +175,7 @@ impl Asked<'_> {
                 Ok(None)
             }
             // Asking failed: nothing has been learnt, and asking again is harmless.
-            Ok(Err(_)) | Err(_) => Err(Verdict::Wait(later)),
+            Ok(Err(_)) | Err(_) => Err(Verdict::Wait(Some(later))),
         }
     }
 }
@@ -266,7 +188,7 @@ struct Attempt<S: Step> {
     input: S::Input,
     raw: Box<RawValue>,
     attempt: u32,
-    timeout: std::time::Duration,
+    timeout: Duration,
 }
 
 impl<S: Step> Attempt<S> {
@@ -300,12 +222,16 @@ impl<S: Step> Attempt<S> {
             return Err(Verdict::Stick(Failure::new("STEP_NOT_REGISTERED", S::NAME)));
         };
         let facts = erased.facts();
-        let counted =
-            instance.state().history.step(&self.key).map_or(0, |step| step.attempts.counted);
-        let chance = crate::attempt::chance(instance.instance_id, &self.key, self.attempt);
         let now = instance.worker.clock.now();
+        let (counted, first_at) = {
+            let state = instance.state();
+            let step = state.history.step(&self.key);
+            step.map_or((0, now), |step| (step.attempts.counted, step.first_at))
+        };
+        let chance = crate::attempt::chance(instance.instance_id, &self.key, self.attempt);
         let Attempted { outcome, retry_at } =
             next_attempt(&error, counted + 1, facts.retry, facts.effect, chance, now);
+        let retry_at = retry_at.filter(|at| !is_late(*at, first_at, facts.deadline));
         let failure = error.failure().clone();
         let told = if retry_at.is_none() && outcome != AttemptOutcome::Unknown {
             let (input, failure) = (&self.input, &failure);
@@ -330,6 +256,14 @@ impl<S: Step> Attempt<S> {
         });
         instance.append(Some(&self.key), Some(self.attempt), entry, &told.events)
     }
+}
+
+/// Whether an attempt at this time would come after the step's deadline.
+fn is_late(at: DateTime<Utc>, first_at: DateTime<Utc>, deadline: Option<Duration>) -> bool {
+    let latest = deadline
+        .and_then(|deadline| TimeDelta::from_std(deadline).ok())
+        .and_then(|deadline| first_at.checked_add_signed(deadline));
+    latest.is_some_and(|latest| at > latest)
 }
 
 fn record_done<S: Step>(

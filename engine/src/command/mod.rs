@@ -1,0 +1,225 @@
+//! What a person may ask of an instance, and what he is told.
+//!
+//! Pure; a file per command. A command is judged under the lock of the instance's row, so the
+//! answer is true when it is given and stays true: what was accepted happens.
+
+mod cancel;
+mod hold;
+mod release;
+mod resolution;
+mod resolve;
+mod resume;
+mod retry;
+mod terminate;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::status::Status;
+
+pub use resolution::{Finding, Resolution};
+
+/// What a person may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Go on: a stuck instance tries again, a waiting one does not wait any longer.
+    Resume,
+    /// Make the next attempt now, instead of when it is due.
+    Retry,
+    /// Undo what was done, and end.
+    Cancel,
+    /// Take this as the outcome of a step or of its compensation, and go on.
+    Resolve,
+    /// Begin no further effect until released.
+    Hold,
+    /// Go on after a hold.
+    Release,
+    /// End at once. Nothing is undone, and nothing is checked.
+    Terminate,
+}
+
+impl Command {
+    /// Every command.
+    pub const ALL: [Self; 7] = [
+        Self::Resume,
+        Self::Retry,
+        Self::Cancel,
+        Self::Resolve,
+        Self::Hold,
+        Self::Release,
+        Self::Terminate,
+    ];
+
+    /// As stored, and as written in requests.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Resume => "resume",
+            Self::Retry => "retry",
+            Self::Cancel => "cancel",
+            Self::Resolve => "resolve",
+            Self::Hold => "hold",
+            Self::Release => "release",
+            Self::Terminate => "terminate",
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// There is no such command.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("unknown command; there are resume, retry, cancel, resolve, hold, release and terminate")]
+pub struct UnknownCommand;
+
+impl FromStr for Command {
+    type Err = UnknownCommand;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|command| command.as_str() == text).ok_or(UnknownCommand)
+    }
+}
+
+/// What the person is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It will happen.
+    Accepted,
+    /// The instance has ended.
+    AlreadyEnded,
+    /// What was done is being undone already, or a cancel waits to be read.
+    AlreadyCancelling,
+    /// The point of no return is reached, or is being tried at this moment.
+    PastPivot,
+    /// The instance is being run; there is nothing to resume, and nothing to wait for.
+    AlreadyRunning,
+    /// A hold is in force; release the instance first.
+    Held,
+    /// No hold is in force.
+    NotHeld,
+    /// The instance needs a person; resume it, or resolve what it is stuck on.
+    Stuck,
+    /// The instance does not need a person; there is nothing to resolve.
+    NotStuck,
+    /// What a cancel would undo is not what the person was shown.
+    PlanChanged,
+}
+
+impl Answer {
+    /// As stored, and as written in responses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::AlreadyEnded => "already_ended",
+            Self::AlreadyCancelling => "already_cancelling",
+            Self::PastPivot => "past_pivot",
+            Self::AlreadyRunning => "already_running",
+            Self::Held => "held",
+            Self::NotHeld => "not_held",
+            Self::Stuck => "stuck",
+            Self::NotStuck => "not_stuck",
+            Self::PlanChanged => "plan_changed",
+        }
+    }
+}
+
+/// What is known of an instance when a command arrives.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    /// Its status.
+    pub status: Status,
+    /// Whether a pivot is done, or may be at this moment.
+    pub past_pivot: bool,
+    /// Whether a cancel has been accepted before.
+    pub cancelled: bool,
+    /// Whether compensation has begun, also where the status is stuck.
+    pub compensating: bool,
+    /// Whether a hold is in force.
+    pub held: bool,
+}
+
+/// Judges a command.
+#[must_use]
+pub fn answer(command: Command, standing: Standing) -> Answer {
+    if standing.status.is_terminal() {
+        return Answer::AlreadyEnded;
+    }
+    match command {
+        Command::Resume => resume::judge(standing),
+        Command::Retry => retry::judge(standing),
+        Command::Cancel => cancel::judge(standing),
+        Command::Resolve => resolve::judge(standing),
+        Command::Hold => hold::judge(standing),
+        Command::Release => release::judge(standing),
+        Command::Terminate => terminate::judge(standing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standings() -> impl Iterator<Item = Standing> {
+        Status::ALL.into_iter().flat_map(|status| {
+            (0..16).map(move |bits| Standing {
+                status,
+                past_pivot: bits & 1 != 0,
+                cancelled: bits & 2 != 0,
+                compensating: bits & 4 != 0,
+                held: bits & 8 != 0,
+            })
+        })
+    }
+
+    #[test]
+    fn no_cancel_is_accepted_that_cannot_happen() {
+        for standing in standings() {
+            let accepted = answer(Command::Cancel, standing) == Answer::Accepted;
+            let possible = !standing.status.is_terminal()
+                && !standing.past_pivot
+                && !standing.cancelled
+                && !standing.compensating;
+            assert_eq!(accepted, possible, "cancel of {standing:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_accepted_after_the_end_and_everything_else_can_be_terminated() {
+        for standing in standings() {
+            let ended = standing.status.is_terminal();
+            for command in Command::ALL {
+                let told_so = answer(command, standing) == Answer::AlreadyEnded;
+                assert_eq!(told_so, ended, "{command} of {standing:?}");
+            }
+            let terminates = answer(Command::Terminate, standing) == Answer::Accepted;
+            assert_eq!(terminates, !ended, "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_held_goes_on_only_when_it_is_released_or_undone_or_terminated() {
+        for standing in standings().filter(|it| it.held && !it.status.is_terminal()) {
+            for command in [Command::Resume, Command::Retry, Command::Hold] {
+                assert_eq!(answer(command, standing), Answer::Held, "{command} of {standing:?}");
+            }
+            assert_eq!(answer(Command::Release, standing), Answer::Accepted);
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for command in Command::ALL {
+            assert_eq!(command.as_str().parse(), Ok(command));
+        }
+        assert_eq!("kill".parse::<Command>(), Err(UnknownCommand));
+    }
+}

@@ -1,0 +1,8 @@
+//! Resolve: take a person's finding as the outcome of a step or of its compensation, and go on.
+
+use super::{Answer, Standing};
+use crate::status::Status;
+
+pub(super) fn judge(standing: Standing) -> Answer {
+    if standing.status == Status::Stuck { Answer::Accepted } else { Answer::NotStuck }
+}

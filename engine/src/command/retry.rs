@@ -1,0 +1,13 @@
+//! Retry now: make the attempt that waits for its time. Time-outs and sleeps go on.
+
+use super::{Answer, Standing};
+use crate::status::Status;
+
+pub(super) fn judge(standing: Standing) -> Answer {
+    match standing.status {
+        _ if standing.held => Answer::Held,
+        Status::Waiting | Status::Compensating => Answer::Accepted,
+        Status::Stuck => Answer::Stuck,
+        _ => Answer::AlreadyRunning,
+    }
+}

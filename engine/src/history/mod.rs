@@ -1,0 +1,308 @@
+//! What has happened to an instance, and what that means for what it does next.
+//!
+//! Pure: a history is folded from its records, one by one, whether they are loaded or just made.
+
+mod fold;
+mod note;
+mod step;
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::chain;
+use crate::compensation::{Plan, PlannedStep};
+use crate::event::Event;
+use crate::money::Ledger;
+use crate::record::{Entry, Reason, ReasonKind, Record, publish};
+use crate::step::Failure;
+
+pub(crate) use note::{MARKER, Note, Received, Said};
+pub(crate) use step::{Attempts, Progress, RecordedStep, step_name};
+
+/// The folded records of one instance.
+#[derive(Debug)]
+pub(crate) struct History {
+    instance_id: Uuid,
+    /// The next record's number; also how many there are.
+    length: u32,
+    head: [u8; 32],
+    events: u32,
+    started_at: DateTime<Utc>,
+    last_at: DateTime<Utc>,
+    input: Option<Box<RawValue>>,
+    steps: Vec<RecordedStep>,
+    /// Keys that this replay has asked for.
+    asked: BTreeSet<usize>,
+    notes: Vec<Note>,
+    /// The same, of the notes.
+    asked_notes: BTreeSet<usize>,
+    signals: Vec<Received>,
+    undoing: Option<Undoing>,
+    /// Why somebody has asked for everything to be undone, and was promised it.
+    cancelled: Option<String>,
+    /// The last worker was lost, and no attempt has ended since.
+    interrupted: bool,
+    /// Somebody has asked for no further effect to begin.
+    held: bool,
+    /// Why somebody has asked for the end, by force.
+    terminated: Option<String>,
+    /// How many messages have been read.
+    mail_read: i32,
+    ledger: Ledger,
+}
+
+/// A place in a history.
+#[derive(Debug, Clone)]
+pub(crate) struct Mark {
+    length: u32,
+    head: [u8; 32],
+    events: u32,
+}
+
+impl Mark {
+    /// How many records there were.
+    pub(crate) fn length(&self) -> u32 {
+        self.length
+    }
+}
+
+/// A compensation under way.
+#[derive(Debug, Clone)]
+pub(crate) struct Undoing {
+    pub(crate) reason: Reason,
+    pub(crate) plan: Plan,
+}
+
+impl History {
+    /// A history without records.
+    pub(crate) fn new(instance_id: Uuid) -> Self {
+        Self {
+            instance_id,
+            length: 0,
+            head: chain::GENESIS,
+            events: 0,
+            started_at: DateTime::UNIX_EPOCH,
+            last_at: DateTime::UNIX_EPOCH,
+            input: None,
+            steps: Vec::new(),
+            asked: BTreeSet::new(),
+            notes: Vec::new(),
+            asked_notes: BTreeSet::new(),
+            signals: Vec::new(),
+            undoing: None,
+            cancelled: None,
+            interrupted: false,
+            held: false,
+            terminated: None,
+            mail_read: 0,
+            ledger: Ledger::default(),
+        }
+    }
+
+    /// Folds stored records.
+    pub(crate) fn load(instance_id: Uuid, records: &[Record]) -> Result<Self, String> {
+        let mut history = Self::new(instance_id);
+        for record in records {
+            if record.seq != history.length {
+                return Err(format!("record {} is missing", history.length));
+            }
+            let entry = Entry::parse(&record.kind, &record.payload)
+                .map_err(|error| format!("record {}: {error}", record.seq))?;
+            let events = record
+                .events
+                .as_deref()
+                .map_or(Ok(0), count)
+                .map_err(|error| format!("events of record {}: {error}", record.seq))?;
+            history.fold(record.step.as_deref(), entry, record.at, record.hash, events);
+        }
+        Ok(history)
+    }
+
+    /// A history whose records this build cannot read: all that can be done is to add to it.
+    pub(crate) fn opaque(instance_id: Uuid, records: &[Record]) -> Self {
+        let mut history = Self::new(instance_id);
+        if let Some(last) = records.last() {
+            history.length = last.seq + 1;
+            history.head = last.hash;
+        }
+        history
+    }
+
+    /// Makes the next record, and folds it.
+    pub(crate) fn append(
+        &mut self,
+        step: Option<&str>,
+        attempt: Option<u32>,
+        entry: Entry,
+        events: &[Event],
+        actor: Option<String>,
+        at: DateTime<Utc>,
+    ) -> Result<Record, serde_json::Error> {
+        let mut record = Record {
+            seq: self.length,
+            kind: entry.kind().into(),
+            step: step.map(str::to_owned),
+            attempt,
+            payload: entry.payload()?,
+            events: publish(events, self.events + 1)?,
+            actor,
+            at: micros(at),
+            hash: chain::GENESIS,
+        };
+        record.hash = chain::hash(self.instance_id, &record, &self.head);
+        self.fold(step, entry, record.at, record.hash, events.len() as u32);
+        Ok(record)
+    }
+
+    /// Begins a replay: nothing has been asked for yet.
+    pub(crate) fn rewind(&mut self) {
+        self.asked.clear();
+        self.asked_notes.clear();
+    }
+
+    /// Looks a note up for a replay.
+    pub(crate) fn ask_note(&mut self, key: &str) -> Option<&Said> {
+        let index = self.notes.iter().position(|note| note.key == key)?;
+        self.asked_notes.insert(index);
+        self.notes.get(index).map(|note| &note.said)
+    }
+
+    /// The oldest signal of this name that no wait has ended with.
+    pub(crate) fn next_signal(&self, name: &str) -> Option<&Received> {
+        self.signals.iter().find(|received| received.name == name && !received.taken)
+    }
+
+    /// The signal of a record.
+    pub(crate) fn signal(&self, seq: u32) -> Option<&Received> {
+        self.signals.iter().find(|received| received.seq == seq)
+    }
+
+    /// The records of signals that no wait has ended with.
+    pub(crate) fn unread_signals(&self) -> Vec<u32> {
+        self.signals.iter().filter(|received| !received.taken).map(|it| it.seq).collect()
+    }
+
+    /// Looks a step up for a replay.
+    pub(crate) fn ask(&mut self, key: &str) -> Option<&RecordedStep> {
+        let index = self.steps.iter().position(|step| step.key == key)?;
+        self.asked.insert(index);
+        self.steps.get(index)
+    }
+
+    /// The first recorded call, a step's before others, that this replay has not asked for.
+    pub(crate) fn unasked(&self) -> Option<&str> {
+        let steps = self.steps.iter().map(|step| &step.key).enumerate();
+        let notes = self.notes.iter().map(|note| &note.key).enumerate();
+        steps
+            .filter(|(index, _)| !self.asked.contains(index))
+            .chain(notes.filter(|(index, key)| {
+                !self.asked_notes.contains(index) && !key.starts_with(MARKER)
+            }))
+            .map(|(_, key)| key.as_str())
+            .next()
+    }
+
+    /// The recorded steps, in the order of their first record.
+    pub(crate) fn steps(&self) -> impl DoubleEndedIterator<Item = &RecordedStep> {
+        self.steps.iter()
+    }
+
+    pub(crate) fn step(&self, key: &str) -> Option<&RecordedStep> {
+        self.steps.iter().find(|step| step.key == key)
+    }
+
+    /// The compensation under way.
+    pub(crate) fn undoing(&self) -> Option<&Undoing> {
+        self.undoing.as_ref()
+    }
+
+    /// The next step of the plan that is not undone yet; what only has to be looked at again
+    /// comes last.
+    pub(crate) fn next_to_undo(&self) -> Option<&PlannedStep> {
+        let open = || {
+            let plan = self.undoing.iter().flat_map(|undoing| &undoing.plan.steps);
+            plan.filter(|planned| self.step(&planned.step).is_none_or(|step| !step.compensated))
+        };
+        let is_recheck = |planned: &&PlannedStep| {
+            self.step(&planned.step).is_some_and(|step| step.undo.is_recheck)
+        };
+        open().find(|planned| !is_recheck(planned)).or_else(|| open().next())
+    }
+
+    /// Where the history stands, so that a closing record that was not written can be taken off.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { length: self.length, head: self.head, events: self.events }
+    }
+
+    /// Takes closing records off again. They fold into nothing but the counters.
+    pub(crate) fn revert(&mut self, mark: &Mark) {
+        self.length = mark.length;
+        self.head = mark.head;
+        self.events = mark.events;
+    }
+
+    /// How many records there are.
+    pub(crate) fn length(&self) -> u32 {
+        self.length
+    }
+
+    /// The number and hash of the last record.
+    pub(crate) fn head(&self) -> (u32, [u8; 32]) {
+        (self.length.saturating_sub(1), self.head)
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whether the last worker was lost and may have left an attempt without a record.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+
+    /// How many messages have been read: each becomes one record.
+    pub(crate) fn mail_read(&self) -> i32 {
+        self.mail_read
+    }
+
+    /// Whether no further effect may begin.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Why somebody has asked for the end, by force.
+    pub(crate) fn terminated(&self) -> Option<&str> {
+        self.terminated.as_deref()
+    }
+
+    /// When the instance was accepted.
+    pub(crate) fn started_at(&self) -> DateTime<Utc> {
+        self.started_at
+    }
+
+    /// Why everything is to be undone, if somebody has asked for that and was promised it.
+    pub(crate) fn cancelled(&self) -> Option<Reason> {
+        let reason = self.cancelled.as_deref()?;
+        let failure = Failure::new("CANCELLED", reason);
+        Some(Reason { kind: ReasonKind::Cancel, failure })
+    }
+
+    /// What the instance was started with.
+    pub(crate) fn input(&self) -> &RawValue {
+        self.input.as_deref().unwrap_or(RawValue::NULL)
+    }
+}
+
+/// How many events a record publishes.
+pub(crate) fn count(events: &str) -> Result<u32, serde_json::Error> {
+    let events: Vec<serde::de::IgnoredAny> = serde_json::from_str(events)?;
+    Ok(events.len() as u32)
+}
+
+/// Cuts a time to what the database keeps, so that a hash made before storing holds after loading.
+pub(crate) fn micros(at: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)
+}

@@ -1,0 +1,144 @@
+//! What is recorded of one step, and of its attempts.
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+
+use crate::record::{AttemptOutcome, StepAttemptFailed};
+use crate::step::Failure;
+
+/// What is recorded of one step.
+#[derive(Debug)]
+pub(crate) struct RecordedStep {
+    /// Name and occurrence, such as `charge` or `charge#2`.
+    pub(crate) key: String,
+    pub(crate) input: Box<RawValue>,
+    pub(crate) progress: Progress,
+    /// An attempt's outcome is unknown, and no later answer has settled it.
+    pub(crate) unknown: bool,
+    /// How often the provider has said that it does not know the call, since it became unknown.
+    pub(crate) not_found: u32,
+    /// An at-most-once attempt was begun and has no recorded outcome.
+    pub(crate) begun: bool,
+    /// Failed attempts since the start, or since a person resumed.
+    pub(crate) attempts: Attempts,
+    /// No attempt began before: the time of the record before the step's first one. Provider key
+    /// windows count from here.
+    pub(crate) first_at: DateTime<Utc>,
+    pub(crate) undo: Attempts,
+    pub(crate) compensated: bool,
+}
+
+impl RecordedStep {
+    /// The name without the occurrence.
+    pub(crate) fn name(&self) -> &str {
+        step_name(&self.key)
+    }
+
+    pub(super) fn attempt_failed(&mut self, failed: StepAttemptFailed) {
+        self.begun = false;
+        match failed.outcome {
+            // A refusal answers the key, and so every earlier attempt with that key.
+            AttemptOutcome::Fail => self.unknown = false,
+            AttemptOutcome::Unknown => {
+                self.unknown = true;
+                self.not_found = 0;
+            }
+            AttemptOutcome::Retry => {}
+        }
+        if failed.retry_at.is_none() {
+            self.progress = Progress::Failed { failure: failed.failure.clone() };
+        }
+        self.attempts.failed(failed.outcome, failed.failure, failed.retry_at);
+    }
+
+    /// Somebody knows what became of it.
+    pub(super) fn settled(&mut self, progress: Progress) {
+        self.progress = progress;
+        self.unknown = false;
+        self.begun = false;
+    }
+
+    /// It is undone, unless it is to be looked at again.
+    pub(super) fn undone(&mut self, recheck_at: Option<DateTime<Utc>>) {
+        self.compensated = recheck_at.is_none();
+        if recheck_at.is_some() {
+            let (total, round) = (self.undo.total + 1, self.undo.round + 1);
+            let next = Attempts { total, round, retry_at: recheck_at, ..Attempts::default() };
+            self.undo = Attempts { is_recheck: true, ..next };
+        }
+    }
+
+    /// What waits for its next attempt does not wait any longer.
+    pub(super) fn hurry(&mut self, now: DateTime<Utc>) {
+        for attempts in [&mut self.attempts, &mut self.undo] {
+            attempts.retry_at = attempts.retry_at.map(|due| due.min(now));
+        }
+    }
+}
+
+/// The name in a step's key, without the occurrence.
+pub(crate) fn step_name(key: &str) -> &str {
+    key.split_once('#').map_or(key, |(name, _)| name)
+}
+
+/// How far a step has come.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Attempted, and to be attempted again.
+    Open,
+    Done {
+        output: Box<RawValue>,
+    },
+    Failed {
+        failure: Failure,
+    },
+}
+
+/// Attempts that brought nothing.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Attempts {
+    /// All of them, for numbering.
+    pub(crate) total: u32,
+    /// Those that count against the retry policy.
+    pub(crate) counted: u32,
+    /// When the next one is due.
+    pub(crate) retry_at: Option<DateTime<Utc>>,
+    pub(crate) last: Option<Failure>,
+    /// The last answer was a refusal for good.
+    refused: bool,
+    /// How often another key was needed. Providers remember a refusal under its key; what a person
+    /// sends again after mending its cause needs another one, and so does an undo that is to look
+    /// once more.
+    pub(crate) round: u32,
+    /// The next one only looks whether something has turned up since.
+    pub(crate) is_recheck: bool,
+}
+
+impl Attempts {
+    /// Whether the last answer was a refusal for good.
+    pub(crate) fn refused(&self) -> bool {
+        self.refused
+    }
+
+    pub(super) fn failed(
+        &mut self,
+        outcome: AttemptOutcome,
+        failure: Failure,
+        retry_at: Option<DateTime<Utc>>,
+    ) {
+        self.total += 1;
+        self.counted += 1;
+        self.retry_at = retry_at;
+        self.last = Some(failure);
+        self.refused = outcome == AttemptOutcome::Fail;
+    }
+
+    /// Starts over. Says whether that takes another key.
+    pub(super) fn resumed(&mut self) -> bool {
+        self.counted = 0;
+        self.retry_at = None;
+        let refused = std::mem::take(&mut self.refused);
+        self.round += u32::from(refused);
+        refused
+    }
+}

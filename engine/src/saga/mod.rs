@@ -1,0 +1,176 @@
+//! The handle through which a running workflow acts on the world.
+
+mod asked;
+mod calls;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde_json::value::to_raw_value;
+
+use crate::instance::{Instance, Readiness, Verdict};
+use crate::step::{Failure, Step};
+use asked::{Asked, Recalled};
+
+/// Why `run` must stop; pass it on with `?`.
+///
+/// It carries nothing: the engine knows the reason, and whether the instance waits, is undone, or
+/// needs a person.
+#[derive(Debug)]
+pub struct Halt(());
+
+/// The handle through which a running workflow acts on the world.
+///
+/// Its calls may be made side by side, with `tokio::try_join!` and the like: when one branch
+/// halts, attempts that are under way in the others come to their end, and then everything that is
+/// done is undone. Where branches run the same step, the author names each occurrence with
+/// [`Saga::at`].
+pub struct Saga(pub(crate) Arc<Instance>);
+
+/// A [`Saga`] whose next call is a named occurrence.
+pub struct At<'a> {
+    saga: &'a Saga,
+    occurrence: String,
+}
+
+impl Saga {
+    /// Runs a step, or answers from the history if it has run before.
+    ///
+    /// The step's record is durable before the next step's effect begins. Failed attempts are
+    /// repeated as the step declares; when they are spent, or the step fails for good, the run is
+    /// halted and everything done is undone.
+    pub async fn run<S: Step>(&self, step: &S, input: &S::Input) -> Result<S::Output, Halt> {
+        self.call(async {
+            let _single = self.single(S::NAME)?;
+            let key = self.0.occurrence(S::NAME.to_owned());
+            self.drive(step, input, &key).await
+        })
+        .await
+    }
+
+    /// Names the occurrence of the step that is run next, such as the parcel it is about: required
+    /// where branches that run side by side run the same step. A name is used once per step.
+    #[must_use]
+    pub fn at(&self, occurrence: impl Into<String>) -> At<'_> {
+        At { saga: self, occurrence: occurrence.into() }
+    }
+
+    /// One call of the run: counted among its branches, and halted with its verdict.
+    async fn call<T>(&self, call: impl Future<Output = Result<T, Verdict>>) -> Result<T, Halt> {
+        let _counted = self.0.branches.call();
+        // What a branch has been halted for holds for all.
+        if self.0.state().halt.is_some() {
+            return Err(Halt(()));
+        }
+        call.await.map_err(|verdict| {
+            let mut state = self.0.state();
+            state.halt = Some(match state.halt.take() {
+                Some(earlier) => verdict.over(earlier),
+                None => verdict,
+            });
+            Halt(())
+        })
+    }
+
+    /// Refuses an unnamed repetition of a step that is under way in another branch: which is which
+    /// would depend on who comes first.
+    fn single(&self, name: &'static str) -> Result<Single<'_>, Verdict> {
+        if self.0.state().under_way.insert(name) {
+            return Ok(Single { saga: self, name });
+        }
+        Err(Verdict::Stick(Failure::new(
+            "OCCURRENCE_UNNAMED",
+            format!("{name} runs in two branches at once; name its occurrences with saga.at(..)"),
+        )))
+    }
+
+    async fn drive<S: Step>(
+        &self,
+        step: &S,
+        input: &S::Input,
+        key: &str,
+    ) -> Result<S::Output, Verdict> {
+        let instance = &self.0;
+        let erased = instance.workflow.steps().get(S::NAME).ok_or_else(|| {
+            Verdict::Stick(Failure::new(
+                "STEP_NOT_REGISTERED",
+                format!("{} is not among the steps of {}", S::NAME, instance.workflow.name()),
+            ))
+        })?;
+        let raw = to_raw_value(input)
+            .map_err(|error| Verdict::Unrecordable(format!("input of {}: {error}", S::NAME)))?;
+        let asked = Asked { instance, erased: erased.as_ref(), key, input: &raw };
+        loop {
+            if let Some(halt) = instance.state().halt.clone() {
+                return Err(halt);
+            }
+            let (attempt, due, probe) = match asked.recall()? {
+                Recalled::Done(output) => {
+                    return serde_json::from_str(output.get()).map_err(|error| {
+                        let message = format!("output of {key}: {error}");
+                        Verdict::Stick(Failure::new("RECORD_UNREADABLE", message))
+                    });
+                }
+                Recalled::Next { attempt, due, probe } => (attempt, due, probe),
+            };
+            if due.is_some_and(|due| due > instance.worker.clock.now()) {
+                instance.pause_until(due).await?;
+                continue;
+            }
+            let ready = instance.ready_for_effect(|| asked.announce(attempt)).await?;
+            if ready == Readiness::ThinkAgain {
+                asked.take_back(attempt)?;
+                continue;
+            }
+            let output = if probe {
+                asked.probe(step, input, attempt).await?
+            } else {
+                asked.attempt(step, input, attempt).await?
+            };
+            if let Some(output) = output {
+                return Ok(output);
+            }
+        }
+    }
+}
+
+impl At<'_> {
+    /// Runs a step as [`Saga::run`] does, as this occurrence of it.
+    pub async fn run<S: Step>(&self, step: &S, input: &S::Input) -> Result<S::Output, Halt> {
+        self.saga
+            .call(async {
+                let key = self.key(S::NAME)?;
+                self.saga.drive(step, input, &key).await
+            })
+            .await
+    }
+
+    fn key(&self, name: &str) -> Result<String, Verdict> {
+        let occurrence = &self.occurrence;
+        let key = format!("{name}#{occurrence}");
+        let is_number = occurrence.bytes().all(|byte| byte.is_ascii_digit());
+        let refused = is_number || occurrence.contains(['/', '#', '~', '\0']);
+        if refused || self.saga.0.occurrence(key.clone()) != key {
+            return Err(Verdict::Stick(Failure::new(
+                "OCCURRENCE_UNNAMED",
+                format!("{occurrence:?} does not name one occurrence of {name}"),
+            )));
+        }
+        Ok(key)
+    }
+}
+
+/// Step names that a run has under way without an occurrence.
+pub(crate) type UnderWay = HashSet<&'static str>;
+
+/// A step that is under way without an occurrence.
+struct Single<'a> {
+    saga: &'a Saga,
+    name: &'static str,
+}
+
+impl Drop for Single<'_> {
+    fn drop(&mut self) {
+        self.saga.0.state().under_way.remove(self.name);
+    }
+}
