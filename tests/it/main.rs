@@ -5,6 +5,7 @@
 mod access;
 mod api;
 mod bad_input;
+mod branches;
 mod chain;
 mod compensation;
 mod crash;
@@ -15,6 +16,7 @@ mod outbox;
 mod overload;
 mod plans;
 mod process;
+mod signals;
 mod steps;
 mod tidy;
 mod webhook;

@@ -9,6 +9,7 @@
 pub mod cluster;
 pub mod crash;
 pub mod http;
+pub mod improvised;
 pub mod invariants;
 pub mod orders;
 pub mod process;

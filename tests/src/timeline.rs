@@ -68,8 +68,8 @@ fn line(record: &RecordView) -> String {
         );
     }
     if let Some(actor) = &record.actor {
-        let command = payload["command"].as_str().unwrap_or_default();
-        let _ = write!(text, " {command} by {actor}");
+        let what = payload["command"].as_str().or_else(|| payload["signal"].as_str());
+        let _ = write!(text, " {} by {actor}", what.unwrap_or_default());
     }
     text
 }

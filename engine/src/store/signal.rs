@@ -39,11 +39,14 @@ pub(crate) async fn send_signal(
     let Some(seen) = seen else {
         return keep_early(connection, sent).await;
     };
-    if is_known(connection, seen.instance_id, sent.signal_id.as_deref()).await? {
-        return Ok(Signalled::Replayed(seen.instance_id));
+    let (instance_id, ended) = (seen.instance_id, seen.status.parse::<Status>()?.is_terminal());
+    // What came before the instance comes before this.
+    hand_over(connection, instance_id, ended, &sent.workflow, &sent.business_key).await?;
+    if is_known(connection, instance_id, sent.signal_id.as_deref()).await? {
+        return Ok(Signalled::Replayed(instance_id));
     }
-    if seen.status.parse::<Status>()?.is_terminal() {
-        return Ok(Signalled::AlreadyEnded(seen.instance_id));
+    if ended {
+        return Ok(Signalled::AlreadyEnded(instance_id));
     }
     let letter = Letter {
         kind: Kind::Signal,
@@ -53,8 +56,8 @@ pub(crate) async fn send_signal(
         mail_id: sent.signal_id.as_deref(),
         sent_at: sent.at,
     };
-    send(connection, seen.instance_id, &letter).await?;
-    Ok(Signalled::Accepted(seen.instance_id))
+    send(connection, instance_id, &letter).await?;
+    Ok(Signalled::Accepted(instance_id))
 }
 
 async fn is_known(
@@ -110,7 +113,20 @@ pub(crate) async fn adopt(
     let Some(target) = target else {
         return Ok(Signalled::Kept);
     };
-    let ended = target.status.parse::<Status>()?.is_terminal();
+    let (instance_id, ended) = (target.instance_id, target.status.parse::<Status>()?.is_terminal());
+    hand_over(connection, instance_id, ended, workflow, business_key).await?;
+    Ok(if ended { Signalled::AlreadyEnded(instance_id) } else { Signalled::Accepted(instance_id) })
+}
+
+/// Moves signals that were kept to the mail of their instance, whose row is locked. One that has
+/// ended does not get them.
+async fn hand_over(
+    connection: &mut PgConnection,
+    instance_id: Uuid,
+    ended: bool,
+    workflow: &str,
+    business_key: &str,
+) -> Result<(), Error> {
     let mut early = sqlx::query!(
         r#"
         delete from amends.early_signal
@@ -125,7 +141,7 @@ pub(crate) async fn adopt(
     early.sort_by_key(|signal| signal.early_id);
     for signal in early {
         // The same signal may have found the instance by itself when it was repeated.
-        if ended || is_known(connection, target.instance_id, signal.signal_id.as_deref()).await? {
+        if ended || is_known(connection, instance_id, signal.signal_id.as_deref()).await? {
             continue;
         }
         let letter = Letter {
@@ -136,11 +152,7 @@ pub(crate) async fn adopt(
             mail_id: signal.signal_id.as_deref(),
             sent_at: signal.sent_at,
         };
-        send(connection, target.instance_id, &letter).await?;
+        send(connection, instance_id, &letter).await?;
     }
-    Ok(if ended {
-        Signalled::AlreadyEnded(target.instance_id)
-    } else {
-        Signalled::Accepted(target.instance_id)
-    })
+    Ok(())
 }

@@ -1,0 +1,274 @@
+//! Steps side by side, timers and deadlines.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use amends::command::Command;
+use amends::{Status, StepError};
+use amends_tests::improvised::{Packed, Part, Stage, send, start};
+use amends_tests::scripted::{Act, retry};
+use futures::FutureExt;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Branches begin in any order.
+fn sorted(mut log: Vec<String>) -> Vec<String> {
+    log.sort();
+    log
+}
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+#[tokio::test]
+async fn one_failing_branch_lets_the_others_finish_and_then_everything_is_undone() {
+    let fails = Part::default().acts([Act::Err(StepError::fail("NO", "no"))]);
+    let stage = Stage::new(Part::default(), fails, Part::default());
+    let world = stage
+        .world(|saga, stage| {
+            async move {
+                let (one, two, three) = (text("1"), text("2"), text("3"));
+                tokio::try_join!(
+                    saga.run(&stage.a, &one),
+                    saga.run(&stage.b, &two),
+                    saga.run(&stage.c, &three),
+                )?;
+                Ok(text("never"))
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Compensated);
+    let mut log = stage.log();
+    let undone = log.split_off(3);
+    assert_eq!(sorted(log), ["a 1", "b 2", "c 3"]);
+    assert_eq!(sorted(undone), ["undo a 1", "undo c 3"]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_branch_that_waits_for_its_next_attempt_does_not_hold_up_the_others() {
+    let slow = Part::default().acts([retry("down"), retry("down"), retry("down")]);
+    let stage = Stage::new(slow, Part::default(), Part::default());
+    let world = stage
+        .world(|saga, stage| {
+            async move {
+                let (one, two, three) = (text("1"), text("2"), text("3"));
+                let others = async {
+                    saga.run(&stage.b, &two).await?;
+                    saga.run(&stage.c, &three).await
+                };
+                tokio::try_join!(saga.run(&stage.a, &one), others)?;
+                Ok(text("done"))
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    let waiting = world.instance(id).await;
+    assert_eq!(waiting.status, Status::Waiting);
+    assert!(waiting.run_at.is_some());
+    assert_eq!(sorted(stage.log()), ["a 1", "b 2", "c 3"]);
+    world.pass(MINUTE).await;
+    world.pass(MINUTE).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.instance(id).await.status, Status::Completed);
+    assert_eq!(stage.log().split_off(3), ["a 1", "a 1", "a 1"]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn branches_run_the_same_step_under_names() {
+    let stage = Stage::plain();
+    let world = stage
+        .world(|saga, stage| {
+            async move {
+                let (one, two) = (text("1"), text("2"));
+                let (left, right) = (saga.at("left"), saga.at("right"));
+                tokio::try_join!(left.run(&stage.a, &one), right.run(&stage.a, &two))?;
+                saga.sleep(MINUTE).await?;
+                saga.run(&stage.b, &text("3")).await
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    world.pass(MINUTE).await;
+    assert_eq!(sorted(stage.log()), ["a 1", "a 2", "b 3"]);
+    let steps = world.history(id).await.into_iter().filter_map(|record| record.step);
+    let steps = sorted(steps.collect());
+    assert_eq!(steps, ["a#left", "a#right", "b", "timer:sleep", "timer:sleep"]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_unnamed_repetition_in_two_branches_is_put_to_a_person() {
+    let stage = Stage::plain();
+    let world = stage
+        .world(|saga, stage| {
+            async move {
+                let (one, two) = (text("1"), text("2"));
+                tokio::try_join!(saga.run(&stage.a, &one), saga.run(&stage.a, &two))?;
+                Ok(text("never"))
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    let instance = world.instance(id).await;
+    assert_eq!(instance.status, Status::Stuck);
+    assert_eq!(instance.failure.unwrap().code, "OCCURRENCE_UNNAMED");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn one_branch_waits_for_a_signal_while_the_other_works() {
+    let stage = Stage::plain();
+    let world = stage
+        .world(|saga, stage| {
+            async move {
+                let one = text("1");
+                let packed = async {
+                    let packed = saga.wait::<Packed>(Duration::MAX).await?;
+                    saga.run(&stage.b, &packed.map_or(text("none"), |it| it.parcel)).await
+                };
+                let work = async {
+                    saga.run(&stage.a, &one).await?;
+                    saga.sleep(MINUTE).await
+                };
+                tokio::try_join!(packed, work)?;
+                saga.run(&stage.c, &text("end")).await
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.instance(id).await.run_at, None, "nothing but a signal is waited for");
+    send(&world, "it", "one").await;
+    world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Completed);
+    assert_eq!(stage.log(), ["a 1", "b one", "c end"]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_sleep_survives_a_crash_and_is_not_begun_anew() {
+    let stage = Stage::plain();
+    let mut world = stage
+        .world(|saga, stage| {
+            async move {
+                let before = saga.now().await?;
+                saga.sleep(10 * MINUTE).await?;
+                let drawn = format!("{before} {} {}", saga.random(), saga.random());
+                saga.run(&stage.a, &drawn).await?;
+                saga.sleep(MINUTE).await?;
+                Ok(drawn)
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    world.pass(9 * MINUTE).await;
+    world.crash().await;
+    world.outlive_lease().await;
+    assert_eq!(world.instance(id).await.status, Status::Waiting);
+    assert_eq!(stage.log().len(), 0);
+    world.pass(MINUTE).await;
+    assert_eq!(stage.log().len(), 1);
+    // What the step was given is the same in the replay that ends the instance.
+    world.pass(MINUTE).await;
+    assert_eq!(world.instance(id).await.status, Status::Completed);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_instance_that_is_not_completed_in_time_is_undone() {
+    let stage = Stage::plain().deadline(10 * MINUTE);
+    let world = stage
+        .world(|saga, stage| {
+            async move {
+                saga.run(&stage.a, &text("1")).await?;
+                saga.wait::<Packed>(Duration::MAX).await?;
+                saga.run(&stage.b, &text("2")).await
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    world.pass(9 * MINUTE).await;
+    assert_eq!(world.instance(id).await.status, Status::Waiting);
+    world.pass(MINUTE).await;
+    insta::assert_snapshot!(world.timeline(id).await);
+    assert_eq!(stage.log(), ["a 1", "undo a 1"]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_cancel_reaches_every_branch() {
+    let down = || Part::default().acts([retry("down"), retry("down")]);
+    let stage = Stage::new(down(), Part::default(), Part::default());
+    let world = stage
+        .world(|saga, stage| {
+            async move {
+                let (one, two) = (text("1"), text("2"));
+                let sleeper = async {
+                    saga.run(&stage.b, &two).await?;
+                    saga.sleep(60 * MINUTE).await
+                };
+                tokio::try_join!(saga.run(&stage.a, &one), sleeper)?;
+                saga.run(&stage.c, &text("never")).await
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    world.command(id, Command::Cancel).await;
+    world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Cancelled);
+    assert_eq!(stage.log().last().unwrap(), "undo b 2");
+    assert_eq!(sorted(stage.log()), ["a 1", "b 2", "undo b 2"]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn code_may_change_under_live_instances_behind_a_marker() {
+    let is_new = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&is_new);
+    let stage = Stage::plain();
+    let world = stage
+        .world(move |saga, stage| {
+            let is_new = flag.load(Ordering::SeqCst);
+            async move {
+                if is_new && saga.patched("b-first").await? {
+                    saga.run(&stage.b, &text("new")).await?;
+                }
+                saga.run(&stage.a, &text("1")).await?;
+                saga.sleep(MINUTE).await?;
+                saga.run(&stage.c, &text("end")).await
+            }
+            .boxed()
+        })
+        .await;
+    let old = start(&world, "old").await;
+    world.settle().await;
+    is_new.store(true, Ordering::SeqCst);
+    let new = start(&world, "new").await;
+    world.settle().await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.instance(old).await.status, Status::Completed);
+    assert_eq!(world.instance(new).await.status, Status::Completed);
+    assert_eq!(stage.log(), ["a 1", "b new", "a 1", "c end", "c end"]);
+    world.finish().await;
+}
