@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::history;
 use crate::intake::object;
 use crate::limits;
+use crate::priority::Priority;
 use crate::record::{Entry, Record};
 use crate::relay::GATHER;
 use crate::status::Status;
@@ -261,6 +262,7 @@ impl Template {
             start: first.then(|| NewInstance {
                 version: self.version,
                 owned: true,
+                priority: Priority::Normal,
                 attributes: self.attributes.clone(),
                 attributes_json: self.attributes_json.clone(),
                 created_at: at,
@@ -269,6 +271,7 @@ impl Template {
                 status: Status::Completed,
                 released: true,
                 run_at: None,
+                parked_on: None,
                 failure: None,
                 past_pivot: true,
                 mail_read: 0,

@@ -13,7 +13,7 @@ use crate::attempt::{self, Attempted, compensation_failed, next_attempt, panic_m
 use crate::compensation::plan_compensation;
 use crate::event::Event;
 use crate::history::{Attempts, Progress, step_name};
-use crate::instance::{Closing, Direction, Flushed, Instance, Readiness, State, Verdict};
+use crate::instance::{Closing, Direction, Flushed, Instance, Readiness, State, Verdict, Wait};
 use crate::limits;
 use crate::record::{
     CompensationAttemptFailed, CompensationPlanned, Ended, Entry, Reason, ReasonKind,
@@ -86,7 +86,7 @@ fn without_looking(state: &State) -> Option<Verdict> {
     // Mail alone does not move what is held, or what waits for a person.
     let is_stuck = state.status == Status::Stuck && history.cancelled().is_none();
     if history.is_held() || is_stuck {
-        return Some(Verdict::Wait(None));
+        return Some(Verdict::Wait(Wait::default()));
     }
     (state.losses >= limits::LOSSES_MAX).then(|| {
         let message = format!("{} workers in a row were lost while they ran it", state.losses);
@@ -111,7 +111,7 @@ async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
     let run = tokio::select! {
         biased;
         run = run => Ok(run),
-        until = instance.branches.all_wait() => Err(Verdict::Wait(until)),
+        wait = instance.branches.all_wait() => Err(Verdict::Wait(wait)),
     };
     // An attempt belongs to the engine: a run that was dropped does not end it.
     instance.settle_attempts().await;
@@ -179,6 +179,9 @@ async fn undo(instance: &Arc<Instance>, key: &str, known: bool) -> Result<(), Ve
     if attempts.retry_at.is_some_and(|due| due > instance.worker.clock.now()) {
         return instance.pause_until(attempts.retry_at).await;
     }
+    let Some(pass) = instance.enter(step.facts().dependency).await? else {
+        return Ok(());
+    };
     if instance.ready_for_effect(|| Ok(())).await? == Readiness::ThinkAgain {
         return Ok(());
     }
@@ -189,6 +192,7 @@ async fn undo(instance: &Arc<Instance>, key: &str, known: bool) -> Result<(), Ve
     let undo = AssertUnwindSafe(step.undo(&call, input.get(), output)).catch_unwind();
     let result = attempt::judge(tokio::time::timeout(step.facts().timeout, undo).await);
     instance.worker.probes.reach("undo.after").await;
+    instance.worker.heed(&pass, &result);
     match result {
         Ok(undone) => {
             let told = step
@@ -259,8 +263,10 @@ async fn settle(instance: &Arc<Instance>, pass: Pass) -> Option<Again> {
         Pass::Halted(Verdict::Compensate(reason)) => {
             return Some(plan(instance, reason).map_or_else(Again::Verdict, |()| Again::Pass));
         }
-        Pass::Halted(Verdict::Wait(until)) => wait(instance, until),
-        Pass::Halted(Verdict::Release) => wait(instance, Some(instance.worker.clock.now())),
+        Pass::Halted(Verdict::Wait(wait)) => rest(instance, wait),
+        Pass::Halted(Verdict::Release) => {
+            rest(instance, Wait::until(Some(instance.worker.clock.now())))
+        }
         Pass::Halted(Verdict::Terminate(reason)) => terminate(instance, reason),
         Pass::Halted(Verdict::Stick(failure)) => stick(instance, failure),
         Pass::Halted(Verdict::Unrecordable(error)) => {
@@ -354,17 +360,18 @@ fn ended(
 ) -> Closing {
     end.unread = instance.state().history.unread_signals();
     let failure = end.failure.clone();
-    Closing { entry: Some((Entry::Ended(end), events)), transition, run_at: None, failure }
+    let entry = Some((Entry::Ended(end), events));
+    Closing { entry, transition, wait: Wait::default(), failure }
 }
 
-fn wait(instance: &Instance, until: Option<DateTime<Utc>>) -> Closing {
+fn rest(instance: &Instance, wait: Wait) -> Closing {
     let state = instance.state();
     // What is stuck stays so while it has nothing new to say.
     let transition = match state.status {
         Status::Stuck => Transition::Claim,
         _ => Transition::Wait,
     };
-    Closing { entry: None, transition, run_at: until, failure: state.failure.clone() }
+    Closing { entry: None, transition, wait, failure: state.failure.clone() }
 }
 
 fn stick(instance: &Instance, failure: Failure) -> Closing {
@@ -379,5 +386,6 @@ fn stick(instance: &Instance, failure: Failure) -> Closing {
         _ => Transition::Stick,
     };
     let entry = Entry::Stuck(Stuck { failure: failure.clone() });
-    Closing { entry: Some((entry, Vec::new())), transition, run_at: None, failure: Some(failure) }
+    let (entry, wait) = (Some((entry, Vec::new())), Wait::default());
+    Closing { entry, transition, wait, failure: Some(failure) }
 }

@@ -44,6 +44,7 @@ impl AnyStep for Fake {
             undo_retry: &self.retry,
             timeout: std::time::Duration::from_secs(1),
             deadline: None,
+            dependency: None,
         }
     }
 

@@ -64,6 +64,7 @@ pub(crate) fn prepare(worker: &Worker, start: Start) -> Result<Newborn, Error> {
         start: Some(NewInstance {
             version: workflow.version(),
             owned: permit.is_some(),
+            priority: start.priority,
             attributes: prepared.attributes,
             attributes_json,
             created_at: at,

@@ -6,6 +6,7 @@
 //! publishes their events through an outbox, and answers people.
 
 // What an author writes.
+pub mod dependency;
 pub mod event;
 pub mod money;
 pub mod retry;
@@ -24,6 +25,7 @@ mod fake;
 mod history;
 mod memo;
 pub mod preview;
+pub mod priority;
 mod record;
 pub mod status;
 
@@ -53,10 +55,12 @@ pub mod verify;
 pub mod view;
 
 pub use clock::Clock;
+pub use dependency::Dependency;
 pub use engine::{Delivery, Engine, EngineBuilder, Settings, Start, Started, migrate};
 pub use error::Error;
 pub use event::Event;
 pub use money::{Currency, Imbalance, Ledger, Money, Movement, MovementKind};
+pub use priority::Priority;
 pub use registry::Steps;
 pub use retry::RetryPolicy;
 pub use saga::{At, Halt, Saga};

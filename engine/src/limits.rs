@@ -27,8 +27,17 @@ pub(crate) const HISTORY_RECORDS_MAX: u32 = 10_000;
 /// Workers lost by one instance without any progress before it is put to a person.
 pub(crate) const LOSSES_MAX: i32 = 5;
 
+/// Instances that are let through per turn to a dependency without limits.
+pub(crate) const RELEASE_MAX: u32 = 256;
+
+/// The share of calls to a dependency with a rate that a worker reserves at a time.
+pub(crate) const TURNS_SPAN: Duration = Duration::from_millis(100);
+
 /// Instances claimed by one statement, with their histories.
 pub(crate) const CLAIM_MAX: usize = 500;
+
+/// One in so many of a worker's places is for what comes in from outside, not for what is due.
+pub(crate) const KEPT_FOR_INTAKE: usize = 4;
 
 /// How long a statement of the write path may take before its connection counts as dead.
 pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);

@@ -42,6 +42,13 @@ pub(crate) fn start(worker: &Arc<Worker>) {
         |worker| &worker.never,
         |worker| async move { worker.take_over_lapsed().await.map(drop) },
     );
+    repeat(
+        worker,
+        "dependency",
+        poll,
+        |worker| &worker.tending,
+        |worker| async move { crate::dependency::tend(&worker).await.map(drop) },
+    );
     tokio::spawn(listen(Arc::clone(worker)));
     crate::relay::start(worker);
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 
+use crate::dependency::Dependency;
 use crate::event::Event;
 use crate::money::{Imbalance, Ledger, Movement};
 use crate::retry::RetryPolicy;
@@ -77,6 +78,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) undo_retry: &'a RetryPolicy,
     pub(crate) timeout: Duration,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) dependency: Option<&'static str>,
 }
 
 /// What a step or a workflow has to say about a moment.
@@ -110,6 +112,7 @@ impl<S: Step> AnyStep for TypedStep<S> {
             undo_retry: &self.declaration.undo_retry,
             timeout: self.declaration.timeout,
             deadline: self.declaration.deadline,
+            dependency: self.declaration.dependency,
         }
     }
 
@@ -278,6 +281,7 @@ impl<W: Workflow> AnyWorkflow for TypedWorkflow<W> {
 #[derive(Default)]
 pub(crate) struct Registry {
     workflows: HashMap<(&'static str, u32), Arc<dyn AnyWorkflow>>,
+    dependencies: Vec<Dependency>,
     mistakes: Vec<String>,
 }
 
@@ -293,8 +297,33 @@ impl Registry {
         }
     }
 
+    /// Adds a dependency.
+    pub(crate) fn depend(&mut self, dependency: Dependency) {
+        self.mistakes.extend(dependency.mistakes());
+        if self.dependencies.iter().any(|other| other.name == dependency.name) {
+            self.mistakes.push(format!("dependency {} is declared twice", dependency.name));
+        }
+        self.dependencies.push(dependency);
+    }
+
+    pub(crate) fn dependencies(&self) -> &[Dependency] {
+        &self.dependencies
+    }
+
     /// The registry, or every mistake in it.
-    pub(crate) fn checked(self) -> Result<Self, String> {
+    pub(crate) fn checked(mut self) -> Result<Self, String> {
+        for workflow in self.workflows.values() {
+            for step in &workflow.steps().steps {
+                let Some(name) = step.facts().dependency else { continue };
+                if !self.dependencies.iter().any(|dependency| dependency.name == name) {
+                    let at = format!("{}@{}", workflow.name(), workflow.version());
+                    let step = step.name();
+                    self.mistakes.push(format!(
+                        "{at}: step {step} goes through {name}, which is not declared"
+                    ));
+                }
+            }
+        }
         if self.mistakes.is_empty() { Ok(self) } else { Err(self.mistakes.join("; ")) }
     }
 

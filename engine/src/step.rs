@@ -286,6 +286,7 @@ pub struct Declaration<S: Step> {
     pub(crate) undo_retry: RetryPolicy,
     pub(crate) timeout: Duration,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) dependency: Option<&'static str>,
     pub(crate) undo: Option<RunUndo<S>>,
     pub(crate) probe: Option<RunProbe<S>>,
 }
@@ -343,6 +344,15 @@ impl<S: Step> Declaration<S> {
         self
     }
 
+    /// Names the dependency that the step calls, of `run` as of `undo` and `probe`: its limits
+    /// hold, and while it is down the step waits without spending attempts. See
+    /// [`crate::EngineBuilder::dependency`].
+    #[must_use]
+    pub fn through(mut self, dependency: &'static str) -> Self {
+        self.dependency = Some(dependency);
+        self
+    }
+
     /// Limits the step as a whole: no attempt of `run` begins later than this after its first one,
     /// and when none may, the step has failed for good (default: none).
     #[must_use]
@@ -391,6 +401,7 @@ impl<S: Step> EffectDeclared<S> {
             undo_retry: RetryPolicy::persistent(),
             timeout: Duration::from_secs(30),
             deadline: None,
+            dependency: None,
             undo,
             probe: self.probe,
         }

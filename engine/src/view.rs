@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::priority::Priority;
 use crate::status::Status;
 use crate::step::Failure;
 
@@ -32,6 +33,10 @@ pub struct InstanceView {
     pub past_pivot: bool,
     /// Whether somebody has asked for no further effect to begin.
     pub held: bool,
+    /// The dependency that it waits for: one that is down, or that takes no more calls now.
+    pub parked_on: Option<String>,
+    /// Who comes first.
+    pub priority: Priority,
     /// What it can be found by.
     pub attributes: BTreeMap<String, String>,
     /// When it was accepted.
@@ -40,6 +45,25 @@ pub struct InstanceView {
     pub updated_at: DateTime<Utc>,
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// Something that steps call, and how it does.
+#[derive(Debug, Clone)]
+pub struct DependencyView {
+    /// Its name.
+    pub name: String,
+    /// `up`, `down`, or `recovering`.
+    pub state: String,
+    /// When it went down, or came up again.
+    pub since: DateTime<Utc>,
+    /// Why it is taken to be down.
+    pub failure_code: Option<String>,
+    /// The same, in words.
+    pub failure_message: Option<String>,
+    /// When it is tried again, or more instances are let through, if it is not up.
+    pub next_try_at: DateTime<Utc>,
+    /// How many instances wait for it.
+    pub waiting: i64,
 }
 
 /// One entry of a history.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::committer::{Committer, Desk};
+use crate::dependency::Dependencies;
 use crate::drive::drive;
 use crate::engine::Settings;
 use crate::error::Error;
@@ -55,6 +56,7 @@ pub(crate) struct Worker {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) endings: broadcast::Sender<(Uuid, Status)>,
     pub(crate) committer: Committer,
+    pub(crate) dependencies: Dependencies,
     lease: Arc<Lease>,
     permits: Arc<Semaphore>,
     held: Mutex<HashMap<Uuid, Arc<Instance>>>,
@@ -72,6 +74,8 @@ pub(crate) struct Worker {
     pub(crate) mail: Notify,
     /// Rung by nobody: for what only time brings.
     pub(crate) never: Notify,
+    /// A dependency has gone down.
+    pub(crate) tending: Notify,
     /// Events may wait in the outbox.
     pub(crate) published: Arc<Notify>,
 }
@@ -118,6 +122,7 @@ impl Worker {
         Ok(Arc::new(Self {
             worker_id,
             permits: Arc::new(Semaphore::new(settings.instances_max)),
+            dependencies: Dependencies::new(registry.dependencies(), clock.now()),
             store,
             registry,
             subscriptions,
@@ -137,6 +142,7 @@ impl Worker {
             due: Notify::new(),
             mail: Notify::new(),
             never: Notify::new(),
+            tending: Notify::new(),
             published,
         }))
     }
@@ -176,7 +182,10 @@ impl Worker {
     pub(crate) async fn claim(self: &Arc<Self>) -> Result<usize, Error> {
         self.find_lost_claims().await?;
         let mut permits = Vec::new();
+        // What comes in from outside begins at once, however much is due.
+        let kept = self.settings.instances_max / limits::KEPT_FOR_INTAKE;
         while permits.len() < limits::CLAIM_MAX
+            && self.permits.available_permits() > kept
             && let Some(permit) = self.permit()
         {
             permits.push(permit);

@@ -11,6 +11,7 @@ mod compensation;
 mod crash;
 mod execution;
 mod lease;
+mod limits;
 mod operator;
 mod outbox;
 mod overload;

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amends::{
-    Call, Declaration, Effect, Halt, Probe, Probed, RetryPolicy, Saga, SendSignal, Signal,
-    Signalled, Signals, Start, Started, Step, StepError, Steps, Undo, Undone, Workflow,
+    Call, Declaration, Dependency, Effect, EngineBuilder, Halt, Probe, Probed, RetryPolicy, Saga,
+    SendSignal, Signal, Signalled, Signals, Start, Started, Step, StepError, Steps, Undo, Undone,
+    Workflow,
 };
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,7 @@ pub struct Stage {
     pub c: Part<C>,
     log: Log,
     deadline: Option<Duration>,
+    dependencies: Vec<Dependency>,
 }
 
 type Log = Arc<Mutex<Vec<String>>>;
@@ -60,6 +62,7 @@ pub struct Part<N> {
     undos: Arc<Mutex<VecDeque<Undone>>>,
     log: Log,
     effect: Option<Effect>,
+    dependency: Option<&'static str>,
     name: std::marker::PhantomData<N>,
 }
 
@@ -70,6 +73,7 @@ impl<N> Clone for Part<N> {
             undos: Arc::clone(&self.undos),
             log: Arc::clone(&self.log),
             effect: self.effect,
+            dependency: self.dependency,
             name: self.name,
         }
     }
@@ -82,6 +86,7 @@ impl<N> Default for Part<N> {
             undos: Arc::default(),
             log: Log::default(),
             effect: None,
+            dependency: None,
             name: std::marker::PhantomData,
         }
     }
@@ -109,6 +114,13 @@ impl<N> Part<N> {
         self
     }
 
+    /// What the step calls.
+    #[must_use]
+    pub fn through(mut self, dependency: &'static str) -> Self {
+        self.dependency = Some(dependency);
+        self
+    }
+
     fn note(&self, what: String) {
         self.log.lock().expect("no test panics here").push(what);
     }
@@ -126,7 +138,11 @@ impl<N: Name> Step for Part<N> {
             Some(Effect::AtMostOnce) => Declaration::at_most_once(),
         };
         let retry = RetryPolicy { jitter: 0.0, ..RetryPolicy::default() };
-        declared.undo().retry(retry.clone()).undo_retry(retry)
+        let declared = declared.undo().retry(retry.clone()).undo_retry(retry);
+        match self.dependency {
+            Some(dependency) => declared.through(dependency),
+            None => declared,
+        }
     }
 
     async fn run(&self, _: &Call, input: &String) -> Result<String, StepError> {
@@ -212,7 +228,7 @@ impl Stage {
         a.log = Arc::clone(&log);
         b.log = Arc::clone(&log);
         c.log = Arc::clone(&log);
-        Self { a, b, c, log, deadline: None }
+        Self { a, b, c, log, deadline: None, dependencies: Vec::new() }
     }
 
     /// A stage whose steps all succeed.
@@ -225,6 +241,13 @@ impl Stage {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Declares what steps go through.
+    #[must_use]
+    pub fn dependency(mut self, dependency: Dependency) -> Self {
+        self.dependencies.push(dependency);
         self
     }
 
@@ -249,7 +272,9 @@ impl Stage {
     ) -> crate::WorldBuilder {
         let (stage, run) = (self.clone(), Arc::new(run) as Arc<Run>);
         World::builder().engine(move |engine| {
-            engine.workflow(Improvised { stage: stage.clone(), run: Arc::clone(&run) })
+            let engine =
+                engine.workflow(Improvised { stage: stage.clone(), run: Arc::clone(&run) });
+            stage.dependencies.iter().cloned().fold(engine, EngineBuilder::dependency)
         })
     }
 }
@@ -262,6 +287,7 @@ pub fn start_request(business_key: &str) -> Start {
         business_key: business_key.to_owned(),
         input: "\"it\"".to_owned(),
         delivery: None,
+        priority: amends::Priority::Normal,
     }
 }
 

@@ -205,6 +205,7 @@ pub fn start(business_key: &str) -> Start {
         business_key: business_key.to_owned(),
         input: "7".to_owned(),
         delivery: None,
+        priority: amends::Priority::Normal,
     }
 }
 

@@ -152,6 +152,12 @@ impl World {
         self.settle().await;
     }
 
+    /// The present.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.ground.clock.now()
+    }
+
     /// Lets time pass without running anything.
     pub fn advance(&self, time: Duration) {
         self.ground.clock.advance(time);
@@ -236,6 +242,7 @@ pub fn start_request(order: &Order) -> Start {
             external_id: order.order_id.clone(),
             body: input.clone().into_bytes(),
         }),
+        priority: amends::Priority::Normal,
         input,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use amends::{Delivery, Engine, Start, Started, Status};
+use amends::{Delivery, Engine, Priority, Start, Started, Status};
 use amends_workflows::order::{Customer, Line, Order, Recipient};
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
@@ -182,6 +182,7 @@ fn start(order_id: &str) -> anyhow::Result<Start> {
             body: input.clone().into_bytes(),
         }),
         input,
+        priority: Priority::Normal,
     })
 }
 

@@ -1,6 +1,6 @@
 //! `POST /orders`: accepts an order, once.
 
-use amends::{Delivery, Start, Started, Workflow};
+use amends::{Delivery, Priority, Start, Started, Workflow};
 use amends_workflows::fulfilment::Fulfilment;
 use amends_workflows::order::Order;
 use axum::Json;
@@ -101,6 +101,7 @@ pub(crate) fn start(order: &Order, delivery: Delivery) -> Result<Start, Problem>
         business_key: order.business_key(),
         input,
         delivery: Some(delivery),
+        priority: Priority::Normal,
     })
 }
 

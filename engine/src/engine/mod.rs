@@ -12,19 +12,21 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::dependency::{Dependency, tend};
 use crate::error::Error;
 use crate::instance::Instance;
 use crate::intake;
 use crate::loops;
 use crate::metrics::Metrics;
+use crate::priority::Priority;
 use crate::probe::Probes;
 use crate::registry::Registry;
 use crate::relay::{Relay, Subscriptions};
 use crate::sink::Sink;
 use crate::status::Status;
 use crate::store::write::Written;
-use crate::store::{Store, read};
-use crate::view::{Filter, InstanceView, RecordView};
+use crate::store::{Store, dependency, read};
+use crate::view::{DependencyView, Filter, InstanceView, RecordView};
 use crate::worker::{Parts, Worker};
 use crate::workflow::Workflow;
 
@@ -69,6 +71,8 @@ pub struct Start {
     pub input: String,
     /// The delivery that asked for it.
     pub delivery: Option<Delivery>,
+    /// How urgent it is, if it cannot begin at once.
+    pub priority: Priority,
 }
 
 /// One request received from outside, kept as it came.
@@ -110,6 +114,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn workflow<W: Workflow>(mut self, workflow: W) -> Self {
         self.registry.add(workflow);
+        self
+    }
+
+    /// Declares something that steps go through, with its limits. Those of one name have to be the
+    /// same in every process.
+    #[must_use]
+    pub fn dependency(mut self, dependency: Dependency) -> Self {
+        self.registry.depend(dependency);
         self
     }
 
@@ -164,6 +176,9 @@ impl EngineBuilder {
             metrics: Arc::new(Metrics::default()),
             endings: broadcast::Sender::new(ENDINGS),
         };
+        let names: Vec<_> =
+            parts.registry.dependencies().iter().map(|it| it.name.to_owned()).collect();
+        dependency::declare(parts.store.pool(), &names, parts.clock.pinned()).await?;
         let worker = Worker::register(parts.clone()).await?;
         let closed = CancellationToken::new();
         let engine = Engine(Arc::new(Shared { parts, worker: Mutex::new(worker), closed }));
@@ -307,6 +322,11 @@ impl Engine {
         read::history(self.store().pool(), instance_id).await
     }
 
+    /// What steps go through, how it does, and how many instances wait for it.
+    pub async fn dependencies(&self) -> Result<Vec<DependencyView>, Error> {
+        Ok(dependency::show(self.store().pool()).await?)
+    }
+
     /// Tells, from now on, which instances end in this process, and how. A receiver that is too
     /// slow misses some: it is a hint, not a record.
     #[must_use]
@@ -340,10 +360,11 @@ impl Engine {
         worker.renew_by_hand().await?;
         loop {
             let taken_over = worker.take_over_lapsed().await?;
+            let released = tend(&worker).await? as usize;
             let claimed = worker.claim().await?;
             self.quiesce().await;
             let delivered = relay.run_until_idle().await?;
-            if taken_over + claimed + delivered == 0 {
+            if taken_over + released + claimed + delivered == 0 {
                 return Ok(());
             }
         }

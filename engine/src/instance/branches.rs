@@ -19,8 +19,28 @@ pub(crate) struct Branches {
 #[derive(Debug, Default)]
 struct Counts {
     calls: usize,
-    /// Until when; none is until there is mail.
-    waits: Vec<Option<DateTime<Utc>>>,
+    waits: Vec<Wait>,
+}
+
+/// What a call waits for, beside mail.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Wait {
+    /// A time.
+    pub(crate) until: Option<DateTime<Utc>>,
+    /// A dependency that takes no call now.
+    pub(crate) parked_on: Option<&'static str>,
+}
+
+impl Wait {
+    /// Waits for a time; without one, for mail alone.
+    pub(crate) fn until(until: Option<DateTime<Utc>>) -> Self {
+        Self { until, parked_on: None }
+    }
+
+    /// Waits for a dependency.
+    pub(crate) fn parked_on(dependency: &'static str) -> Self {
+        Self { until: None, parked_on: Some(dependency) }
+    }
 }
 
 impl Branches {
@@ -31,10 +51,10 @@ impl Branches {
     }
 
     /// Counts a wait of a call for as long as the guard lives.
-    pub(crate) fn wait(&self, until: Option<DateTime<Utc>>) -> Guard<'_> {
-        self.counts().waits.push(until);
+    pub(crate) fn wait(&self, wait: Wait) -> Guard<'_> {
+        self.counts().waits.push(wait);
         self.idle.notify_one();
-        Guard { branches: self, wait: Some(until) }
+        Guard { branches: self, wait: Some(wait) }
     }
 
     /// How many calls are under way.
@@ -42,13 +62,15 @@ impl Branches {
         self.counts().calls
     }
 
-    /// Comes back when every call waits, with the earliest time that one waits for.
-    pub(crate) async fn all_wait(&self) -> Option<DateTime<Utc>> {
+    /// Comes back when every call waits, with what ends the first of the waits.
+    pub(crate) async fn all_wait(&self) -> Wait {
         loop {
             self.idle.notified().await;
             let counts = self.counts();
             if counts.calls > 0 && counts.waits.len() == counts.calls {
-                return counts.waits.iter().flatten().min().copied();
+                let until = counts.waits.iter().filter_map(|wait| wait.until).min();
+                let parked_on = counts.waits.iter().find_map(|wait| wait.parked_on);
+                return Wait { until, parked_on };
             }
         }
     }
@@ -63,7 +85,7 @@ impl Branches {
 pub(crate) struct Guard<'a> {
     branches: &'a Branches,
     /// What it waits for, if it is a wait.
-    wait: Option<Option<DateTime<Utc>>>,
+    wait: Option<Wait>,
 }
 
 impl Drop for Guard<'_> {
@@ -74,8 +96,8 @@ impl Drop for Guard<'_> {
                 counts.calls -= 1;
                 self.branches.idle.notify_one();
             }
-            Some(until) => {
-                if let Some(index) = counts.waits.iter().position(|other| *other == until) {
+            Some(wait) => {
+                if let Some(index) = counts.waits.iter().position(|other| *other == wait) {
                     counts.waits.swap_remove(index);
                 }
             }
@@ -88,8 +110,8 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
-    fn at(seconds: i64) -> Option<DateTime<Utc>> {
-        DateTime::from_timestamp(seconds, 0)
+    fn at(seconds: i64) -> Wait {
+        Wait::until(DateTime::from_timestamp(seconds, 0))
     }
 
     #[test]
@@ -107,9 +129,9 @@ mod tests {
     fn a_wait_that_is_over_does_not_count() {
         let branches = Branches::default();
         let _call = branches.call();
-        drop(branches.wait(None));
+        drop(branches.wait(Wait::default()));
         assert_eq!(branches.all_wait().now_or_never(), None);
-        let _again = branches.wait(None);
-        assert_eq!(branches.all_wait().now_or_never(), Some(None));
+        let _again = branches.wait(Wait::parked_on("carrier"));
+        assert_eq!(branches.all_wait().now_or_never(), Some(Wait::parked_on("carrier")));
     }
 }

@@ -10,7 +10,6 @@ mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::task::TaskTracker;
@@ -28,7 +27,7 @@ use crate::store::claim::{self, Claimed};
 use crate::store::write::{About, Write, Written};
 use crate::worker::Worker;
 
-pub(crate) use branches::Branches;
+pub(crate) use branches::{Branches, Wait};
 pub(crate) use mail::is_to_be_undone;
 pub(crate) use state::{Closing, State};
 
@@ -56,8 +55,8 @@ pub(crate) struct Instance {
 pub(crate) enum Verdict {
     /// Undo everything.
     Compensate(Reason),
-    /// Go on at this time; without one, when there is mail.
-    Wait(Option<DateTime<Utc>>),
+    /// Go on when this is over, or when there is mail.
+    Wait(Wait),
     /// Somebody has asked for the end, by force, for this reason.
     Terminate(String),
     /// A person has to look.
@@ -336,7 +335,7 @@ impl Instance {
             return Some(Verdict::Compensate(reason));
         }
         if history.is_held() {
-            return Some(Verdict::Wait(None));
+            return Some(Verdict::Wait(Wait::default()));
         }
         if history.length() >= limits::HISTORY_RECORDS_MAX {
             let message = format!("the history has {} records", history.length());

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Flushed, Instance, Verdict};
+use super::{Flushed, Instance, Verdict, Wait};
+use crate::dependency::Pass;
 
 impl Instance {
     /// Waits until `until`; without one, until there is mail.
@@ -16,12 +17,32 @@ impl Instance {
         self: &Arc<Self>,
         until: Option<DateTime<Utc>>,
     ) -> Result<(), Verdict> {
+        self.pause(Wait::until(until)).await
+    }
+
+    /// The right to call what a step goes through. `None`: it has been waited for, and the history
+    /// has to be looked at again.
+    pub(crate) async fn enter(
+        self: &Arc<Self>,
+        dependency: Option<&'static str>,
+    ) -> Result<Option<Pass>, Verdict> {
+        let Some(name) = dependency else {
+            return Ok(Some(Pass::free()));
+        };
+        match self.worker.persist(|| self.worker.enter(name)).await? {
+            Some(pass) => Ok(Some(pass)),
+            None => self.pause(Wait::parked_on(name)).await.map(|()| None),
+        }
+    }
+
+    async fn pause(self: &Arc<Self>, wait: Wait) -> Result<(), Verdict> {
         let worker = &self.worker;
         let (read, deadline) = {
             let state = self.state();
             (state.mail_read, state.deadline.filter(|_| self.branches.calls() > 0))
         };
-        let until = [until, deadline].into_iter().flatten().min();
+        let until = [wait.until, deadline].into_iter().flatten().min();
+        let wait = Wait { until, ..wait };
         let left = until.map(|until| until - worker.clock.now());
         if left.is_some_and(|left| left <= TimeDelta::zero()) {
             return Ok(());
@@ -30,7 +51,7 @@ impl Instance {
         let is_long = left.is_none_or(|left| left > linger);
         let calls = self.branches.calls();
         if is_long && calls == 0 {
-            return Err(Verdict::Wait(until));
+            return Err(Verdict::Wait(wait));
         }
         let mut rung = std::pin::pin!(self.bell.notified());
         rung.as_mut().enable();
@@ -46,7 +67,13 @@ impl Instance {
         if self.state().mail_read != read {
             return Ok(());
         }
-        let _waiting = is_long.then(|| self.branches.wait(until));
+        let _waiting = is_long.then(|| self.branches.wait(wait));
+        let opened = async {
+            match wait.parked_on.and_then(|name| worker.dependencies.get(name)) {
+                Some(gate) => gate.opened.notified().await,
+                None => std::future::pending().await,
+            }
+        };
         let time = async {
             match until {
                 Some(until) => worker.clock.sleep_until(until).await,
@@ -55,6 +82,7 @@ impl Instance {
         };
         tokio::select! {
             () = time => Ok(()),
+            () = opened => Ok(()),
             () = worker.drain.cancelled() => Err(Verdict::Release),
             () = rung => self.read_mail_if_any().await,
         }

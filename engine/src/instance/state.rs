@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 
-use super::Verdict;
+use super::{Verdict, Wait};
 use crate::event::Event;
 use crate::history::{History, Mark};
 use crate::limits::refuse_payload;
@@ -48,7 +48,7 @@ pub(crate) struct State {
 pub(crate) struct Closing {
     pub(crate) entry: Option<(Entry, Vec<Event>)>,
     pub(crate) transition: Transition,
-    pub(crate) run_at: Option<DateTime<Utc>>,
+    pub(crate) wait: Wait,
     pub(crate) failure: Option<Failure>,
 }
 
@@ -139,28 +139,23 @@ impl State {
     ) -> Result<Option<Change>, Verdict> {
         let Some(closing) = closing else {
             let stale = std::mem::take(&mut self.row_stale);
-            return Ok(stale.then(|| self.change(self.status, false, None, at)));
+            return Ok(stale.then(|| self.change(self.status, false, Wait::default(), at)));
         };
         let status = self.status.after(closing.transition).unwrap_or(Status::Stuck);
         if let Some((entry, events)) = closing.entry {
             self.append(None, None, entry, &events, None, at)?;
         }
-        let mut change = self.change(status, true, closing.run_at, at);
+        let mut change = self.change(status, true, closing.wait, at);
         change.failure = closing.failure;
         Ok(Some(change))
     }
 
-    fn change(
-        &self,
-        status: Status,
-        released: bool,
-        run_at: Option<DateTime<Utc>>,
-        at: DateTime<Utc>,
-    ) -> Change {
+    fn change(&self, status: Status, released: bool, wait: Wait, at: DateTime<Utc>) -> Change {
         Change {
             status,
             released,
-            run_at,
+            run_at: wait.until,
+            parked_on: wait.parked_on,
             failure: self.failure.clone(),
             past_pivot: self.past_pivot,
             mail_read: self.mail_read,

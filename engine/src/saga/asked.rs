@@ -11,7 +11,8 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::oneshot;
 
 use crate::attempt::{Attempted, next_attempt};
-use crate::instance::{Direction, Instance, State, Verdict};
+use crate::dependency::Pass;
+use crate::instance::{Direction, Instance, State, Verdict, Wait};
 use crate::memo::{Memo, recall};
 use crate::record::{
     AttemptOutcome, Entry, Reason, ReasonKind, StepAttemptFailed, StepDone, StepInterrupted,
@@ -129,6 +130,7 @@ impl Asked<'_> {
         step: &S,
         input: &S::Input,
         attempt: u32,
+        pass: Pass,
     ) -> Result<Option<S::Output>, Verdict> {
         let (answer, answered) = oneshot::channel();
         let facts = self.erased.facts();
@@ -140,6 +142,7 @@ impl Asked<'_> {
             raw: self.input.to_owned(),
             attempt,
             timeout: facts.timeout,
+            pass,
         };
         let instance = self.instance;
         instance.worker.metrics.attempts.inc();
@@ -155,6 +158,7 @@ impl Asked<'_> {
         step: &S,
         input: &S::Input,
         attempt: u32,
+        pass: Pass,
     ) -> Result<Option<S::Output>, Verdict> {
         let Declaration { probe: Some(probe), effect: Effect::Queryable { quiet }, .. } =
             step.declare()
@@ -162,20 +166,23 @@ impl Asked<'_> {
             return Err(Verdict::Stick(Failure::new("PROBE_MISSING", self.key.to_owned())));
         };
         let call = self.instance.call(self.key, attempt, Direction::Forward);
-        let asked = tokio::time::timeout(self.erased.facts().timeout, probe(step, &call, input));
+        let asked = AssertUnwindSafe(probe(step, &call, input)).catch_unwind();
+        let asked = tokio::time::timeout(self.erased.facts().timeout, asked).await;
+        let asked = crate::attempt::judge(asked);
+        self.instance.worker.heed(&pass, &asked);
         let later = self.instance.worker.clock.now() + quiet;
-        match asked.await {
-            Ok(Ok(Probed::Applied(output))) => {
+        match asked {
+            Ok(Probed::Applied(output)) => {
                 record_done(self.instance, step, self.key, attempt, input, self.input, &output)?;
                 Ok(Some(output))
             }
-            Ok(Ok(Probed::NotFound)) => {
+            Ok(Probed::NotFound) => {
                 let entry = Entry::StepNotFound(StepNotFound { retry_at: later });
                 self.instance.append(Some(self.key), Some(attempt), entry, &[])?;
                 Ok(None)
             }
             // Asking failed: nothing has been learnt, and asking again is harmless.
-            Ok(Err(_)) | Err(_) => Err(Verdict::Wait(Some(later))),
+            Err(_) => Err(Verdict::Wait(Wait::until(Some(later)))),
         }
     }
 }
@@ -189,6 +196,7 @@ struct Attempt<S: Step> {
     raw: Box<RawValue>,
     attempt: u32,
     timeout: Duration,
+    pass: Pass,
 }
 
 impl<S: Step> Attempt<S> {
@@ -198,6 +206,7 @@ impl<S: Step> Attempt<S> {
         let run = AssertUnwindSafe(self.step.run(&call, &self.input)).catch_unwind();
         let result = crate::attempt::judge(tokio::time::timeout(self.timeout, run).await);
         self.instance.worker.probes.reach("effect.after").await;
+        self.instance.worker.heed(&self.pass, &result);
         match result {
             Ok(output) => {
                 record_done(

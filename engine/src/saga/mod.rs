@@ -117,15 +117,18 @@ impl Saga {
                 instance.pause_until(due).await?;
                 continue;
             }
+            let Some(pass) = instance.enter(asked.erased.facts().dependency).await? else {
+                continue;
+            };
             let ready = instance.ready_for_effect(|| asked.announce(attempt)).await?;
             if ready == Readiness::ThinkAgain {
                 asked.take_back(attempt)?;
                 continue;
             }
             let output = if probe {
-                asked.probe(step, input, attempt).await?
+                asked.probe(step, input, attempt, pass).await?
             } else {
-                asked.attempt(step, input, attempt).await?
+                asked.attempt(step, input, attempt, pass).await?
             };
             if let Some(output) = output {
                 return Ok(output);

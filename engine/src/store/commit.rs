@@ -55,6 +55,7 @@ struct Starts<'a> {
     created_at: Vec<DateTime<Utc>>,
     delivered: Vec<bool>,
     attributes: Vec<&'a str>,
+    priority: Vec<i16>,
 }
 
 #[derive(Default)]
@@ -70,6 +71,7 @@ struct Changes<'a> {
     status: Vec<&'static str>,
     released: Vec<bool>,
     run_at: Vec<Option<DateTime<Utc>>>,
+    parked_on: Vec<Option<&'static str>>,
     failure_code: Vec<Option<&'a str>>,
     failure_message: Vec<Option<&'a str>>,
     past_pivot: Vec<bool>,
@@ -159,6 +161,7 @@ impl<'a> Columns<'a> {
         to.created_at.push(start.created_at);
         to.delivered.push(write.delivery.is_some());
         to.attributes.push(&start.attributes_json);
+        to.priority.push(start.priority.number());
         for (name, value) in &start.attributes {
             self.attributes.id.push(write.instance_id);
             self.attributes.name.push(name);
@@ -172,6 +175,7 @@ impl<'a> Columns<'a> {
         to.status.push(change.status.as_str());
         to.released.push(change.released);
         to.run_at.push(change.run_at);
+        to.parked_on.push(change.parked_on);
         to.failure_code.push(change.failure.as_ref().map(|failure| &*failure.code));
         to.failure_message.push(change.failure.as_ref().map(|failure| failure.message.as_str()));
         to.past_pivot.push(change.past_pivot);
@@ -318,6 +322,8 @@ pub(crate) async fn commit(
         &m.currency as _,
         &m.reference as _,
         &s.attributes as _,
+        &s.priority,
+        &c.parked_on as _,
     )
     .fetch_one(connection)
     .await?;

@@ -8,6 +8,7 @@
 pub(crate) mod claim;
 pub(crate) mod command;
 pub(crate) mod commit;
+pub(crate) mod dependency;
 pub(crate) mod mail;
 pub(crate) mod outbox;
 pub(crate) mod read;
@@ -18,6 +19,7 @@ pub(crate) mod write;
 
 use std::time::Duration;
 
+use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 
@@ -105,6 +107,12 @@ impl Store {
         sqlx::migrate!("../migrations").run(&mut connection).await?;
         Ok(connection.close().await?)
     }
+}
+
+/// A length of time as the database has it.
+pub(crate) fn interval(duration: Duration) -> PgInterval {
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    PgInterval { months: 0, days: 0, microseconds }
 }
 
 /// Runs a statement of the write path; one that takes too long has lost its connection.

@@ -7,6 +7,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::priority::Priority;
 use crate::step::Failure;
 use crate::view::{Filter, InstanceView, RecordView};
 
@@ -57,7 +58,7 @@ async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<InstanceView>, Error>
     let rows = sqlx::query!(
         r#"
         select i.instance_id, i.workflow, i.version, i.business_key, i.status, i.run_at,
-               i.failure_code, i.failure_message, i.past_pivot, i.held, i.created_at, i.updated_at,
+               i.failure_code, i.failure_message, i.past_pivot, i.held, i.parked_on, i.priority, i.created_at, i.updated_at,
                i.ended_at, last.step as "step?",
                i.attributes as "attributes: sqlx::types::Json<BTreeMap<String, String>>"
         from amends.instance i
@@ -87,6 +88,8 @@ async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<InstanceView>, Error>
                 run_at: row.run_at,
                 past_pivot: row.past_pivot,
                 held: row.held,
+                parked_on: row.parked_on,
+                priority: Priority::read(row.priority),
                 attributes: row.attributes.0,
                 created_at: row.created_at,
                 updated_at: row.updated_at,

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::types::PgInterval;
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
+
+use super::interval;
 
 /// A worker to be.
 pub(crate) struct NewWorker<'a> {
@@ -135,9 +136,4 @@ pub(crate) async fn take_over(
         .await?;
     transaction.commit().await?;
     Ok(Some(freed.rows_affected()))
-}
-
-fn interval(duration: Duration) -> PgInterval {
-    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-    PgInterval { months: 0, days: 0, microseconds }
 }

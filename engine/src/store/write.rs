@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::money::Movement;
+use crate::priority::Priority;
 use crate::record::Record;
 use crate::status::Status;
 use crate::step::Failure;
@@ -53,6 +54,7 @@ pub(crate) struct NewInstance {
     pub(crate) version: u32,
     /// Born claimed by the worker that writes it.
     pub(crate) owned: bool,
+    pub(crate) priority: Priority,
     pub(crate) attributes: Vec<(&'static str, String)>,
     /// The same, as an object.
     pub(crate) attributes_json: String,
@@ -66,6 +68,8 @@ pub(crate) struct Change {
     /// The worker lets go of the instance.
     pub(crate) released: bool,
     pub(crate) run_at: Option<DateTime<Utc>>,
+    /// The dependency that is waited for.
+    pub(crate) parked_on: Option<&'static str>,
     pub(crate) failure: Option<Failure>,
     pub(crate) past_pivot: bool,
     pub(crate) mail_read: i32,

@@ -1,27 +1,37 @@
 -- Takes due instances that nobody holds: new ones, due timers, mail, those of a dead worker.
 --
--- One path for all of them, and only for workflow versions that this process can run. `was` tells
--- an instance that was released from one whose worker was lost: the latter still says running.
--- `$6` names the claim: if its answer is lost, what it took is found by that name.
+-- One path for all of them, and only for workflow versions that this process can run; the most
+-- urgent first, and among those the one that has been due for longest. Each priority has its own
+-- range of the index, so what is not due yet is never walked through. `was` tells an instance that
+-- was released from one whose worker was lost: the latter still says running. `$6` names the
+-- claim: if its answer is lost, what it took is found by that name.
 with fence as materialized (
     select worker_id from amends.worker
     where worker_id = $1 and draining_since is null
     for key share
 ), due as materialized (
-    select i.instance_id, i.status
-    from amends.instance i cross join fence
-    where i.worker_id is null
-      and i.run_at is not null
-      and i.run_at <= coalesce($2::timestamptz, clock_timestamp())
-      and (i.workflow, i.version) in (select * from unnest($3::text[], $4::int[]))
-    order by i.run_at
+    select d.instance_id, d.status
+    from fence
+    cross join unnest(array[0, 1, 2]::smallint[]) as p(priority)
+    cross join lateral (
+        select i.instance_id, i.status
+        from amends.instance i
+        where i.priority = p.priority
+          and i.worker_id is null
+          and i.run_at is not null
+          and i.run_at <= coalesce($2::timestamptz, clock_timestamp())
+          and (i.workflow, i.version) in (select * from unnest($3::text[], $4::int[]))
+        order by i.run_at
+        limit $5
+        for update of i skip locked
+    ) d
     limit $5
-    for update of i skip locked
 )
 update amends.instance i
 set worker_id = $1,
     claim_id = $6,
     run_at = null,
+    parked_on = null,
     status = case when due.status in ('pending', 'waiting') then 'running' else due.status end
 from due
 where i.instance_id = due.instance_id

@@ -23,18 +23,19 @@ with fence as materialized (
 ), start_in as (
     select *
     from unnest($10::uuid[], $11::text[], $12::int[], $13::text[], $14::boolean[], $15::bytea[],
-                $16::timestamptz[], $17::boolean[], $59::text[])
+                $16::timestamptz[], $17::boolean[], $59::text[], $60::smallint[])
         as s(instance_id, workflow, version, business_key, owned, head_hash, created_at, delivered,
-             attributes)
+             attributes, priority)
 ), new_instance as (
     insert into amends.instance
         (instance_id, workflow, version, business_key, status, worker_id, run_at, head_seq,
-         head_hash, created_at, updated_at, attributes)
+         head_hash, created_at, updated_at, attributes, priority)
     select s.instance_id, s.workflow, s.version, s.business_key,
            case when s.owned then 'running' else 'pending' end,
            case when s.owned then fence.worker_id end,
            case when not s.owned then s.created_at end,
-           0, s.head_hash, s.created_at, s.created_at, s.attributes::json
+           0, s.head_hash, s.created_at, s.created_at, s.attributes::json,
+           s.priority
     from start_in s cross join fence
     -- A start's delivery and its instance share their id.
     where not s.delivered or s.instance_id in (select delivery_id from new_delivery)
@@ -50,9 +51,9 @@ with fence as materialized (
     select *
     from unnest($21::uuid[], $22::text[], $23::boolean[], $24::timestamptz[],
                 $26::text[], $27::text[], $28::boolean[], $29::int[], $30::int[], $31::bytea[],
-                $32::timestamptz[], $33::timestamptz[])
+                $32::timestamptz[], $33::timestamptz[], $61::text[])
         as c(instance_id, status, released, run_at, failure_code, failure_message, past_pivot,
-             mail_read, head_seq, head_hash, updated_at, ended_at)
+             mail_read, head_seq, head_hash, updated_at, ended_at, parked_on)
 ), changed as (
     update amends.instance i
     set status = c.status,
@@ -60,6 +61,7 @@ with fence as materialized (
         -- A time to wait crosses the wire, not an instant: clocks differ.
         run_at = case when $25::timestamptz is null
                       then clock_timestamp() + (c.run_at - c.updated_at) else c.run_at end,
+        parked_on = c.parked_on,
         failure_code = c.failure_code,
         failure_message = c.failure_message,
         past_pivot = c.past_pivot,

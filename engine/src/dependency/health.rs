@@ -1,0 +1,157 @@
+//! When a dependency is taken to be down, and how it is let up again. Pure.
+//!
+//! Down: nobody calls it. After a pause one instance may: if it is answered, twice as many at each
+//! turn, until it is up; if not, it is left alone for twice as long.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// How a dependency is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Health {
+    pub(crate) state: State,
+    /// When it went down, or came up again.
+    pub(crate) since: DateTime<Utc>,
+    /// How long it was left alone last.
+    pub(crate) pause: Duration,
+    /// When it is looked after next.
+    pub(crate) tend_at: DateTime<Utc>,
+    /// While recovering: how many may call it at a time.
+    pub(crate) admitted: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Up,
+    Down,
+    Recovering,
+}
+
+impl State {
+    /// As stored, and as shown.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Recovering => "recovering",
+        }
+    }
+
+    /// Reads a stored one.
+    pub(crate) fn read(text: &str) -> Self {
+        match text {
+            "down" => Self::Down,
+            "recovering" => Self::Recovering,
+            _ => Self::Up,
+        }
+    }
+}
+
+/// The first pause after it went down.
+const PAUSE_MIN: Duration = Duration::from_secs(15);
+/// The longest.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// From one turn to the next while it recovers.
+const TURN: Duration = Duration::from_secs(1);
+/// It is up when so many may call it at a time.
+const ADMITTED_ALL: u32 = 128;
+
+impl Health {
+    /// Up since `now`.
+    pub(crate) fn up(now: DateTime<Utc>) -> Self {
+        let (since, tend_at) = (now, now);
+        Self { state: State::Up, since, pause: Duration::ZERO, tend_at, admitted: 0 }
+    }
+
+    /// After calls without an answer: what it is now.
+    pub(crate) fn failed(&self, now: DateTime<Utc>) -> Self {
+        let (since, pause) = match self.state {
+            State::Down => return self.clone(),
+            State::Up => (now, PAUSE_MIN),
+            State::Recovering => (self.since, (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX)),
+        };
+        Self { state: State::Down, since, pause, tend_at: after(now, pause), admitted: 0 }
+    }
+
+    /// When it is due to be looked after: what it is now, and how many more instances are let
+    /// through. `answered`: it has answered a call since the last turn; `wanted`: instances wait.
+    pub(crate) fn tended(&self, now: DateTime<Utc>, answered: bool, wanted: bool) -> (Self, u32) {
+        let recovering = |admitted, next| Self {
+            state: State::Recovering,
+            tend_at: after(now, next),
+            admitted,
+            ..self.clone()
+        };
+        match self.state {
+            State::Up => (self.clone(), 0),
+            State::Down => (recovering(1, TURN), 1),
+            // It has answered, and nobody wants more of it.
+            State::Recovering if !answered && !wanted && self.admitted > 1 => (Self::up(now), 0),
+            // Nobody has called it yet, or is still calling it: one more may try in a while.
+            State::Recovering if !answered => (recovering(self.admitted, PAUSE_MIN), 1),
+            State::Recovering if self.admitted * 2 >= ADMITTED_ALL => (Self::up(now), ADMITTED_ALL),
+            State::Recovering => (recovering(self.admitted * 2, TURN), self.admitted * 2),
+        }
+    }
+}
+
+fn after(now: DateTime<Utc>, pause: Duration) -> DateTime<Utc> {
+    TimeDelta::from_std(pause).ok().and_then(|pause| now.checked_add_signed(pause)).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn it_is_left_alone_for_longer_each_time_it_does_not_answer() {
+        let mut health = Health::up(at(0)).failed(at(100));
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            pauses.push(health.pause.as_secs());
+            let (recovering, released) = health.tended(health.tend_at, false, true);
+            assert_eq!((recovering.state, released), (State::Recovering, 1));
+            health = recovering.failed(recovering.tend_at);
+        }
+        assert_eq!(pauses, [15, 30, 60, 120, 240, 300, 300]);
+        assert_eq!(health.since, at(100), "the outage began when it began");
+    }
+
+    #[test]
+    fn it_comes_up_by_doubling() {
+        let mut health = Health::up(at(0)).failed(at(100));
+        let mut released = Vec::new();
+        while health.state != State::Up {
+            let (next, count) = health.tended(health.tend_at, true, true);
+            released.push(count);
+            health = next;
+        }
+        assert_eq!(released, [1, 2, 4, 8, 16, 32, 64, 128]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_nobody_calls_what_is_down_and_it_is_always_tried_again(
+            events in proptest::collection::vec((0..3_u8, 0..600_i64, proptest::bool::ANY), 0..50),
+        ) {
+            let (mut health, mut now) = (Health::up(at(0)), 0);
+            for (event, seconds, wanted) in events {
+                now += seconds;
+                health = match event {
+                    0 => health.failed(at(now)),
+                    1 => health.tended(at(now), true, wanted).0,
+                    _ => health.tended(at(now), false, wanted).0,
+                };
+                prop_assert!(health.pause <= PAUSE_MAX);
+                prop_assert!(health.tend_at <= at(now) + PAUSE_MAX);
+                prop_assert_eq!(health.admitted > 0, health.state == State::Recovering);
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What instances wait for besides time and mail: what their steps call, and each other.
+
+use std::time::Duration;
+
+use amends::view::DependencyView;
+use amends::{Dependency, Priority, Start, Started, Status};
+use amends_tests::World;
+use amends_tests::improvised::{Part, Stage, start, start_request};
+use amends_tests::scripted::{Act, retry, unknown};
+use futures::FutureExt;
+use uuid::Uuid;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A stage whose step `a` goes through the carrier.
+fn stage(acts: impl IntoIterator<Item = Act>, carrier: Dependency) -> Stage {
+    let a = Part::default().acts(acts).through("carrier");
+    Stage::new(a, Part::default(), Part::default()).dependency(carrier)
+}
+
+/// A world in which instances run `a` and nothing else.
+async fn world(stage: &Stage) -> World {
+    stage.world(|saga, stage| async { saga.run(&stage.a, &"x".to_owned()).await }.boxed()).await
+}
+
+async fn carrier(world: &World) -> DependencyView {
+    world.engine().dependencies().await.unwrap().pop().unwrap()
+}
+
+async fn many(world: &World, name: &str, count: usize) -> Vec<Uuid> {
+    let mut ids = Vec::new();
+    for n in 0..count {
+        ids.push(start(world, &format!("{name}/{n}")).await);
+    }
+    ids
+}
+
+async fn completed(world: &World, ids: &[Uuid]) -> usize {
+    let mut completed = 0;
+    for id in ids {
+        completed += usize::from(world.instance(*id).await.status == Status::Completed);
+    }
+    completed
+}
+
+#[tokio::test]
+async fn while_a_dependency_is_down_instances_wait_without_spending_attempts() {
+    let stage = stage((0..3).map(|_| retry("down")), Dependency::new("carrier").down_after(3));
+    let world = world(&stage).await;
+    let first = many(&world, "first", 3).await;
+    world.settle().await;
+    assert_eq!(carrier(&world).await.state, "down");
+    let later = many(&world, "later", 20).await;
+    world.settle().await;
+    assert_eq!(stage.log().len(), 3, "nobody calls what is down");
+    let waiting = world.instance(later[0]).await;
+    assert_eq!(waiting.status, Status::Waiting);
+    assert_eq!(waiting.parked_on.as_deref(), Some("carrier"));
+    assert_eq!(world.history(later[0]).await.len(), 1, "no attempt was spent");
+    let fact = carrier(&world).await;
+    assert_eq!((fact.waiting, fact.failure_code.as_deref()), (20, Some("TRY_AGAIN")));
+    // It is back: one is let through, then twice as many at each turn.
+    world.pass(15 * SECOND).await;
+    let all = [first, later].concat();
+    let mut done = vec![completed(&world, &all).await];
+    for _ in 0..5 {
+        world.pass(SECOND).await;
+        done.push(completed(&world, &all).await);
+    }
+    assert_eq!(done, [1, 3, 7, 15, 23, 23]);
+    world.pass(60 * SECOND).await;
+    assert_eq!(carrier(&world).await.state, "up");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_dependency_that_stays_down_is_tried_less_and_less_often() {
+    let stage = stage((0..100).map(|_| unknown()), Dependency::new("carrier").down_after(2));
+    let world = world(&stage).await;
+    many(&world, "first", 10).await;
+    world.settle().await;
+    let outage = carrier(&world).await.since;
+    let before = stage.log().len();
+    for _ in 0..60 {
+        world.pass(10 * SECOND).await;
+    }
+    let tried = stage.log().len() - before;
+    assert!((3..=8).contains(&tried), "tried {tried} times in ten minutes");
+    assert_eq!(carrier(&world).await.since, outage);
+    world.engine().abandon();
+}
+
+#[tokio::test]
+async fn a_cancel_reaches_an_instance_that_waits_for_a_dependency() {
+    let stage = stage((0..2).map(|_| retry("down")), Dependency::new("carrier").down_after(2));
+    let world = world(&stage).await;
+    many(&world, "first", 2).await;
+    world.settle().await;
+    let id = start(&world, "late").await;
+    world.settle().await;
+    world.command(id, amends::command::Command::Cancel).await;
+    world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Cancelled);
+    assert_eq!(world.instance(id).await.parked_on, None);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn no_more_calls_are_under_way_than_the_dependency_takes_over_all_workers() {
+    let stage = stage((0..20).map(|_| Act::Hang), Dependency::new("carrier").concurrency(3));
+    let mut world = world(&stage).await;
+    let first = world.engine().clone();
+    many(&world, "first", 10).await;
+    let _zombie = world.succeed().await;
+    let second = world.engine().clone();
+    // Calls that hang keep each engine busy for good.
+    let _running = [first, second]
+        .map(|engine| tokio::spawn(async move { while engine.run_until_idle().await.is_ok() {} }));
+    while stage.log().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    let held: i64 = sqlx::query_scalar("select sum(slots) from amends.dependency_slot")
+        .fetch_one(&mut world.database().await)
+        .await
+        .unwrap();
+    assert_eq!((stage.log().len(), held), (3, 3));
+    world.engine().abandon();
+}
+
+#[tokio::test]
+async fn a_dependency_is_called_no_faster_than_its_rate() {
+    let stage = stage([], Dependency::new("carrier").rate(2, SECOND));
+    let world = world(&stage).await;
+    let ids = many(&world, "first", 10).await;
+    world.settle().await;
+    assert!(stage.log().len() <= 2, "{:?}", stage.log());
+    for second in 1..=10 {
+        world.pass(SECOND).await;
+        assert!(stage.log().len() <= 2 + 2 * second, "after {second} s: {}", stage.log().len());
+    }
+    assert_eq!(completed(&world, &ids).await, 10);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_most_urgent_instance_is_taken_up_first() {
+    let stage = Stage::plain();
+    let mut world = stage
+        .world(|saga, stage| {
+            async {
+                saga.sleep(SECOND).await?;
+                saga.run(&stage.a, &"x".to_owned()).await
+            }
+            .boxed()
+        })
+        .await;
+    let mut ids = Vec::new();
+    for priority in [Priority::Low, Priority::Normal, Priority::High] {
+        let request = Start { priority, ..start_request(&format!("{priority:?}")) };
+        let Ok(Started::New(id)) = world.engine().start(request).await else { panic!("started") };
+        ids.push(id);
+    }
+    world.settle().await;
+    world.restart().await;
+    world.advance(SECOND);
+    let mut order: Vec<Uuid> = Vec::new();
+    let claim = include_str!("../../engine/src/store/sql/claim_instances.sql");
+    let worker: Uuid = sqlx::query_scalar("select worker_id from amends.worker")
+        .fetch_one(&mut world.database().await)
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        let row = sqlx::query(claim)
+            .bind(worker)
+            .bind(world.now())
+            .bind(vec!["improvised"])
+            .bind(vec![1])
+            .bind(1_i64)
+            .bind(Uuid::nil())
+            .fetch_one(&mut world.database().await)
+            .await
+            .unwrap();
+        order.push(sqlx::Row::get(&row, "instance_id"));
+    }
+    ids.reverse();
+    assert_eq!(order, ids);
+    world.engine().abandon();
+}
