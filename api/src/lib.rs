@@ -26,6 +26,7 @@ pub mod webhook;
 pub mod instances;
 pub mod timeline;
 pub mod view;
+pub(crate) mod workflows;
 
 mod health;
 mod metrics;

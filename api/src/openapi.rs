@@ -27,6 +27,7 @@ use crate::problem::{PROBLEM_JSON, Problem, ProblemBody};
         (name = "orders", description = "Orders, in the words of a shop"),
         (name = "webhooks", description = "What platforms send"),
         (name = "instances", description = "Instances of workflows: look, resume, cancel"),
+        (name = "workflows", description = "Versions of workflows, and what is on them"),
         (name = "operation", description = "Probes and metrics; no token needed"),
     ),
     components(schemas(ProblemBody<'_>, orders::body::Order)),
@@ -106,6 +107,8 @@ pub(crate) struct Probing;
 pub(crate) struct Showing;
 /// The problems of routes that list.
 pub(crate) struct Listing;
+/// The problems of routes that show all there is.
+pub(crate) struct Overview;
 /// The problems of routes that take a body from somebody with a token.
 pub(crate) struct Accepting;
 /// The problems of the command route.
@@ -128,6 +131,12 @@ impl IntoResponses for Showing {
 impl IntoResponses for Listing {
     fn responses() -> BTreeMap<String, RefOr<ResponseObject>> {
         problems(&[&GUARDED, &[StatusCode::BAD_REQUEST]])
+    }
+}
+
+impl IntoResponses for Overview {
+    fn responses() -> BTreeMap<String, RefOr<ResponseObject>> {
+        problems(&[&GUARDED])
     }
 }
 

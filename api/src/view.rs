@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use amends::Status;
+use amends::versions;
 use amends::view::{InstanceView, RecordView};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,45 @@ pub struct History {
     pub items: Vec<Record>,
 }
 
+/// A version of a workflow that has live instances, or is part of the server's build, or both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Version {
+    /// The workflow's name.
+    #[schema(example = "fulfilment")]
+    pub workflow: String,
+    /// Its number.
+    #[schema(example = 1)]
+    pub version: u32,
+    /// Whether the server that answers can run it.
+    pub runnable: bool,
+    /// Whether the server that answers starts new instances on it.
+    pub starts_new: bool,
+    /// Whether nothing is on it and nothing new starts on it.
+    pub safe_to_remove: bool,
+    /// How many of its instances have not ended.
+    pub live: u64,
+    /// Of these, accepted, and run by nobody yet.
+    pub pending: u64,
+    /// Of these, run by a worker.
+    pub running: u64,
+    /// Of these, waiting for time, a retry or a signal.
+    pub waiting: u64,
+    /// Of these, being undone.
+    pub compensating: u64,
+    /// Of these, in need of a person.
+    pub stuck: u64,
+    /// When the oldest of these was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<DateTime<Utc>>,
+}
+
+/// Every version of every workflow, by name and number.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Versions {
+    /// The versions.
+    pub items: Vec<Version>,
+}
+
 /// The schema of a status: the words of [`Status`].
 pub(crate) fn status_schema() -> Object {
     ObjectBuilder::new()
@@ -138,6 +178,26 @@ impl From<InstanceView> for Instance {
             created_at: view.created_at,
             updated_at: view.updated_at,
             ended_at: view.ended_at,
+        }
+    }
+}
+
+impl From<versions::Version> for Version {
+    fn from(version: versions::Version) -> Self {
+        let live = version.live;
+        Self {
+            safe_to_remove: version.is_safe_to_remove(),
+            workflow: version.workflow,
+            version: version.version,
+            runnable: version.runnable,
+            starts_new: version.starts_new,
+            live: live.total(),
+            pending: live.pending,
+            running: live.running,
+            waiting: live.waiting,
+            compensating: live.compensating,
+            stuck: live.stuck,
+            oldest: version.oldest,
         }
     }
 }

@@ -52,6 +52,7 @@ mod metrics;
 pub mod probe;
 pub mod sink;
 pub mod verify;
+pub mod versions;
 pub mod view;
 
 pub use clock::Clock;

@@ -23,7 +23,7 @@ enum Asks {
 const READERS: Asks = Asks::Token(&[Viewer, Operator, Auditor, Admin]);
 
 /// Every route there is.
-const ROUTES: [(&str, &str, Asks); 12] = [
+const ROUTES: [(&str, &str, Asks); 13] = [
     ("GET", "/health/live", Asks::Nothing),
     ("GET", "/health/ready", Asks::Nothing),
     ("GET", "/metrics", Asks::Nothing),
@@ -35,6 +35,7 @@ const ROUTES: [(&str, &str, Asks); 12] = [
     ("GET", "/instances", READERS),
     ("GET", "/instances/{id}", READERS),
     ("GET", "/instances/{id}/history", READERS),
+    ("GET", "/workflows", READERS),
     ("POST", "/instances/{id}/commands", Asks::Token(&[Operator, Admin])),
 ];
 

@@ -20,4 +20,5 @@ mod process;
 mod signals;
 mod steps;
 mod tidy;
+mod versions;
 mod webhook;

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 const COMMIT: &str = include_str!("../../engine/src/store/sql/commit.sql");
 const CLAIM: &str = include_str!("../../engine/src/store/sql/claim_instances.sql");
+const LIVE_VERSIONS: &str = include_str!("../../engine/src/store/sql/live_versions.sql");
 
 /// 200,000 instances: most have ended, 20,000 are held by one worker, 2,000 are due.
 const CROWD: &str = "
@@ -20,12 +21,25 @@ const CROWD: &str = "
            case when n % 10 <> 0 and n % 100 <> 1 then now() end
     from generate_series(1, 200000) n";
 
+/// 100,000 instances that have ended, and 500 that have not.
+const ENDED: &str = "
+    insert into amends.instance
+        (instance_id, workflow, version, business_key, status, attributes,
+         head_seq, head_hash, created_at, updated_at, ended_at)
+    select gen_random_uuid(), 'fulfilment', 1, 'ended/' || n,
+           case when n % 201 = 0 then 'waiting' else 'completed' end,
+           '{}', 0, sha256('x'), now(), now(), case when n % 201 <> 0 then now() end
+    from generate_series(1, 100500) n";
+
 /// The plan of `statement` for any arguments, as the committer has it.
 async fn plan(database: &mut PgConnection, statement: &str, arguments: usize) -> String {
-    let nulls = vec!["null"; arguments].join(", ");
+    let nulls = match arguments {
+        0 => String::new(),
+        arguments => format!("({})", vec!["null"; arguments].join(", ")),
+    };
     let prepare = format!("prepare planned as {statement}");
     database.execute(AssertSqlSafe(prepare)).await.unwrap();
-    let explain = format!("explain execute planned({nulls})");
+    let explain = format!("explain execute planned{nulls}");
     let lines: Vec<String> =
         sqlx::query_scalar(AssertSqlSafe(explain)).fetch_all(&mut *database).await.unwrap();
     database.execute("deallocate planned").await.unwrap();
@@ -65,6 +79,26 @@ async fn a_claim_looks_only_at_what_is_due() {
         let plan = plan(&mut database, CLAIM, 6).await;
         assert!(plan.contains("instance_due"), "{mode}:\n{plan}");
         assert!(!plan.contains("Seq Scan on instance"), "{mode}:\n{plan}");
+    }
+    world.engine().abandon();
+}
+
+#[tokio::test]
+async fn what_is_live_is_found_without_a_look_at_what_has_ended() {
+    let world = World::new().await;
+    let mut database = world.database().await;
+    database.execute("set plan_cache_mode = force_generic_plan").await.unwrap();
+    database.execute(ENDED).await.unwrap();
+    for when in ["crowded", "analysed"] {
+        if when == "analysed" {
+            database.execute("vacuum analyze amends.instance").await.unwrap();
+        }
+        for (statement, arguments) in [(LIVE_VERSIONS, 0)] {
+            let plan = plan(&mut database, statement, arguments).await;
+            assert!(plan.contains("instance_live"), "{when}:\n{plan}");
+            assert!(!plan.contains("Seq Scan"), "{when}:\n{plan}");
+            assert!(!plan.contains("instance_pkey"), "{when}:\n{plan}");
+        }
     }
     world.engine().abandon();
 }

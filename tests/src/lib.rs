@@ -12,6 +12,7 @@ pub mod http;
 pub mod improvised;
 pub mod invariants;
 pub mod orders;
+pub mod packing;
 pub mod process;
 pub mod providers;
 pub mod scripted;

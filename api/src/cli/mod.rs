@@ -12,6 +12,7 @@ mod show;
 mod signals;
 mod table;
 mod verify;
+mod workflows;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,8 @@ enum Chosen {
     Resume(command::Arguments),
     /// Undo what an instance has done, and end it
     Cancel(command::Arguments),
+    /// Show which versions of workflows have live instances, and which can be removed
+    Workflows(workflows::Arguments),
     /// Check that every history in the database is as it was written
     Verify(verify::Arguments),
     /// Measure the engine against its limit
@@ -57,6 +60,7 @@ pub(crate) async fn run() -> ExitCode {
         Chosen::Instances(subcommand) => instances::run(subcommand).await,
         Chosen::Resume(arguments) => command::run(Command::Resume, arguments).await,
         Chosen::Cancel(arguments) => command::run(Command::Cancel, arguments).await,
+        Chosen::Workflows(arguments) => workflows::run(arguments).await,
         Chosen::Verify(arguments) => verify::run(arguments).await,
         Chosen::Bench(arguments) => bench::run(arguments).await,
     };

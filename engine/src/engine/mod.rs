@@ -25,7 +25,8 @@ use crate::relay::{Relay, Subscriptions};
 use crate::sink::Sink;
 use crate::status::Status;
 use crate::store::write::Written;
-use crate::store::{Store, dependency, read};
+use crate::store::{Store, dependency, live, read};
+use crate::versions::{self, Version};
 use crate::view::{DependencyView, Filter, InstanceView, RecordView};
 use crate::worker::{Parts, Worker};
 use crate::workflow::Workflow;
@@ -325,6 +326,12 @@ impl Engine {
     /// What steps go through, how it does, and how many instances wait for it.
     pub async fn dependencies(&self) -> Result<Vec<DependencyView>, Error> {
         Ok(dependency::show(self.store().pool()).await?)
+    }
+
+    /// Every version of a workflow that has live instances or is part of this build.
+    pub async fn versions(&self) -> Result<Vec<Version>, Error> {
+        let counted = live::live_versions(self.store().pool()).await?;
+        Ok(versions::report(&self.0.parts.registry, counted))
     }
 
     /// Tells, from now on, which instances end in this process, and how. A receiver that is too

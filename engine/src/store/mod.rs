@@ -9,6 +9,7 @@ pub(crate) mod claim;
 pub(crate) mod command;
 pub(crate) mod commit;
 pub(crate) mod dependency;
+pub(crate) mod live;
 pub(crate) mod mail;
 pub(crate) mod outbox;
 pub(crate) mod read;
