@@ -47,7 +47,7 @@ pub async fn open_engine(config: &Config, options: PgConnectOptions) -> anyhow::
         lease: config.lease,
         ..Settings::default()
     };
-    let builder = Engine::builder(options).workflow(Fulfilment::new(ports)).settings(settings);
+    let builder = workflows(options, ports).settings(settings);
     // The engine's errors say what their sources say again.
     subscribe(builder, config)?.open().await.map_err(|error| match error {
         amends::Error::Migration(
@@ -55,6 +55,11 @@ pub async fn open_engine(config: &Config, options: PgConnectOptions) -> anyhow::
         ) => anyhow!("another version of Amends has set up this database: {error}"),
         error => anyhow!("the engine cannot be opened: {error}"),
     })
+}
+
+/// An engine on a database, still closed, with every workflow of this build.
+pub fn workflows(options: PgConnectOptions, ports: Ports) -> EngineBuilder {
+    Engine::builder(options).workflow(Fulfilment::new(ports))
 }
 
 fn subscribe(builder: EngineBuilder, config: &Config) -> anyhow::Result<EngineBuilder> {

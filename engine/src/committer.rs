@@ -56,6 +56,11 @@ impl Committer {
         Self { queue }
     }
 
+    /// A committer that writes nothing: whoever asks it is told that he is fenced out.
+    pub(crate) fn closed() -> Self {
+        Self { queue: mpsc::channel(1).0 }
+    }
+
     /// Writes what a held instance has done. Waits for room: what has happened must be recorded.
     pub(crate) async fn write(&self, write: Write) -> Written {
         let (answer, answered) = oneshot::channel();

@@ -15,6 +15,7 @@ use crate::event::Event;
 use crate::history::{Attempts, Progress, step_name};
 use crate::instance::{Closing, Direction, Flushed, Instance, Readiness, State, Verdict, Wait};
 use crate::limits;
+use crate::memo::Divergence;
 use crate::record::{
     CompensationAttemptFailed, CompensationPlanned, Ended, Entry, Reason, ReasonKind,
     StepCompensated, Stuck,
@@ -26,7 +27,7 @@ use crate::step::{Effect, Failure, Undone};
 use crate::workflow::Outcome;
 
 /// What a pass over the instance came to.
-enum Pass {
+pub(crate) enum Pass {
     /// The workflow has answered.
     Finished(Finished),
     /// All that had been done is undone.
@@ -95,7 +96,7 @@ fn without_looking(state: &State) -> Option<Verdict> {
 }
 
 /// Runs the workflow from the top; what is recorded answers from the history.
-async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
+pub(crate) async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
     let input = instance.input();
     {
         let mut state = instance.state();
@@ -121,10 +122,10 @@ async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
     }
     match run? {
         Ok(Ok(finished)) => match (state.history.unasked(), instance.obstacle_in(&state)) {
-            (Some(key), _) => Err(Verdict::Stick(Failure::new(
-                "DIVERGED",
-                format!("{key} is recorded, but the run ended without asking for it"),
-            ))),
+            (Some(key), _) => {
+                let found = "the end of the run".to_owned();
+                Err(Verdict::Diverged(Divergence::unasked(key, found)))
+            }
             (None, Some(obstacle)) if obstacle.is_wanted() => Err(obstacle),
             (None, _) => Ok(Pass::Finished(finished)),
         },
@@ -269,6 +270,7 @@ async fn settle(instance: &Arc<Instance>, pass: Pass) -> Option<Again> {
         }
         Pass::Halted(Verdict::Terminate(reason)) => terminate(instance, reason),
         Pass::Halted(Verdict::Stick(failure)) => stick(instance, failure),
+        Pass::Halted(Verdict::Diverged(divergence)) => stick(instance, divergence.into()),
         Pass::Halted(Verdict::Unrecordable(error)) => {
             // What cannot be recorded is taken out of the memory too; a person is told.
             if let Err(verdict) = instance.reload().await {

@@ -44,6 +44,7 @@ mod worker;
 
 // What its users hold.
 pub mod bare;
+pub mod check;
 pub mod clock;
 pub mod engine;
 pub mod error;

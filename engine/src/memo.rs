@@ -22,6 +22,33 @@ pub(crate) enum Memo {
     Probe { attempt: u32, due: Option<DateTime<Utc>> },
     /// A person has to decide.
     Stick(Failure),
+    /// This is not what is recorded.
+    Diverged(Divergence),
+}
+
+/// Where a history and a run of this build part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Divergence {
+    /// The recorded step that does not fit.
+    pub step: String,
+    /// What the history says.
+    pub expected: String,
+    /// What the run says.
+    pub found: String,
+}
+
+impl Divergence {
+    /// The run does not ask for what is recorded under a key.
+    pub(crate) fn unasked(key: &str, found: String) -> Self {
+        Self { step: key.to_owned(), expected: key.to_owned(), found }
+    }
+}
+
+impl From<Divergence> for Failure {
+    fn from(Divergence { step, expected, found }: Divergence) -> Self {
+        let message = format!("at step {step}: expected {expected}, found {found}");
+        Self::new("DIVERGED", message)
+    }
 }
 
 impl Memo {
@@ -29,7 +56,7 @@ impl Memo {
     pub(crate) fn next_attempt(&self) -> Option<u32> {
         match self {
             Self::Attempt { attempt, .. } | Self::Probe { attempt, .. } => Some(*attempt),
-            Self::Done(_) | Self::Failed(_) | Self::Stick(_) => None,
+            Self::Done(_) | Self::Failed(_) | Self::Stick(_) | Self::Diverged(_) => None,
         }
     }
 }
@@ -45,15 +72,11 @@ pub(crate) fn recall(
         return Memo::Attempt { attempt: 1, due: None };
     };
     if step.input.get() != input.get() {
-        return Memo::Stick(Failure::new(
-            "DIVERGED",
-            format!(
-                "step {} is recorded with the input {} but was asked for with {}",
-                step.key,
-                shortened(step.input.get()),
-                shortened(input.get()),
-            ),
-        ));
+        return Memo::Diverged(Divergence {
+            step: step.key.clone(),
+            expected: format!("the input {}", shortened(step.input.get())),
+            found: format!("the input {}", shortened(input.get())),
+        });
     }
     let unknown = step.unknown || step.begun;
     match (&step.progress, effect) {
@@ -135,6 +158,7 @@ mod tests {
     fn stuck(memo: Memo) -> String {
         match memo {
             Memo::Stick(failure) => failure.code.into_owned(),
+            Memo::Diverged(divergence) => Failure::from(divergence).code.into_owned(),
             other => panic!("not stuck: {other:?}"),
         }
     }

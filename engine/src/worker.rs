@@ -83,44 +83,56 @@ pub(crate) struct Worker {
 impl Worker {
     /// Registers a new worker and starts its heartbeat.
     pub(crate) async fn register(parts: Parts) -> Result<Arc<Self>, Error> {
-        let Parts { store, registry, subscriptions, settings, clock, probes, metrics, endings } =
-            parts;
-        let worker_id = new_id();
-        let lease = Arc::new(Lease::new(settings.lease, &clock));
+        let mut worker = Self::without_row(parts);
+        let worker_id = worker.worker_id;
         let row = NewWorker {
             worker_id,
-            name: &settings.name,
-            lease: settings.lease,
-            relays: !subscriptions.is_empty(),
+            name: &worker.settings.name,
+            lease: worker.settings.lease,
+            relays: !worker.subscriptions.is_empty(),
         };
-        rows::register(store.pool(), row, clock.pinned()).await?;
-        let (lost, heartbeat) = (CancellationToken::new(), CancellationToken::new());
-        let published = Arc::new(Notify::new());
-        let committer = Committer::start(Desk {
-            store: store.clone(),
+        rows::register(worker.store.pool(), row, worker.clock.pinned()).await?;
+        worker.committer = Committer::start(Desk {
+            store: worker.store.clone(),
             worker_id,
-            subscriptions: subscriptions.names(),
-            clock: clock.clone(),
-            probes: probes.clone(),
-            metrics: Arc::clone(&metrics),
-            lost: lost.clone(),
-            published: Arc::clone(&published),
+            subscriptions: worker.subscriptions.names(),
+            clock: worker.clock.clone(),
+            probes: worker.probes.clone(),
+            metrics: Arc::clone(&worker.metrics),
+            lost: worker.lost.clone(),
+            published: Arc::clone(&worker.published),
         });
-        if !clock.is_manual() {
+        if !worker.clock.is_manual() {
             Heartbeat {
-                store: store.clone(),
+                store: worker.store.clone(),
                 worker_id,
-                lease: Arc::clone(&lease),
-                clock: clock.clone(),
-                lost: lost.clone(),
-                stop: heartbeat.clone(),
+                lease: Arc::clone(&worker.lease),
+                clock: worker.clock.clone(),
+                lost: worker.lost.clone(),
+                stop: worker.heartbeat.clone(),
             }
             .start()
             .map_err(|error| Error::Database(error.into()))?;
         }
         tracing::info!(worker.id = %worker_id, "worker {worker_id} is registered");
-        Ok(Arc::new(Self {
-            worker_id,
+        Ok(Arc::new(worker))
+    }
+
+    /// A worker that was lost before it began, to replay histories on: it has no row, writes
+    /// nothing, and its instances stop where they would leave their histories.
+    pub(crate) fn lost_at_birth(parts: Parts) -> Arc<Self> {
+        let worker = Self::without_row(parts);
+        worker.lost.cancel();
+        Arc::new(worker)
+    }
+
+    /// A worker of which nobody knows, and which cannot write.
+    fn without_row(parts: Parts) -> Self {
+        let Parts { store, registry, subscriptions, settings, clock, probes, metrics, endings } =
+            parts;
+        Self {
+            worker_id: new_id(),
+            lease: Arc::new(Lease::new(settings.lease, &clock)),
             permits: Arc::new(Semaphore::new(settings.instances_max)),
             dependencies: Dependencies::new(registry.dependencies(), clock.now()),
             store,
@@ -131,20 +143,19 @@ impl Worker {
             probes,
             metrics,
             endings,
-            committer,
-            lease,
+            committer: Committer::closed(),
             held: Mutex::default(),
             lost_claims: Mutex::default(),
             tasks: TaskTracker::new(),
             drain: CancellationToken::new(),
-            lost,
-            heartbeat,
+            lost: CancellationToken::new(),
+            heartbeat: CancellationToken::new(),
             due: Notify::new(),
             mail: Notify::new(),
             never: Notify::new(),
             tending: Notify::new(),
-            published,
-        }))
+            published: Arc::new(Notify::new()),
+        }
     }
 
     /// A permit to hold one more instance, if there is one.

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection};
 const COMMIT: &str = include_str!("../../engine/src/store/sql/commit.sql");
 const CLAIM: &str = include_str!("../../engine/src/store/sql/claim_instances.sql");
 const LIVE_VERSIONS: &str = include_str!("../../engine/src/store/sql/live_versions.sql");
+const LIVE_INSTANCES: &str = include_str!("../../engine/src/store/sql/live_instances.sql");
 
 /// 200,000 instances: most have ended, 20,000 are held by one worker, 2,000 are due.
 const CROWD: &str = "
@@ -93,7 +94,7 @@ async fn what_is_live_is_found_without_a_look_at_what_has_ended() {
         if when == "analysed" {
             database.execute("vacuum analyze amends.instance").await.unwrap();
         }
-        for (statement, arguments) in [(LIVE_VERSIONS, 0)] {
+        for (statement, arguments) in [(LIVE_VERSIONS, 0), (LIVE_INSTANCES, 2)] {
             let plan = plan(&mut database, statement, arguments).await;
             assert!(plan.contains("instance_live"), "{when}:\n{plan}");
             assert!(!plan.contains("Seq Scan"), "{when}:\n{plan}");

@@ -1,14 +1,17 @@
-//! Several versions at once, and which of them can go.
+//! Several versions at once, which of them can go, and whether a new build fits what is live.
 
+use std::process::ExitStatus;
 use std::time::Duration;
 
+use amends::check::{Checked, Misfit, Report};
 use amends::versions::Version;
-use amends::{Clock, Engine, EngineBuilder, Settings, Started, Status};
-use amends_tests::World;
+use amends::{Clock, Engine, EngineBuilder, Settings, Started, Status, Steps, Workflow};
 use amends_tests::http::{Api, Call};
 use amends_tests::packing::{self, Build, Fate, Packing};
-
+use amends_tests::process::command;
+use amends_tests::{World, cluster};
 use serde_json::json;
+use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
@@ -150,4 +153,216 @@ async fn the_api_shows_what_is_on_which_version() {
     });
     assert_eq!((shown.status, shown.json()), (200, json!({ "items": [version] })));
     world.finish().await;
+}
+
+/// A world with an instance in each status, all made by `build`, and the engine that holds them.
+async fn one_of_each(build: Build) -> (World, Engine, Packing) {
+    let world = World::new().await;
+    let builds = Builds::of(&world);
+    let packing = Packing::<1>::new(build);
+    let engine = builds.open(|engine| engine.workflow(packing.clone())).await;
+    for (key, fate) in
+        [("waiting", Fate::Waits), ("stuck", Fate::Sticks), ("compensating", Fate::Undoes)]
+    {
+        start(&engine, key, fate).await;
+    }
+    engine.run_until_idle().await.unwrap();
+    let full = Settings { instances_max: 0, ..Settings::default() };
+    let full = builds.open(|engine| engine.workflow(packing.clone()).settings(full)).await;
+    start(&full, "pending", Fate::Waits).await;
+    full.abandon();
+    let effects = packing.effects();
+    start(&engine, "running", Fate::Runs).await;
+    while packing.effects() < effects + 3 {
+        tokio::task::yield_now().await;
+    }
+    for view in engine.instances(&Default::default()).await.unwrap() {
+        assert_eq!(view.status.as_str(), view.business_key);
+    }
+    (world, engine, packing)
+}
+
+/// Holds a build against what is live in a world.
+async fn check(builder: EngineBuilder) -> (Report, Vec<Checked>) {
+    let mut all = Vec::new();
+    let report = builder.check(|checked| all.push(checked.clone()));
+    (report.await.unwrap(), all)
+}
+
+/// What a check has found, an instance a line.
+fn told(all: &[Checked]) -> String {
+    let lines = all.iter().map(|checked| {
+        let why = match &checked.misfit {
+            None => "fits".to_owned(),
+            Some(misfit) => format!("{misfit:?}"),
+        };
+        format!("{}: {why}", checked.business_key)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+async fn told_of(world: &World, build: Build) -> String {
+    let packing = Packing::<1>::new(build);
+    let builder = Engine::builder(world.options()).workflow(packing.clone());
+    let told = told(&check(builder).await.1);
+    assert_eq!(packing.effects(), 0, "{build:?}");
+    told
+}
+
+/// Everything that is stored of what runs, as one text.
+async fn rows(world: &World) -> String {
+    sqlx::query_scalar(
+        "select concat_ws(E'\\n',
+             (select string_agg(w::text, E'\\n' order by worker_id) from amends.worker w),
+             (select string_agg(i::text, E'\\n' order by instance_id) from amends.instance i),
+             (select string_agg(r::text, E'\\n' order by instance_id, seq) from amends.record r),
+             (select string_agg(m::text, E'\\n' order by instance_id) from amends.mail m),
+             (select string_agg(o::text, E'\\n' order by outbox_id) from amends.outbox o))",
+    )
+    .fetch_one(&mut world.database().await)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn the_build_that_made_them_fits_every_live_instance_and_only_reads() {
+    let (world, engine, packing) = one_of_each(Build::Usual).await;
+    let (before, effects) = (rows(&world).await, packing.effects());
+    // Somebody who may read, and nothing else.
+    let options = world.options().options([("role", "pg_read_all_data")]);
+    let (report, all) = check(Engine::builder(options).workflow(packing.clone())).await;
+    assert_eq!(all.len(), 5, "{}", told(&all));
+    assert_eq!(report, Report { fits: 5, ..Report::default() }, "{}", told(&all));
+    assert_eq!(rows(&world).await, before);
+    assert_eq!(packing.effects(), effects);
+    engine.abandon();
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn another_build_is_told_where_each_instance_departs_from_its_history() {
+    let (world, engine, _) = one_of_each(Build::Usual).await;
+    let before = rows(&world).await;
+    let mut report = String::new();
+    for build in [
+        Build::Inserted,
+        Build::OtherInput,
+        Build::Renamed,
+        Build::Shortened,
+        Build::Panics,
+        Build::Hangs,
+        Build::Unlisted,
+    ] {
+        report.push_str(&format!("{build:?}\n{}\n\n", told_of(&world, build).await));
+    }
+    insta::assert_snapshot!(report);
+    assert_eq!(rows(&world).await, before);
+    engine.abandon();
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_branch_that_waits_does_not_hide_what_another_has_done() {
+    let (world, engine, _) = one_of_each(Build::Parallel).await;
+    let told = told_of(&world, Build::Parallel).await;
+    assert!(told.lines().all(|line| line.ends_with(": fits")), "{told}");
+    engine.abandon();
+    world.finish().await;
+}
+
+/// A build whose parcels are plain numbers.
+struct Numbers;
+
+impl Workflow for Numbers {
+    const NAME: &'static str = "packing";
+    const VERSION: u32 = 1;
+    type Input = u32;
+    type Output = u32;
+
+    fn steps(&self) -> Steps {
+        Packing::<1>::new(Build::Usual).steps()
+    }
+
+    async fn run(&self, _: &amends::Saga, grams: u32) -> Result<u32, amends::Halt> {
+        Ok(grams)
+    }
+}
+
+#[tokio::test]
+async fn what_a_build_lacks_or_cannot_read_is_named() {
+    let (world, engine, _) = one_of_each(Build::Usual).await;
+    let newer = Engine::builder(world.options()).workflow(Packing::<2>::new(Build::Usual));
+    let (report, all) = check(newer).await;
+    assert_eq!((report.fits, report.misfits["cannot_be_run"]), (0, 5));
+    let missing = Misfit::CannotBeRun("packing@1 is not in this build".to_owned());
+    assert!(all.iter().all(|checked| checked.misfit.as_ref() == Some(&missing)));
+
+    let (report, all) = check(Engine::builder(world.options()).workflow(Numbers)).await;
+    let readable = all.iter().filter(|checked| checked.misfit.is_none());
+    let readable: Vec<_> = readable.map(|checked| checked.business_key.as_str()).collect();
+    // What is being undone is not run any more, and what it needs to read is read by its steps.
+    assert_eq!((report.misfits["unreadable"], readable), (4, vec!["compensating"]));
+    engine.abandon();
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn more_instances_than_a_page_holds_are_all_checked() {
+    let world = World::new().await;
+    let builds = Builds::of(&world);
+    let packing = Packing::<1>::new(Build::Usual);
+    let engine = builds.open(|engine| engine.workflow(packing.clone())).await;
+    for number in 0..1201 {
+        start(&engine, &number.to_string(), Fate::Waits).await;
+    }
+    engine.run_until_idle().await.unwrap();
+    let (report, all) = check(Engine::builder(world.options()).workflow(packing)).await;
+    assert_eq!(report, Report { fits: 1201, ..Report::default() });
+    let order = |checked: &Checked| checked.business_key.parse::<u32>().unwrap();
+    assert!(all.iter().map(order).eq(0..1201));
+    engine.abandon();
+    world.finish().await;
+}
+
+/// Runs `amends check` against a database.
+async fn run_check(url: &str) -> (ExitStatus, String) {
+    let data_dir = cluster::scratch().join("nowhere").to_string_lossy().into_owned();
+    let settings = [("AMENDS_DATA_DIR", data_dir.as_str())];
+    let output = command(&["check", "--against", url], &settings).output().await.unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    (output.status, String::from_utf8(told).unwrap())
+}
+
+#[tokio::test]
+async fn the_program_exits_by_whether_the_build_fits() {
+    let world = World::new().await;
+    world.providers().fault("payment", "charge", "down", None).await;
+    world.start_order("1001").await;
+    world.settle().await;
+    let url = world.options().to_url_lossy().to_string();
+    let (status, told) = run_check(&url).await;
+    assert_eq!(status.code(), Some(0), "{told}");
+    assert!(told.starts_with("1 live instance checked in "), "{told}");
+
+    let builds = Builds::of(&world);
+    let engine = builds.open(|engine| engine.workflow(Packing::<1>::new(Build::Usual))).await;
+    let id = start(&engine, "parcel", Fate::Waits).await;
+    engine.run_until_idle().await.unwrap();
+    let (status, told) = run_check(&url).await;
+    assert_eq!(status.code(), Some(1), "{told}");
+    let misfit = format!("instance {id} (parcel, packing@1) cannot be run: packing@1 is not in");
+    assert!(told.starts_with(&misfit), "{told}");
+    engine.abandon();
+
+    let empty = unused_database(&world).await;
+    for unusable in [empty.as_str(), "postgres://nobody@127.0.0.1:1/nothing", "nonsense"] {
+        let (status, told) = run_check(unusable).await;
+        assert_eq!(status.code(), Some(2), "{told}");
+    }
+    world.finish().await;
+}
+
+/// A database that was never used by the engine.
+async fn unused_database(world: &World) -> String {
+    world.options().database("postgres").to_url_lossy().to_string()
 }

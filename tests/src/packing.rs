@@ -186,5 +186,6 @@ pub fn start(business_key: &str, fate: Fate) -> Start {
         business_key: business_key.to_owned(),
         input: serde_json::to_string(&Parcel { fate, grams: 250 }).expect("a parcel is JSON"),
         delivery: None,
+        priority: amends::Priority::Normal,
     }
 }

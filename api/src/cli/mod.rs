@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and what each outcome exits with.
 
 mod bench;
+mod check;
 mod client;
 mod command;
 mod demo;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 use amends::command::Command;
 use amends_api::config::Problems;
+use check::Unchecked;
 use clap::{Parser, Subcommand};
 
 /// Durable workflows for orders, which make amends when something goes wrong
@@ -45,6 +47,8 @@ enum Chosen {
     Cancel(command::Arguments),
     /// Show which versions of workflows have live instances, and which can be removed
     Workflows(workflows::Arguments),
+    /// Check that this build can go on with every live instance in the database
+    Check(check::Arguments),
     /// Check that every history in the database is as it was written
     Verify(verify::Arguments),
     /// Measure the engine against its limit
@@ -61,13 +65,14 @@ pub(crate) async fn run() -> ExitCode {
         Chosen::Resume(arguments) => command::run(Command::Resume, arguments).await,
         Chosen::Cancel(arguments) => command::run(Command::Cancel, arguments).await,
         Chosen::Workflows(arguments) => workflows::run(arguments).await,
+        Chosen::Check(arguments) => check::run(arguments).await,
         Chosen::Verify(arguments) => verify::run(arguments).await,
         Chosen::Bench(arguments) => bench::run(arguments).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Problems>() => {
-            eprintln!("amends: {error}");
+        Err(error) if error.is::<Problems>() || error.is::<Unchecked>() => {
+            eprintln!("amends: {error:#}");
             ExitCode::from(2)
         }
         Err(error) => {

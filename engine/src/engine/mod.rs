@@ -160,23 +160,12 @@ impl EngineBuilder {
 
     /// Applies missing migrations, registers this process as a worker and starts its loops.
     pub async fn open(self) -> Result<Engine, Error> {
-        let registry = self.registry.checked().map_err(Error::Registration)?;
-        let store = Store::new(self.options);
+        let parts = self.parts(Store::new)?;
         // Under a manual clock this is a test, whose cluster is thrown away.
-        if !self.clock.is_manual() {
-            store.refuse_unsafe_settings().await?;
+        if !parts.clock.is_manual() {
+            parts.store.refuse_unsafe_settings().await?;
         }
-        store.migrate().await?;
-        let parts = Parts {
-            store,
-            registry: Arc::new(registry),
-            subscriptions: Arc::new(self.subscriptions),
-            settings: self.settings,
-            clock: self.clock,
-            probes: self.probes,
-            metrics: Arc::new(Metrics::default()),
-            endings: broadcast::Sender::new(ENDINGS),
-        };
+        parts.store.migrate().await?;
         let names: Vec<_> =
             parts.registry.dependencies().iter().map(|it| it.name.to_owned()).collect();
         dependency::declare(parts.store.pool(), &names, parts.clock.pinned()).await?;
@@ -188,6 +177,20 @@ impl EngineBuilder {
             tokio::spawn(succeed(engine.clone()));
         }
         Ok(engine)
+    }
+
+    /// What a worker is made of, on a database that is reached through `store`.
+    pub(crate) fn parts(self, store: fn(PgConnectOptions) -> Store) -> Result<Parts, Error> {
+        Ok(Parts {
+            store: store(self.options),
+            registry: Arc::new(self.registry.checked().map_err(Error::Registration)?),
+            subscriptions: Arc::new(self.subscriptions),
+            settings: self.settings,
+            clock: self.clock,
+            probes: self.probes,
+            metrics: Arc::new(Metrics::default()),
+            endings: broadcast::Sender::new(ENDINGS),
+        })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::compensation::plan_compensation;
 use crate::event::Event;
 use crate::history::History;
 use crate::limits;
+use crate::memo::Divergence;
 use crate::record::{Entry, Reason, ReasonKind, StepInterrupted};
 use crate::registry::AnyWorkflow;
 use crate::status::{Status, Transition};
@@ -61,6 +62,8 @@ pub(crate) enum Verdict {
     Terminate(String),
     /// A person has to look.
     Stick(Failure),
+    /// This build does something else than is recorded; a person has to look.
+    Diverged(Divergence),
     /// This worker is leaving; go on elsewhere, at once.
     Release,
     /// The database refuses what happened; go back to what is durable, and tell a person.
@@ -92,7 +95,7 @@ impl Verdict {
             Self::Terminate(_) => 5,
             Self::Compensate(Reason { kind: ReasonKind::Cancel, .. }) => 4,
             Self::Release => 3,
-            Self::Stick(_) => 2,
+            Self::Stick(_) | Self::Diverged(_) => 2,
             Self::Compensate(_) => 1,
             Self::Wait(_) => 0,
         }
@@ -288,6 +291,17 @@ impl Instance {
         }
     }
 
+    /// Passed by every call of a run before it goes beyond what is recorded, with its key.
+    ///
+    /// On a worker that is lost nobody gets further. A build is checked on such a worker; one that
+    /// had work drops it here.
+    pub(crate) async fn leave_history(&self, key: &str) {
+        if self.worker.lost.is_cancelled() {
+            self.state().stopped_at.push(key.to_owned());
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// The last things before an effect: mail is read, `announce` says what must be known of it
     /// beforehand, everything that came before is durable, and the lease is fresh.
     pub(crate) async fn ready_for_effect(
@@ -327,6 +341,10 @@ impl Instance {
     /// The same, in a state that is held.
     pub(crate) fn obstacle_in(&self, state: &State) -> Option<Verdict> {
         let history = &state.history;
+        // Nobody gets beyond the history anyway.
+        if self.worker.lost.is_cancelled() {
+            return None;
+        }
         if let Some(reason) = history.terminated() {
             return Some(Verdict::Terminate(reason.to_owned()));
         }

@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) occurrences: HashMap<String, u32>,
     /// Steps that this replay has under way without a named occurrence.
     pub(crate) under_way: UnderWay,
+    /// The calls that a lost worker kept from leaving the history.
+    pub(crate) stopped_at: Vec<String>,
     /// When the run has to be completed.
     pub(crate) deadline: Option<DateTime<Utc>>,
     /// Workers that were lost while they held it, since there was progress.
@@ -68,6 +70,7 @@ impl State {
             halt: None,
             occurrences: HashMap::new(),
             under_way: UnderWay::new(),
+            stopped_at: Vec::new(),
             deadline: None,
             losses: 0,
         }

@@ -55,6 +55,7 @@ impl Asked<'_> {
         match memo {
             Memo::Done(output) => Ok(Recalled::Done(output)),
             Memo::Stick(failure) => Err(Verdict::Stick(failure)),
+            Memo::Diverged(divergence) => Err(Verdict::Diverged(divergence)),
             Memo::Failed(failure) => Err(failed(failure)),
             Memo::Attempt { attempt, due } => Ok(Recalled::Next { attempt, due, probe: false }),
             Memo::Probe { attempt, due } => Ok(Recalled::Next { attempt, due, probe: true }),

@@ -101,6 +101,7 @@ impl Saga {
             let Some(until) = self.slept(&key, time.unwrap_or(DateTime::<Utc>::MAX_UTC))? else {
                 return Ok(());
             };
+            self.0.leave_history(&key).await;
             self.0.obstacle().map_or(Ok(()), Err)?;
             self.0.pause_until(Some(until)).await?;
         }
@@ -142,6 +143,7 @@ impl Saga {
                 Waited::TimedOut => return Ok(None),
                 Waited::NotYet(until) => until,
             };
+            self.0.leave_history(&key).await;
             self.0.obstacle().map_or(Ok(()), Err)?;
             self.0.pause_until(until).await?;
         }

@@ -113,6 +113,7 @@ impl Saga {
                 }
                 Recalled::Next { attempt, due, probe } => (attempt, due, probe),
             };
+            instance.leave_history(key).await;
             if due.is_some_and(|due| due > instance.worker.clock.now()) {
                 instance.pause_until(due).await?;
                 continue;

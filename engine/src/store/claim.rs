@@ -86,21 +86,21 @@ pub(crate) async fn find_claimed(
 }
 
 /// A claimed instance without its history.
-struct Row {
-    instance_id: Uuid,
-    workflow: String,
-    version: i32,
-    business_key: String,
-    was: String,
-    past_pivot: bool,
-    failure_code: Option<String>,
-    failure_message: Option<String>,
-    mail_count: i32,
-    mail_read: i32,
-    losses: i32,
+pub(super) struct Row {
+    pub(super) instance_id: Uuid,
+    pub(super) workflow: String,
+    pub(super) version: i32,
+    pub(super) business_key: String,
+    pub(super) was: String,
+    pub(super) past_pivot: bool,
+    pub(super) failure_code: Option<String>,
+    pub(super) failure_message: Option<String>,
+    pub(super) mail_count: i32,
+    pub(super) mail_read: i32,
+    pub(super) losses: i32,
 }
 
-async fn with_histories(pool: &PgPool, rows: Vec<Row>) -> Result<Vec<Claimed>, Error> {
+pub(super) async fn with_histories(pool: &PgPool, rows: Vec<Row>) -> Result<Vec<Claimed>, Error> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }

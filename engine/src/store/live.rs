@@ -1,7 +1,10 @@
-//! Instances that have not ended: how many are on which version.
+//! Instances that have not ended: how many are on which version, and their histories in pages.
 
 use sqlx::PgPool;
+use uuid::Uuid;
 
+use super::claim::{Claimed, Row, with_histories};
+use crate::error::Error;
 use crate::versions::{Live, LiveVersion};
 
 /// Counts live instances by workflow and version.
@@ -22,4 +25,19 @@ pub(crate) async fn live_versions(pool: &PgPool) -> Result<Vec<LiveVersion>, sql
             oldest: row.oldest,
         })
         .collect())
+}
+
+/// The next live instances after `after`, oldest first, each with its history, as a claim would
+/// find them. Nothing is claimed.
+///
+/// Histories are read after the rows and may be longer than those know.
+pub(crate) async fn live_instances(
+    pool: &PgPool,
+    after: Uuid,
+    limit: usize,
+) -> Result<Vec<Claimed>, Error> {
+    let rows = sqlx::query_file_as!(Row, "src/store/sql/live_instances.sql", after, limit as i64)
+        .fetch_all(pool)
+        .await?;
+    with_histories(pool, rows).await
 }

@@ -56,6 +56,11 @@ impl Store {
         Self { pool: pool(8), transactions: pool(limits::TRANSACTIONS_MAX), options }
     }
 
+    /// A store whose sessions the database keeps from writing.
+    pub(crate) fn read_only(options: PgConnectOptions) -> Self {
+        Self::new(options.options([("default_transaction_read_only", "on")]))
+    }
+
     /// The pool for single statements.
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
