@@ -72,7 +72,8 @@ impl Bare {
         let mut connection = store.connect().await?;
         let worker_id = new_id();
         let lease = Duration::from_secs(3600);
-        let row = worker::NewWorker { worker_id, name: "bare", lease, relays: false };
+        let row =
+            worker::NewWorker { worker_id, name: "bare", lease, relays: false, schedules: &[] };
         worker::register(store.pool(), row, None).await?;
         let template = Template::of(&store, template).await?;
         let subscriptions = vec!["bare".to_owned()];

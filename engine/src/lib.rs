@@ -39,6 +39,7 @@ mod lease;
 mod loops;
 mod registry;
 mod relay;
+pub mod schedule;
 mod store;
 mod worker;
 
@@ -66,6 +67,7 @@ pub use priority::Priority;
 pub use registry::Steps;
 pub use retry::RetryPolicy;
 pub use saga::{At, Halt, Saga};
+pub use schedule::{Firing, Gap, Overlap, Schedule};
 pub use signal::{SendSignal, Signal, Signalled, Signals};
 pub use status::Status;
 pub use step::{

@@ -63,6 +63,18 @@ pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Deliveries under way at once.
 pub(crate) const DELIVERIES_MAX: usize = 64;
 
+/// The name of a schedule: it stands in keys, together with a time.
+pub(crate) const SCHEDULE_NAME_BYTES_MAX: usize = 100;
+
+/// Missed firings of a schedule that are caught up at once.
+pub(crate) const CATCH_UP_MAX: u32 = 1_000;
+
+/// Firings that one backfill may ask for.
+pub(crate) const BACKFILL_MAX: usize = 1_000;
+
+/// Firings and commands that are shown with a schedule.
+pub(crate) const SHOWN_MAX: i64 = 20;
+
 /// Why a text cannot be stored, if it cannot.
 pub(crate) fn refuse_key(what: &str, text: &str) -> Option<String> {
     if text.is_empty() {
@@ -74,6 +86,17 @@ pub(crate) fn refuse_key(what: &str, text: &str) -> Option<String> {
     } else {
         None
     }
+}
+
+/// Why a person cannot be recorded with a reason, if so.
+pub(crate) fn refuse_person(actor: &str, reason: &str) -> Option<String> {
+    refuse_key("the actor", actor).or_else(|| refuse_text("the reason", reason))
+}
+
+/// Why what a person says cannot be kept, if it cannot.
+pub(crate) fn refuse_text(what: &str, text: &str) -> Option<String> {
+    let fits = (1..=REASON_BYTES_MAX).contains(&text.len()) && !text.contains('\0');
+    (!fits).then(|| format!("{what} must have 1 to {REASON_BYTES_MAX} bytes, none of them NUL"))
 }
 
 /// Why JSON cannot be stored, if it cannot.

@@ -310,8 +310,9 @@ impl Registry {
         &self.dependencies
     }
 
-    /// The registry, or every mistake in it.
-    pub(crate) fn checked(mut self) -> Result<Self, String> {
+    /// The registry, or every mistake in it, together with those made elsewhere.
+    pub(crate) fn checked(mut self, elsewhere: Vec<String>) -> Result<Self, String> {
+        self.mistakes.extend(elsewhere);
         for workflow in self.workflows.values() {
             for step in &workflow.steps().steps {
                 let Some(name) = step.facts().dependency else { continue };

@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::probe::Probes;
 use crate::registry::Registry;
 use crate::relay::Subscriptions;
+use crate::schedule::Definitions;
 use crate::status::Status;
 use crate::store::claim::{self, Claim, Claimed};
 use crate::store::worker::{self as rows, NewWorker, TakeOver};
@@ -37,6 +38,7 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) registry: Arc<Registry>,
     pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) schedules: Arc<Definitions>,
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
     pub(crate) probes: Probes,
@@ -83,6 +85,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Registers a new worker and starts its heartbeat.
     pub(crate) async fn register(parts: Parts) -> Result<Arc<Self>, Error> {
+        let schedules = Arc::clone(&parts.schedules);
         let mut worker = Self::without_row(parts);
         let worker_id = worker.worker_id;
         let row = NewWorker {
@@ -90,6 +93,7 @@ impl Worker {
             name: &worker.settings.name,
             lease: worker.settings.lease,
             relays: !worker.subscriptions.is_empty(),
+            schedules: &schedules.texts(),
         };
         rows::register(worker.store.pool(), row, worker.clock.pinned()).await?;
         worker.committer = Committer::start(Desk {
@@ -128,8 +132,8 @@ impl Worker {
 
     /// A worker of which nobody knows, and which cannot write.
     fn without_row(parts: Parts) -> Self {
-        let Parts { store, registry, subscriptions, settings, clock, probes, metrics, endings } =
-            parts;
+        let Parts { store, registry, subscriptions, settings, .. } = parts;
+        let Parts { clock, probes, metrics, endings, .. } = parts;
         Self {
             worker_id: new_id(),
             lease: Arc::new(Lease::new(settings.lease, &clock)),

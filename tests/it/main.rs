@@ -17,6 +17,7 @@ mod outbox;
 mod overload;
 mod plans;
 mod process;
+mod schedules;
 mod signals;
 mod steps;
 mod tidy;

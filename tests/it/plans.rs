@@ -31,6 +31,20 @@ const ENDED: &str = "
            case when n % 201 = 0 then 'waiting' else 'completed' end,
            '{}', 0, sha256('x'), now(), now(), case when n % 201 <> 0 then now() end
     from generate_series(1, 100500) n";
+const DUE: &str = include_str!("../../engine/src/store/sql/due_schedules.sql");
+
+/// 100 schedules with 200,000 firings, of which 100 are planned.
+const FIRINGS: &str = "
+    with defined as (
+        insert into amends.schedule (name, definition, cron, zone, workflow, gap, overlap, next_at)
+        select 's' || n, 's' || n, '* * * * *', 'UTC', 'w', 'last', 'skip', now() + interval '1 h'
+        from generate_series(1, 100) n
+    )
+    insert into amends.firing
+        (schedule, fire_key, fire_at, kind, state, turn, planned_at)
+    select 's' || n % 100, n, now(), 'due', case when n % 2000 < 1 then 'planned' else 'started' end,
+           n, now()
+    from generate_series(1, 200000) n";
 
 /// The plan of `statement` for any arguments, as the committer has it.
 async fn plan(database: &mut PgConnection, statement: &str, arguments: usize) -> String {
@@ -99,6 +113,23 @@ async fn what_is_live_is_found_without_a_look_at_what_has_ended() {
             assert!(plan.contains("instance_live"), "{when}:\n{plan}");
             assert!(!plan.contains("Seq Scan"), "{when}:\n{plan}");
             assert!(!plan.contains("instance_pkey"), "{when}:\n{plan}");
+        }
+    }
+    world.engine().abandon();
+}
+
+#[tokio::test]
+async fn looking_for_due_schedules_looks_at_no_firing_that_is_settled() {
+    let world = World::new().await;
+    let mut database = world.database().await;
+    for statement in [FIRINGS, "analyze"] {
+        database.execute(statement).await.unwrap();
+        for mode in ["force_generic_plan", "force_custom_plan"] {
+            let set = format!("set plan_cache_mode = {mode}");
+            database.execute(AssertSqlSafe(set)).await.unwrap();
+            let plan = plan(&mut database, DUE, 2).await;
+            assert!(plan.contains("firing_planned"), "{mode}:\n{plan}");
+            assert!(!plan.contains("Seq Scan on firing"), "{mode}:\n{plan}");
         }
     }
     world.engine().abandon();

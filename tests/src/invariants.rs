@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 /// (what is broken, the query that finds it)
-const INVARIANTS: [(&str, &str); 9] = [
+const INVARIANTS: [(&str, &str); 10] = [
     (
         "a history has a gap",
         "select instance_id::text from amends.record group by instance_id
@@ -57,6 +57,13 @@ const INVARIANTS: [(&str, &str); 9] = [
         "select o.instance_id::text from amends.outbox o
          left join amends.record r on r.instance_id = o.instance_id and r.seq = o.seq
          where r.events is null or json_array_length(r.events) <= o.ordinal",
+    ),
+    (
+        "a firing has started something else than the instance of its key",
+        "select schedule || '/' || fire_key from amends.firing f
+         where (state = 'started') <> exists (
+             select from amends.instance i where i.instance_id = f.instance_id
+             and i.business_key = f.schedule || '/' || f.fire_key)",
     ),
 ];
 

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::history::{History, Progress};
 use crate::instance::is_to_be_undone;
-use crate::limits::{REASON_BYTES_MAX, refuse_key};
+use crate::limits::{refuse_person, refuse_text};
 use crate::preview::{Preview, preview};
 use crate::registry::Registry;
 use crate::store::command::{Given, Look, give_command, see};
@@ -64,7 +64,9 @@ impl Engine {
         actor: &str,
         reason: &str,
     ) -> Result<Option<Answer>, Error> {
-        refuse_text("the evidence", &resolution.evidence)?;
+        if let Some(refusal) = refuse_text("the evidence", &resolution.evidence) {
+            return Err(Error::InvalidInput(refusal));
+        }
         if resolution.step.is_some() != resolution.finding.is_some() {
             let refusal = "a resolution has a step and a finding, or neither";
             return Err(Error::InvalidInput(refusal.to_owned()));
@@ -112,10 +114,7 @@ impl Engine {
         resolution: Option<Resolution>,
         look: Option<Look>,
     ) -> Result<Option<Answer>, Error> {
-        if let Some(refusal) = refuse_key("the actor", actor) {
-            return Err(Error::InvalidInput(refusal));
-        }
-        refuse_text("the reason", reason)?;
+        refuse_person(actor, reason).map_or(Ok(()), |why| Err(Error::InvalidInput(why)))?;
         let (actor, reason) = (actor.to_owned(), reason.to_owned());
         let (command_id, at) = (new_id(), self.worker().clock.now());
         let given = Given { command_id, instance_id, command, actor, reason, resolution, at };
@@ -130,14 +129,6 @@ impl Engine {
         }
         Ok(answer)
     }
-}
-
-fn refuse_text(what: &str, text: &str) -> Result<(), Error> {
-    if text.is_empty() || text.len() > REASON_BYTES_MAX || text.contains('\0') {
-        let limits = format!("{what} must have 1 to {REASON_BYTES_MAX} bytes, none of them NUL");
-        return Err(Error::InvalidInput(limits));
-    }
-    Ok(())
 }
 
 fn known<'a>(

@@ -22,6 +22,7 @@ use crate::priority::Priority;
 use crate::probe::Probes;
 use crate::registry::Registry;
 use crate::relay::{Relay, Subscriptions};
+use crate::schedule::{self, Definitions, Firing, Schedule};
 use crate::sink::Sink;
 use crate::status::Status;
 use crate::store::write::Written;
@@ -105,6 +106,7 @@ pub struct EngineBuilder {
     options: PgConnectOptions,
     registry: Registry,
     subscriptions: Subscriptions,
+    schedules: Definitions,
     settings: Settings,
     clock: Clock,
     probes: Probes,
@@ -133,6 +135,20 @@ impl EngineBuilder {
     #[must_use]
     pub fn subscription(mut self, name: &str, sink: impl Sink) -> Self {
         self.subscriptions.add(name, Arc::new(sink));
+        self
+    }
+
+    /// Starts a `W` whenever the schedule fires, with the input that is made of the firing.
+    ///
+    /// The input is made where the firing is heard, perhaps twice, so it should come of the firing
+    /// alone. Mistakes come out of [`EngineBuilder::open`].
+    #[must_use]
+    pub fn schedule<W: Workflow>(
+        mut self,
+        schedule: Schedule,
+        input: impl Fn(&Firing) -> W::Input + Send + Sync + 'static,
+    ) -> Self {
+        self.schedules.add::<W>(schedule, input);
         self
     }
 
@@ -169,22 +185,27 @@ impl EngineBuilder {
         let names: Vec<_> =
             parts.registry.dependencies().iter().map(|it| it.name.to_owned()).collect();
         dependency::declare(parts.store.pool(), &names, parts.clock.pinned()).await?;
+        schedule::define(&parts).await?;
         let worker = Worker::register(parts.clone()).await?;
         let closed = CancellationToken::new();
         let engine = Engine(Arc::new(Shared { parts, worker: Mutex::new(worker), closed }));
         if !engine.0.parts.clock.is_manual() {
             loops::start(&engine.worker());
             tokio::spawn(succeed(engine.clone()));
+            tokio::spawn(schedule::watch(engine.clone(), engine.0.closed.clone()));
         }
         Ok(engine)
     }
 
     /// What a worker is made of, on a database that is reached through `store`.
     pub(crate) fn parts(self, store: fn(PgConnectOptions) -> Store) -> Result<Parts, Error> {
+        let mistakes = self.schedules.mistakes(&self.registry);
+        let registry = self.registry.checked(mistakes).map_err(Error::Registration)?;
         Ok(Parts {
             store: store(self.options),
-            registry: Arc::new(self.registry.checked().map_err(Error::Registration)?),
+            registry: Arc::new(registry),
             subscriptions: Arc::new(self.subscriptions),
+            schedules: Arc::new(self.schedules),
             settings: self.settings,
             clock: self.clock,
             probes: self.probes,
@@ -239,6 +260,7 @@ impl Engine {
             options,
             registry: Registry::default(),
             subscriptions: Subscriptions::default(),
+            schedules: Definitions::default(),
             settings: Settings::default(),
             clock: Clock::system(),
             probes: Probes::default(),
@@ -249,8 +271,12 @@ impl Engine {
         Arc::clone(&self.0.worker.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0.parts
+    }
+
     fn store(&self) -> &Store {
-        &self.0.parts.store
+        &self.parts().store
     }
 
     /// Starts an instance; it is durable when this returns.
@@ -373,8 +399,9 @@ impl Engine {
             let released = tend(&worker).await? as usize;
             let claimed = worker.claim().await?;
             self.quiesce().await;
+            let fired = schedule::run_due(self).await?;
             let delivered = relay.run_until_idle().await?;
-            if taken_over + released + claimed + delivered == 0 {
+            if taken_over + released + claimed + fired + delivered == 0 {
                 return Ok(());
             }
         }

@@ -13,6 +13,7 @@ pub(crate) mod live;
 pub(crate) mod mail;
 pub(crate) mod outbox;
 pub(crate) mod read;
+pub(crate) mod schedule;
 pub(crate) mod signal;
 pub(crate) mod transaction;
 pub(crate) mod worker;

@@ -16,6 +16,8 @@ pub(crate) struct NewWorker<'a> {
     pub(crate) lease: Duration,
     /// Whether it delivers events.
     pub(crate) relays: bool,
+    /// The definitions of its schedules.
+    pub(crate) schedules: &'a [String],
 }
 
 /// Registers a worker. `now` only if the clock is moved by hand.
@@ -25,14 +27,15 @@ pub(crate) async fn register(
     now: Option<DateTime<Utc>>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "insert into amends.worker (worker_id, name, started_at, lease_until, relays)
-         select $1, $2, present, present + $4, $5
+        "insert into amends.worker (worker_id, name, started_at, lease_until, relays, schedules)
+         select $1, $2, present, present + $4, $5, $6
          from (select coalesce($3::timestamptz, clock_timestamp()) as present) clock",
         worker.worker_id,
         worker.name,
         now,
         interval(worker.lease),
         worker.relays,
+        worker.schedules,
     )
     .execute(pool)
     .await?;
