@@ -37,11 +37,11 @@ pub enum Role {
 /// What a route asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Permission {
-    /// Seeing instances and their histories.
+    /// Seeing instances, their histories, and schedules.
     Read,
     /// Sending orders.
     SendOrders,
-    /// Resuming and cancelling.
+    /// Commanding instances and schedules.
     Command,
 }
 

@@ -24,6 +24,7 @@ pub mod orders;
 pub mod webhook;
 
 pub mod instances;
+pub mod schedules;
 pub mod timeline;
 pub mod view;
 pub(crate) mod workflows;

@@ -28,6 +28,7 @@ use crate::problem::{PROBLEM_JSON, Problem, ProblemBody};
         (name = "webhooks", description = "What platforms send"),
         (name = "instances", description = "Instances of workflows: look, resume, cancel"),
         (name = "workflows", description = "Versions of workflows, and what is on them"),
+        (name = "schedules", description = "What is started by the clock: look, pause, resume, fire"),
         (name = "operation", description = "Probes and metrics; no token needed"),
     ),
     components(schemas(ProblemBody<'_>, orders::body::Order)),
@@ -111,7 +112,7 @@ pub(crate) struct Listing;
 pub(crate) struct Overview;
 /// The problems of routes that take a body from somebody with a token.
 pub(crate) struct Accepting;
-/// The problems of the command route.
+/// The problems of the command routes.
 pub(crate) struct Commanding;
 /// The problems of webhooks.
 pub(crate) struct Receiving;

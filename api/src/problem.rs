@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use amends::command::Answer;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -47,6 +46,8 @@ pub enum Code {
     UnknownInstance,
     /// There is no such order.
     UnknownOrder,
+    /// There is no such schedule.
+    UnknownSchedule,
     /// The address does not take this method.
     MethodNotAllowed,
     /// The request did not arrive in time.
@@ -92,7 +93,9 @@ impl Code {
             | Self::ShopMismatch => StatusCode::BAD_REQUEST,
             Self::Unauthenticated | Self::InvalidSignature => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::UnknownInstance | Self::UnknownOrder => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::UnknownInstance | Self::UnknownOrder | Self::UnknownSchedule => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::CommandRefused => StatusCode::CONFLICT,
@@ -149,7 +152,7 @@ pub struct Problem {
     code: Code,
     detail: String,
     errors: Vec<Invalid>,
-    answer: Option<Answer>,
+    answer: Option<&'static str>,
 }
 
 /// A problem as it is sent.
@@ -176,8 +179,8 @@ pub(crate) struct ProblemBody<'a> {
     errors: &'a [Invalid],
     /// Why a command is refused, if one is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "past_pivot")]
-    answer: Option<Answer>,
+    #[schema(example = "past_pivot")]
+    answer: Option<&'a str>,
 }
 
 impl Problem {
@@ -195,7 +198,7 @@ impl Problem {
 
     /// Says why a command is refused.
     #[must_use]
-    pub fn with_answer(mut self, answer: Answer) -> Self {
+    pub fn with_answer(mut self, answer: &'static str) -> Self {
         self.answer = Some(answer);
         self
     }

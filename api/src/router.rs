@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::auth::{Permission, require};
 use crate::observe::{observe, shed};
 use crate::openapi::{self, Document};
-use crate::{health, instances, metrics, orders, problem, webhook, workflows};
+use crate::{health, instances, metrics, orders, problem, schedules, webhook, workflows};
 
 /// How many requests that ask the database directly are answered at once. What sends orders is
 /// not counted: the engine's own queue refuses what is too much, and slow senders hold up nobody.
@@ -42,10 +42,13 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(instances::show::show))
         .routes(routes!(instances::show::history))
         .routes(routes!(workflows::list::list))
+        .routes(routes!(schedules::list::list))
+        .routes(routes!(schedules::show::show))
         .route_layer(may(Permission::Read));
 
     let command = OpenApiRouter::new()
         .routes(routes!(instances::command::command))
+        .routes(routes!(schedules::command::command))
         .route_layer(may(Permission::Command));
 
     let limited = read.merge(command).layer(

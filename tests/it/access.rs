@@ -23,7 +23,7 @@ enum Asks {
 const READERS: Asks = Asks::Token(&[Viewer, Operator, Auditor, Admin]);
 
 /// Every route there is.
-const ROUTES: [(&str, &str, Asks); 13] = [
+const ROUTES: [(&str, &str, Asks); 16] = [
     ("GET", "/health/live", Asks::Nothing),
     ("GET", "/health/ready", Asks::Nothing),
     ("GET", "/metrics", Asks::Nothing),
@@ -37,11 +37,15 @@ const ROUTES: [(&str, &str, Asks); 13] = [
     ("GET", "/instances/{id}/history", READERS),
     ("GET", "/workflows", READERS),
     ("POST", "/instances/{id}/commands", Asks::Token(&[Operator, Admin])),
+    ("GET", "/schedules", READERS),
+    ("GET", "/schedules/{name}", READERS),
+    ("POST", "/schedules/{name}/commands", Asks::Token(&[Operator, Admin])),
 ];
 
 fn call(method: &str, path: &str) -> Call {
     let id = Uuid::nil().to_string();
     let path = path.replace("{id}", &id).replace("{shop}", "acme").replace("{order_id}", "1001");
+    let path = path.replace("{name}", "nightly");
     Call::new(method, path).json(&json!({}))
 }
 

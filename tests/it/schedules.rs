@@ -1,6 +1,7 @@
 //! What is started by the clock: once, at its local time, whoever looks, whoever is lost.
 
 mod operator;
+mod over_http;
 mod processes;
 
 use std::time::Duration;

@@ -8,6 +8,7 @@ mod demo;
 mod instances;
 mod log;
 mod sandbox;
+mod schedules;
 mod serve;
 mod show;
 mod signals;
@@ -49,6 +50,9 @@ enum Chosen {
     Workflows(workflows::Arguments),
     /// Check that this build can go on with every live instance in the database
     Check(check::Arguments),
+    /// Look at schedules, and pause, resume or fire them
+    #[command(subcommand)]
+    Schedules(schedules::Subcommand),
     /// Check that every history in the database is as it was written
     Verify(verify::Arguments),
     /// Measure the engine against its limit
@@ -66,6 +70,7 @@ pub(crate) async fn run() -> ExitCode {
         Chosen::Cancel(arguments) => command::run(Command::Cancel, arguments).await,
         Chosen::Workflows(arguments) => workflows::run(arguments).await,
         Chosen::Check(arguments) => check::run(arguments).await,
+        Chosen::Schedules(subcommand) => schedules::run(subcommand).await,
         Chosen::Verify(arguments) => verify::run(arguments).await,
         Chosen::Bench(arguments) => bench::run(arguments).await,
     };

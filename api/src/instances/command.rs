@@ -66,23 +66,26 @@ pub(crate) async fn command(
 
 fn read(request: CommandRequest) -> Result<(Command, String), Problem> {
     let mut errors = Vec::new();
-    let mut invalid = |pointer: &str, detail: String| {
-        errors.push(Invalid { pointer: pointer.to_owned(), detail });
-    };
-    let command = request.command.parse::<Command>();
-    if let Err(unknown) = &command {
-        invalid("/command", unknown.to_string());
-    }
-    let reason = request.reason.trim();
-    let fits = (1..=REASON_CHARACTERS_MAX).contains(&reason.chars().count());
-    if !fits || reason.contains(char::is_control) {
-        invalid("/reason", format!("has to be a line of 1 to {REASON_CHARACTERS_MAX} characters"));
-    }
-    match command {
-        Ok(command) if errors.is_empty() => Ok((command, reason.to_owned())),
+    let command = request.command.parse::<Command>().map_err(|unknown| {
+        errors.push(Invalid { pointer: "/command".to_owned(), detail: unknown.to_string() });
+    });
+    let reason = reason(&request.reason).map_err(|invalid| errors.push(invalid));
+    match (command, reason) {
+        (Ok(command), Ok(reason)) => Ok((command, reason)),
         _ => Err(Problem::new(Code::InvalidCommand, "this is not a command; see errors")
             .with_errors(errors)),
     }
+}
+
+/// Reads the reason of a command: a line that is not too long.
+pub(crate) fn reason(text: &str) -> Result<String, Invalid> {
+    let line = text.trim();
+    let fits = (1..=REASON_CHARACTERS_MAX).contains(&line.chars().count());
+    if fits && !line.contains(char::is_control) {
+        return Ok(line.to_owned());
+    }
+    let detail = format!("has to be a line of 1 to {REASON_CHARACTERS_MAX} characters");
+    Err(Invalid { pointer: "/reason".to_owned(), detail })
 }
 
 fn refused(command: Command, answer: Answer) -> Problem {
@@ -103,7 +106,8 @@ fn refused(command: Command, answer: Answer) -> Problem {
         Answer::NotStuck => "the instance is not stuck; there is nothing to resolve",
         Answer::PlanChanged => "what would be undone is not what was shown any more; look again",
     };
-    Problem::new(Code::CommandRefused, format!("cannot {command}: {why}")).with_answer(answer)
+    Problem::new(Code::CommandRefused, format!("cannot {command}: {why}"))
+        .with_answer(answer.as_str())
 }
 
 #[cfg(test)]
