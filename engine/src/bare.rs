@@ -264,6 +264,7 @@ impl Template {
                 version: self.version,
                 owned: true,
                 priority: Priority::Normal,
+                parent_id: None,
                 attributes: self.attributes.clone(),
                 attributes_json: self.attributes_json.clone(),
                 created_at: at,

@@ -149,9 +149,10 @@ fn can_be_undone(instance: &Instance) -> Result<(), Misfit> {
     let state = instance.state();
     let planned = state.history.undoing().into_iter().flat_map(|undoing| &undoing.plan.steps);
     let is_undone = |key: &str| state.history.step(key).is_some_and(|step| step.compensated);
+    let is_child = |key: &str| state.history.step(key).is_some_and(|step| step.child.is_some());
     let mut missing = planned
         .map(|planned| planned.step.as_str())
-        .filter(|key| !is_undone(key) && steps.get(step_name(key)).is_none());
+        .filter(|key| !is_undone(key) && !is_child(key) && steps.get(step_name(key)).is_none());
     missing.next().map_or(Ok(()), |key| {
         let missing = format!("step {key} is to be undone and not in this build");
         Err(Misfit::CannotBeRun(missing))

@@ -62,7 +62,6 @@ impl Clock {
     }
 
     /// Waits for `future`, but only so long, in real time. With no time at all it has to be ready.
-    #[expect(clippy::disallowed_methods, reason = "this is where the engine sleeps")]
     pub(crate) async fn within<F: Future>(&self, most: Duration, future: F) -> Option<F::Output> {
         tokio::time::timeout(most, future).await.ok()
     }

@@ -50,6 +50,10 @@ pub(crate) fn plan_compensation(history: &History, steps: &Steps) -> Result<Plan
             Progress::Open | Progress::Failed { .. } if recorded.unknown || recorded.begun => false,
             Progress::Open | Progress::Failed { .. } => continue,
         };
+        if recorded.child.is_some() {
+            plan.steps.push(PlannedStep { step: recorded.key.clone(), known });
+            continue;
+        }
         let Some(step) = steps.get(recorded.name()) else {
             return Err(Failure::new(
                 "STEP_MISSING",

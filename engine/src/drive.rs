@@ -12,7 +12,7 @@ use futures::FutureExt;
 use crate::attempt::{self, Attempted, compensation_failed, next_attempt, panic_message};
 use crate::compensation::plan_compensation;
 use crate::event::Event;
-use crate::history::{Attempts, Progress, step_name};
+use crate::history::{Attempts, History, Progress, step_name};
 use crate::instance::{Closing, Direction, Flushed, Instance, Readiness, State, Verdict, Wait};
 use crate::limits;
 use crate::memo::Divergence;
@@ -21,7 +21,7 @@ use crate::record::{
     StepCompensated, Stuck,
 };
 use crate::registry::{self, Finished};
-use crate::saga::Saga;
+use crate::saga::{Saga, child_id};
 use crate::status::{Status, Transition};
 use crate::step::{Effect, Failure, Undone};
 use crate::workflow::Outcome;
@@ -77,22 +77,30 @@ async fn next(instance: &Arc<Instance>) -> Pass {
 /// What becomes of an instance whatever its workflow says.
 fn without_looking(state: &State) -> Option<Verdict> {
     let history = &state.history;
-    if let Some(reason) = history.terminated() {
-        return Some(Verdict::Terminate(reason.to_owned()));
+    if let Some(verdict) = stopped(history) {
+        return Some(verdict);
     }
     // Nothing can be decided from a history that cannot be read.
     if let Some(failure) = &state.unreadable {
         return Some(Verdict::Stick(failure.clone()));
     }
-    // Mail alone does not move what is held, or what waits for a person.
+    // Mail alone does not move what waits for a person.
     let is_stuck = state.status == Status::Stuck && history.cancelled().is_none();
-    if history.is_held() || is_stuck {
+    if is_stuck {
         return Some(Verdict::Wait(Wait::default()));
     }
     (state.losses >= limits::LOSSES_MAX).then(|| {
         let message = format!("{} workers in a row were lost while they ran it", state.losses);
         Verdict::Stick(Failure::new("POISONED", message))
     })
+}
+
+/// Whether a person keeps every further effect from being begun.
+fn stopped(history: &History) -> Option<Verdict> {
+    if let Some(reason) = history.terminated() {
+        return Some(Verdict::Terminate(reason.to_owned()));
+    }
+    history.is_held().then(|| Verdict::Wait(Wait::default()))
 }
 
 /// Runs the workflow from the top; what is recorded answers from the history.
@@ -147,6 +155,9 @@ async fn backward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
     loop {
         let (reason, planned) = {
             let state = instance.state();
+            if let Some(verdict) = stopped(&state.history) {
+                return Err(verdict);
+            }
             let Some(undoing) = state.history.undoing() else {
                 return Err(Verdict::Stick(Failure::new("PLAN_MISSING", "nothing to execute")));
             };
@@ -154,7 +165,10 @@ async fn backward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
         };
         match planned {
             None => return Ok(Pass::Undone(reason)),
-            Some(planned) => undo(instance, &planned.step, planned.known).await?,
+            Some(planned) => match child_id(instance, &planned.step) {
+                Some(child) => instance.take_back(&planned.step, child).await?,
+                None => undo(instance, &planned.step, planned.known).await?,
+            },
         }
     }
 }
@@ -293,6 +307,9 @@ async fn close(instance: &Arc<Instance>, closing: Closing) -> Option<Again> {
                 instance.worker.metrics.ended.inc();
                 // Nobody may be listening.
                 let _ = instance.worker.endings.send((instance.instance_id, status));
+                if instance.state().history.parent().is_some() {
+                    instance.worker.tell_parent(instance.instance_id).await;
+                }
             }
             None
         }

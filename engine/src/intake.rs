@@ -7,12 +7,13 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
 
 use crate::engine::{Delivery, Start};
 use crate::error::Error;
 use crate::history::{History, micros};
 use crate::limits::{refuse_key, refuse_payload};
-use crate::record::{Entry, Started};
+use crate::record::{Entry, Parent, Started};
 use crate::registry::AnyWorkflow;
 use crate::store::write::{About, NewDelivery, NewInstance, NewRecord, Write};
 use crate::worker::{Worker, new_id};
@@ -26,8 +27,19 @@ pub(crate) struct Newborn {
     pub(crate) permit: Option<OwnedSemaphorePermit>,
 }
 
+/// Who is born, and on whose behalf.
+pub(crate) struct Birth {
+    pub(crate) instance_id: Uuid,
+    pub(crate) parent: Option<Parent>,
+}
+
 /// Makes a start ready to be written.
 pub(crate) fn prepare(worker: &Worker, start: Start) -> Result<Newborn, Error> {
+    prepare_birth(worker, start, Birth { instance_id: new_id(), parent: None })
+}
+
+/// The same, of an instance that has its id already.
+pub(crate) fn prepare_birth(worker: &Worker, start: Start, birth: Birth) -> Result<Newborn, Error> {
     let invalid = |what: String| Error::InvalidInput(what);
     let workflow = worker
         .registry
@@ -40,12 +52,14 @@ pub(crate) fn prepare(worker: &Worker, start: Start) -> Result<Newborn, Error> {
         refuse_key(name, value).map_or(Ok(()), |why| Err(invalid(why)))?;
     }
     let delivery = start.delivery.map(|delivery| received(worker, delivery)).transpose()?;
-    let instance_id = new_id();
+    let Birth { instance_id, parent } = birth;
+    let parent_id = parent.as_ref().map(|parent| parent.instance_id);
     let at = micros(worker.clock.now());
     let entry = Entry::Started(Started {
         workflow: workflow.name().to_owned(),
         version: workflow.version(),
         business_key: start.business_key.clone(),
+        parent,
         input: RawValue::from_string(start.input).map_err(|error| invalid(error.to_string()))?,
     });
     let mut history = History::new(instance_id);
@@ -65,6 +79,7 @@ pub(crate) fn prepare(worker: &Worker, start: Start) -> Result<Newborn, Error> {
             version: workflow.version(),
             owned: permit.is_some(),
             priority: start.priority,
+            parent_id,
             attributes: prepared.attributes,
             attributes_json,
             created_at: at,

@@ -30,6 +30,7 @@ mod record;
 pub mod status;
 
 // What performs it.
+mod children;
 mod committer;
 mod drive;
 mod instance;
@@ -66,7 +67,7 @@ pub use money::{Currency, Imbalance, Ledger, Money, Movement, MovementKind};
 pub use priority::Priority;
 pub use registry::Steps;
 pub use retry::RetryPolicy;
-pub use saga::{At, Halt, Saga};
+pub use saga::{At, Child, Halt, Saga};
 pub use schedule::{Firing, Gap, Overlap, Schedule};
 pub use signal::{SendSignal, Signal, Signalled, Signals};
 pub use status::Status;

@@ -34,6 +34,13 @@ pub(crate) fn start(worker: &Arc<Worker>) {
         |worker| &worker.mail,
         |worker| async move { worker.deliver_mail().await },
     );
+    repeat(
+        worker,
+        "children",
+        poll,
+        |worker| &worker.never,
+        |worker| async move { worker.tell_parents().await.map(drop) },
+    );
     let watch = worker.settings.lease / 6;
     repeat(
         worker,

@@ -38,6 +38,15 @@ pub struct Divergence {
 }
 
 impl Divergence {
+    /// The run asks with another input.
+    pub(crate) fn input(key: &str, recorded: &RawValue, asked: &RawValue) -> Self {
+        Self {
+            step: key.to_owned(),
+            expected: format!("the input {}", shortened(recorded.get())),
+            found: format!("the input {}", shortened(asked.get())),
+        }
+    }
+
     /// The run does not ask for what is recorded under a key.
     pub(crate) fn unasked(key: &str, found: String) -> Self {
         Self { step: key.to_owned(), expected: key.to_owned(), found }
@@ -72,11 +81,7 @@ pub(crate) fn recall(
         return Memo::Attempt { attempt: 1, due: None };
     };
     if step.input.get() != input.get() {
-        return Memo::Diverged(Divergence {
-            step: step.key.clone(),
-            expected: format!("the input {}", shortened(step.input.get())),
-            found: format!("the input {}", shortened(input.get())),
-        });
+        return Memo::Diverged(Divergence::input(&step.key, &step.input, input));
     }
     let unknown = step.unknown || step.begun;
     match (&step.progress, effect) {

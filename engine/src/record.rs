@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use crate::command::{Command, Resolution};
 use crate::compensation::Plan;
@@ -59,6 +60,9 @@ pub(crate) enum Entry {
     WaitEnded(WaitEnded),
     /// A value that every replay must see again.
     Noted(Noted),
+    /// Another instance is started on behalf of this one.
+    ChildStarted(ChildStarted),
+    ChildEnded(ChildEnded),
     Stuck(Stuck),
     Ended(Ended),
 }
@@ -68,7 +72,35 @@ pub(crate) struct Started {
     pub(crate) workflow: String,
     pub(crate) version: u32,
     pub(crate) business_key: String,
+    /// On whose behalf, if on that of an instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<Parent>,
     pub(crate) input: Box<RawValue>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Parent {
+    pub(crate) instance_id: Uuid,
+    /// What the child is called in the parent's history.
+    pub(crate) key: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ChildStarted {
+    pub(crate) instance_id: Uuid,
+    pub(crate) workflow: String,
+    pub(crate) business_key: String,
+    pub(crate) input: Box<RawValue>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ChildEnded {
+    pub(crate) instance_id: Uuid,
+    pub(crate) status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) output: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failure: Option<Failure>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -250,6 +282,8 @@ impl Entry {
             Self::WaitStarted(_) => "wait_started",
             Self::WaitEnded(_) => "wait_ended",
             Self::Noted(_) => "noted",
+            Self::ChildStarted(_) => "child_started",
+            Self::ChildEnded(_) => "child_ended",
             Self::Stuck(_) => "stuck",
             Self::Ended(_) => "ended",
         }
@@ -274,6 +308,8 @@ impl Entry {
             Self::WaitStarted(entry) => serde_json::to_string(entry),
             Self::WaitEnded(entry) => serde_json::to_string(entry),
             Self::Noted(entry) => serde_json::to_string(entry),
+            Self::ChildStarted(entry) => serde_json::to_string(entry),
+            Self::ChildEnded(entry) => serde_json::to_string(entry),
             Self::Stuck(entry) => serde_json::to_string(entry),
             Self::Ended(entry) => serde_json::to_string(entry),
         }
@@ -302,6 +338,8 @@ impl Entry {
             "wait_started" => read(payload).map(Self::WaitStarted),
             "wait_ended" => read(payload).map(Self::WaitEnded),
             "noted" => read(payload).map(Self::Noted),
+            "child_started" => read(payload).map(Self::ChildStarted),
+            "child_ended" => read(payload).map(Self::ChildEnded),
             "stuck" => read(payload).map(Self::Stuck),
             "ended" => read(payload).map(Self::Ended),
             _ => Err(format!("a record of kind {kind:?} is unknown to this build")),
@@ -339,6 +377,8 @@ impl Entry {
             | Self::WaitStarted(_)
             | Self::WaitEnded(_)
             | Self::Noted(_)
+            | Self::ChildStarted(_)
+            | Self::ChildEnded(_)
             | Self::Stuck(_)
             | Self::Ended(_) => &[],
         }

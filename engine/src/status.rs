@@ -80,6 +80,9 @@ impl Status {
             // What is being undone, or waits for a person, stays so while a worker holds it.
             (Compensating, Transition::Claim) => Some(Compensating),
             (Stuck, Transition::Claim) => Some(Stuck),
+            // A completed child whose parent takes it back.
+            (Completed, Transition::Claim) => Some(Completed),
+            (Completed, Transition::Compensate) => Some(Compensating),
             (Running, Transition::Wait) => Some(Waiting),
             (Compensating, Transition::Wait) => Some(Compensating),
             (Running, Transition::Complete) => Some(Completed),
@@ -162,10 +165,15 @@ mod tests {
     ];
 
     #[test]
-    fn nothing_leaves_a_terminal_status() {
+    fn nothing_leaves_a_terminal_status_but_a_completed_child_that_is_taken_back() {
         for status in Status::ALL.into_iter().filter(|status| status.is_terminal()) {
             for transition in TRANSITIONS {
-                assert_eq!(status.after(transition), None, "{status} {transition:?}");
+                let taken_back = match (status, transition) {
+                    (Status::Completed, Transition::Claim) => Some(Status::Completed),
+                    (Status::Completed, Transition::Compensate) => Some(Status::Compensating),
+                    _ => None,
+                };
+                assert_eq!(status.after(transition), taken_back, "{status} {transition:?}");
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::drive::drive;
 use crate::engine::Settings;
 use crate::error::Error;
 use crate::instance::{Instance, Verdict};
+use crate::intake::Newborn;
 use crate::lease::{Heartbeat, Lease};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -168,6 +169,20 @@ impl Worker {
             return None;
         }
         Arc::clone(&self.permits).try_acquire_owned().ok()
+    }
+
+    /// Begins to run an instance that has just been written, if there was a permit for it.
+    pub(crate) async fn take_on(self: &Arc<Self>, newborn: Newborn) {
+        self.metrics.started.inc();
+        let Newborn { write, history, workflow, permit } = newborn;
+        match permit {
+            Some(permit) => {
+                let id = write.instance_id;
+                let instance = Instance::born(Arc::clone(self), workflow, id, write.about, history);
+                self.hold(instance, permit);
+            }
+            None => self.store.hint().await,
+        }
     }
 
     /// Holds an instance and drives it in a task of its own.

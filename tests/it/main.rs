@@ -7,6 +7,7 @@ mod api;
 mod bad_input;
 mod branches;
 mod chain;
+mod children;
 mod compensation;
 mod crash;
 mod execution;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::World;
-use crate::scripted::Act;
+use crate::scripted::{Act, Script, Scripted};
 
 /// What a run answers.
 pub type Ran<'a> = BoxFuture<'a, Result<String, Halt>>;
@@ -34,6 +34,7 @@ pub struct Stage {
     log: Log,
     deadline: Option<Duration>,
     dependencies: Vec<Dependency>,
+    child: Option<Script>,
 }
 
 type Log = Arc<Mutex<Vec<String>>>;
@@ -228,7 +229,7 @@ impl Stage {
         a.log = Arc::clone(&log);
         b.log = Arc::clone(&log);
         c.log = Arc::clone(&log);
-        Self { a, b, c, log, deadline: None, dependencies: Vec::new() }
+        Self { a, b, c, log, deadline: None, dependencies: Vec::new(), child: None }
     }
 
     /// A stage whose steps all succeed.
@@ -248,6 +249,13 @@ impl Stage {
     #[must_use]
     pub fn dependency(mut self, dependency: Dependency) -> Self {
         self.dependencies.push(dependency);
+        self
+    }
+
+    /// Registers the scripted workflow too, for runs that start it as a child.
+    #[must_use]
+    pub fn child(mut self, script: &Script) -> Self {
+        self.child = Some(script.clone());
         self
     }
 
@@ -274,6 +282,10 @@ impl Stage {
         World::builder().engine(move |engine| {
             let engine =
                 engine.workflow(Improvised { stage: stage.clone(), run: Arc::clone(&run) });
+            let engine = match &stage.child {
+                Some(script) => engine.workflow(Scripted(script.clone())),
+                None => engine,
+            };
             stage.dependencies.iter().cloned().fold(engine, EngineBuilder::dependency)
         })
     }

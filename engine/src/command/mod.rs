@@ -145,12 +145,16 @@ pub struct Standing {
     pub compensating: bool,
     /// Whether a hold is in force.
     pub held: bool,
+    /// Whether it is the instance's parent who asks: it may take back a completed child.
+    pub by_parent: bool,
 }
 
 /// Judges a command.
 #[must_use]
 pub fn answer(command: Command, standing: Standing) -> Answer {
-    if standing.status.is_terminal() {
+    let taken_back =
+        standing.by_parent && standing.status == Status::Completed && command == Command::Cancel;
+    if standing.status.is_terminal() && !taken_back {
         return Answer::AlreadyEnded;
     }
     match command {
@@ -176,6 +180,7 @@ mod tests {
                 cancelled: bits & 2 != 0,
                 compensating: bits & 4 != 0,
                 held: bits & 8 != 0,
+                by_parent: false,
             })
         })
     }

@@ -117,7 +117,9 @@ impl Engine {
         refuse_person(actor, reason).map_or(Ok(()), |why| Err(Error::InvalidInput(why)))?;
         let (actor, reason) = (actor.to_owned(), reason.to_owned());
         let (command_id, at) = (new_id(), self.worker().clock.now());
-        let given = Given { command_id, instance_id, command, actor, reason, resolution, at };
+        let by_parent = false;
+        let given =
+            Given { command_id, instance_id, command, actor, reason, resolution, by_parent, at };
         let answer = self
             .store()
             .transact(move |connection| {

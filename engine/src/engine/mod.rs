@@ -14,7 +14,6 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::dependency::{Dependency, tend};
 use crate::error::Error;
-use crate::instance::Instance;
 use crate::intake;
 use crate::loops;
 use crate::metrics::Metrics;
@@ -299,22 +298,7 @@ impl Engine {
         match written {
             Written::Yes => {
                 let instance_id = newborn.write.instance_id;
-                self.0.parts.metrics.started.inc();
-                match newborn.permit {
-                    Some(permit) => {
-                        let (workflow, about) = (newborn.workflow, newborn.write.about);
-                        let history = newborn.history;
-                        let instance = Instance::born(
-                            Arc::clone(&worker),
-                            workflow,
-                            instance_id,
-                            about,
-                            history,
-                        );
-                        worker.hold(instance, permit);
-                    }
-                    None => self.store().hint().await,
-                }
+                worker.take_on(newborn).await;
                 Ok(Started::New(instance_id))
             }
             Written::Replayed(instance_id) => Ok(Started::Replayed(instance_id)),
@@ -397,11 +381,13 @@ impl Engine {
         loop {
             let taken_over = worker.take_over_lapsed().await?;
             let released = tend(&worker).await? as usize;
+            self.quiesce().await;
             let claimed = worker.claim().await?;
             self.quiesce().await;
+            let told = worker.tell_parents().await?;
             let fired = schedule::run_due(self).await?;
             let delivered = relay.run_until_idle().await?;
-            if taken_over + released + claimed + fired + delivered == 0 {
+            if taken_over + released + claimed + told + fired + delivered == 0 {
                 return Ok(());
             }
         }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{Attempts, History, Note, Progress, Received, RecordedStep, Said, Undoing};
 use crate::command::{Command, Finding, Resolution};
-use crate::record::{CommandRead, Entry, StepCompensated};
+use crate::record::{CommandRead, Entry, SignalRead, StepCompensated};
 
 impl History {
     /// Takes one record in.
@@ -23,6 +23,7 @@ impl History {
         self.ledger.movements.extend_from_slice(entry.money());
         match entry {
             Entry::Started(started) => {
+                self.parent = started.parent;
                 self.input = Some(started.input);
                 self.started_at = at;
             }
@@ -38,21 +39,9 @@ impl History {
                 self.step_mut(step, failed.input.clone()).attempt_failed(failed);
             }
             Entry::StepInterrupted(interrupted) => {
-                let step = self.step_mut(step, interrupted.input);
-                step.unknown = true;
-                step.not_found = 0;
-                step.attempts.total += 1;
-                step.attempts.retry_at = interrupted.retry_at;
+                self.step_mut(step, interrupted.input).interrupted(interrupted.retry_at);
             }
-            Entry::StepNotFound(probed) => {
-                if let Some(step) = self.find_mut(step) {
-                    step.not_found += 1;
-                    // A provider may be slow to show what it applied; it is asked twice.
-                    step.unknown = step.not_found < 2;
-                    step.attempts.retry_at = Some(probed.retry_at);
-                    self.interrupted &= step.unknown;
-                }
-            }
+            Entry::StepNotFound(probed) => self.not_found(step, probed.retry_at),
             Entry::CompensationPlanned(planned) => {
                 self.undoing = Some(Undoing { reason: planned.reason, plan: planned.plan });
             }
@@ -67,34 +56,60 @@ impl History {
                 }
             }
             Entry::Command(read) => self.commanded(read, at),
-            Entry::Signal(read) => {
-                self.mail_read += 1;
-                let (seq, name, body) = (self.length - 1, read.signal, read.body);
-                self.signals.push(Received { seq, name, body, taken: false });
-            }
+            Entry::Signal(read) => self.received(read),
             Entry::TimerStarted(timer) => {
                 self.note_down(step, Said::Timer { until: timer.until, fired: false });
             }
-            Entry::TimerFired => {
-                if let Some(Said::Timer { fired, .. }) = self.note_mut(step) {
-                    *fired = true;
-                }
-            }
+            Entry::TimerFired => self.timer_fired(step),
             Entry::WaitStarted(wait) => {
                 self.note_down(step, Said::Wait { until: wait.until, ended: None });
             }
-            Entry::WaitEnded(wait) => {
-                if let Some(Said::Wait { ended, .. }) = self.note_mut(step) {
-                    *ended = Some(wait.signal);
-                }
-                for received in &mut self.signals {
-                    received.taken |= wait.signal == Some(received.seq);
+            Entry::WaitEnded(wait) => self.wait_ended(step, wait.signal),
+            Entry::Noted(noted) => self.note_down(step, Said::Value(noted.value)),
+            Entry::ChildStarted(started) => {
+                self.step_mut(step, started.input).child_started(started.instance_id);
+            }
+            Entry::ChildEnded(ended) => {
+                self.mail_read += 1;
+                if let Some(step) = self.find_mut(step) {
+                    step.child_ended(ended);
                 }
             }
-            Entry::Noted(noted) => self.note_down(step, Said::Value(noted.value)),
             Entry::Stuck(_) | Entry::Ended(_) => {}
         }
         self.last_at = at;
+    }
+
+    fn not_found(&mut self, key: Option<&str>, retry_at: DateTime<Utc>) {
+        if let Some(step) = self.find_mut(key) {
+            step.not_found += 1;
+            // A provider may be slow to show what it applied; it is asked twice.
+            step.unknown = step.not_found < 2;
+            step.attempts.retry_at = Some(retry_at);
+            let unknown = step.unknown;
+            self.interrupted &= unknown;
+        }
+    }
+
+    fn received(&mut self, read: SignalRead) {
+        self.mail_read += 1;
+        let (seq, name, body) = (self.length - 1, read.signal, read.body);
+        self.signals.push(Received { seq, name, body, taken: false });
+    }
+
+    fn timer_fired(&mut self, key: Option<&str>) {
+        if let Some(Said::Timer { fired, .. }) = self.note_mut(key) {
+            *fired = true;
+        }
+    }
+
+    fn wait_ended(&mut self, key: Option<&str>, signal: Option<u32>) {
+        if let Some(Said::Wait { ended, .. }) = self.note_mut(key) {
+            *ended = Some(signal);
+        }
+        for received in &mut self.signals {
+            received.taken |= signal == Some(received.seq);
+        }
     }
 
     fn commanded(&mut self, read: CommandRead, at: DateTime<Utc>) {
@@ -169,6 +184,7 @@ impl History {
                 first_at,
                 undo: Attempts::default(),
                 compensated: false,
+                child: None,
             });
             self.steps.len() - 1
         });

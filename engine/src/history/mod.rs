@@ -16,7 +16,7 @@ use crate::chain;
 use crate::compensation::{Plan, PlannedStep};
 use crate::event::Event;
 use crate::money::Ledger;
-use crate::record::{Entry, Reason, ReasonKind, Record, publish};
+use crate::record::{Entry, Parent, Reason, ReasonKind, Record, publish};
 use crate::step::Failure;
 
 pub(crate) use note::{MARKER, Note, Received, Said};
@@ -30,6 +30,7 @@ pub(crate) struct History {
     length: u32,
     head: [u8; 32],
     events: u32,
+    parent: Option<Parent>,
     started_at: DateTime<Utc>,
     last_at: DateTime<Utc>,
     input: Option<Box<RawValue>>,
@@ -84,6 +85,7 @@ impl History {
             length: 0,
             head: chain::GENESIS,
             events: 0,
+            parent: None,
             started_at: DateTime::UNIX_EPOCH,
             last_at: DateTime::UNIX_EPOCH,
             input: None,
@@ -276,6 +278,11 @@ impl History {
     /// Why somebody has asked for the end, by force.
     pub(crate) fn terminated(&self) -> Option<&str> {
         self.terminated.as_deref()
+    }
+
+    /// On whose behalf it was started, if on that of an instance.
+    pub(crate) fn parent(&self) -> Option<&Parent> {
+        self.parent.as_ref()
     }
 
     /// When the instance was accepted.

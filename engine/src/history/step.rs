@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
-use crate::record::{AttemptOutcome, StepAttemptFailed};
+use crate::record::{AttemptOutcome, ChildEnded, StepAttemptFailed};
+use crate::status::Status;
 use crate::step::Failure;
 
 /// What is recorded of one step.
@@ -26,6 +28,8 @@ pub(crate) struct RecordedStep {
     pub(crate) first_at: DateTime<Utc>,
     pub(crate) undo: Attempts,
     pub(crate) compensated: bool,
+    /// The instance that does it, if it is no step but a child.
+    pub(crate) child: Option<Uuid>,
 }
 
 impl RecordedStep {
@@ -49,6 +53,35 @@ impl RecordedStep {
             self.progress = Progress::Failed { failure: failed.failure.clone() };
         }
         self.attempts.failed(failed.outcome, failed.failure, failed.retry_at);
+    }
+
+    /// Its worker was lost, perhaps in the middle of it.
+    pub(super) fn interrupted(&mut self, retry_at: Option<DateTime<Utc>>) {
+        self.unknown = true;
+        self.not_found = 0;
+        self.attempts.total += 1;
+        self.attempts.retry_at = retry_at;
+    }
+
+    /// It is done by another instance; until that has ended nobody knows what it has done.
+    pub(super) fn child_started(&mut self, child: Uuid) {
+        self.child = Some(child);
+        self.unknown = true;
+    }
+
+    /// The child has ended like this.
+    pub(super) fn child_ended(&mut self, ended: ChildEnded) {
+        let output = ended.output.unwrap_or_else(|| RawValue::NULL.to_owned());
+        self.settled(match ended.status {
+            Status::Completed => Progress::Done { output },
+            status => Progress::Failed {
+                failure: ended.failure.unwrap_or_else(|| {
+                    Failure::new("CHILD_FAILED", format!("{} ended as {status}", self.key))
+                }),
+            },
+        });
+        // What was stopped by force may have done anything.
+        self.unknown = ended.status == Status::Terminated;
     }
 
     /// Somebody knows what became of it.

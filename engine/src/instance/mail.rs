@@ -72,6 +72,10 @@ impl Instance {
         state.row_stale = true;
         let actor = Some(mail.actor);
         match mail.message {
+            Message::ChildEnded { key, ended } => {
+                let entry = Entry::ChildEnded(ended);
+                state.append(Some(&key), None, entry, &[], None, at)
+            }
             Message::Signal { name, id, body } => {
                 let entry = Entry::Signal(SignalRead { signal: name, id, body });
                 state.append(None, None, entry, &[], actor, at)

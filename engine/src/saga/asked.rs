@@ -297,6 +297,6 @@ fn record_done<S: Step>(
 }
 
 /// A step failed for good: undo everything.
-fn failed(failure: Failure) -> Verdict {
+pub(super) fn failed(failure: Failure) -> Verdict {
     Verdict::Compensate(Reason { kind: ReasonKind::Failure, failure })
 }

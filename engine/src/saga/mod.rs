@@ -2,6 +2,7 @@
 
 mod asked;
 mod calls;
+mod children;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,6 +12,9 @@ use serde_json::value::to_raw_value;
 use crate::instance::{Instance, Readiness, Verdict};
 use crate::step::{Failure, Step};
 use asked::{Asked, Recalled};
+
+pub use children::Child;
+pub(crate) use children::child_id;
 
 /// Why `run` must stop; pass it on with `?`.
 ///

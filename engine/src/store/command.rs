@@ -18,6 +18,8 @@ pub(crate) struct Given {
     pub(crate) actor: String,
     pub(crate) reason: String,
     pub(crate) resolution: Option<Resolution>,
+    /// It is the instance's parent who asks.
+    pub(crate) by_parent: bool,
     pub(crate) at: DateTime<Utc>,
 }
 
@@ -29,9 +31,11 @@ pub(crate) async fn give_command(
     given: Given,
     look: Option<Look>,
 ) -> Result<Option<Answer>, Error> {
-    let Some((workflow, version, standing)) = stand(connection, given.instance_id).await? else {
+    let Some((workflow, version, mut standing)) = stand(connection, given.instance_id).await?
+    else {
         return Ok(None);
     };
+    standing.by_parent = given.by_parent;
     let mut answer = answer(given.command, standing);
     if let (Answer::Accepted, Some(look)) = (answer, look) {
         let mut histories = super::claim::histories(&mut *connection, &[given.instance_id]).await?;
@@ -106,6 +110,7 @@ async fn stand(
         cancelled: seen.cancelled,
         compensating: seen.compensating,
         held: seen.held,
+        by_parent: false,
     };
     Ok(Some((seen.workflow, seen.version.cast_unsigned(), standing)))
 }

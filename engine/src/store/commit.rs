@@ -56,6 +56,7 @@ struct Starts<'a> {
     delivered: Vec<bool>,
     attributes: Vec<&'a str>,
     priority: Vec<i16>,
+    parent_id: Vec<Option<Uuid>>,
 }
 
 #[derive(Default)]
@@ -162,6 +163,7 @@ impl<'a> Columns<'a> {
         to.delivered.push(write.delivery.is_some());
         to.attributes.push(&start.attributes_json);
         to.priority.push(start.priority.number());
+        to.parent_id.push(start.parent_id);
         for (name, value) in &start.attributes {
             self.attributes.id.push(write.instance_id);
             self.attributes.name.push(name);
@@ -324,6 +326,7 @@ pub(crate) async fn commit(
         &s.attributes as _,
         &s.priority,
         &c.parked_on as _,
+        &s.parent_id as _,
     )
     .fetch_one(connection)
     .await?;

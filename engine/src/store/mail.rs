@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::command::{Command, Resolution};
 use crate::error::Error;
+use crate::record::ChildEnded;
 
 /// A message to be sent.
 #[derive(Debug, Clone)]
@@ -29,6 +30,7 @@ pub(crate) struct Letter<'a> {
 pub(crate) enum Kind {
     Command,
     Signal,
+    Child,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
         match self {
             Self::Command => "command",
             Self::Signal => "signal",
+            Self::Child => "child",
         }
     }
 }
@@ -84,6 +87,7 @@ pub(crate) struct Mail {
 pub(crate) enum Message {
     Command { command: Command, reason: String, resolution: Option<Resolution> },
     Signal { name: String, id: Option<String>, body: Box<RawValue> },
+    ChildEnded { key: String, ended: ChildEnded },
 }
 
 /// The body of a command's mail.
@@ -122,6 +126,9 @@ pub(crate) async fn unread(
                     reason: body.reason,
                     resolution: body.resolution,
                 }
+            } else if row.kind == Kind::Child.as_str() {
+                let ended = serde_json::from_str(&row.body).map_err(stored)?;
+                Message::ChildEnded { key: row.name, ended }
             } else {
                 let body = RawValue::from_string(row.body).map_err(stored)?;
                 Message::Signal { name: row.name, id: row.mail_id, body }

@@ -5,6 +5,7 @@
 //! dropped inside `begin` would leave its session in a transaction for the next borrower. What
 //! needs a transaction has a pool of its own, see [`transaction`].
 
+pub(crate) mod child;
 pub(crate) mod claim;
 pub(crate) mod command;
 pub(crate) mod commit;

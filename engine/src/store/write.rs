@@ -55,6 +55,7 @@ pub(crate) struct NewInstance {
     /// Born claimed by the worker that writes it.
     pub(crate) owned: bool,
     pub(crate) priority: Priority,
+    pub(crate) parent_id: Option<Uuid>,
     pub(crate) attributes: Vec<(&'static str, String)>,
     /// The same, as an object.
     pub(crate) attributes_json: String,

@@ -23,19 +23,21 @@ with fence as materialized (
 ), start_in as (
     select *
     from unnest($10::uuid[], $11::text[], $12::int[], $13::text[], $14::boolean[], $15::bytea[],
-                $16::timestamptz[], $17::boolean[], $59::text[], $60::smallint[])
+                $16::timestamptz[], $17::boolean[], $59::text[], $60::smallint[],
+                $62::uuid[])
         as s(instance_id, workflow, version, business_key, owned, head_hash, created_at, delivered,
-             attributes, priority)
+             attributes, priority, parent_id)
 ), new_instance as (
     insert into amends.instance
         (instance_id, workflow, version, business_key, status, worker_id, run_at, head_seq,
-         head_hash, created_at, updated_at, attributes, priority)
+         head_hash, created_at, updated_at, attributes, priority,
+         parent_id)
     select s.instance_id, s.workflow, s.version, s.business_key,
            case when s.owned then 'running' else 'pending' end,
            case when s.owned then fence.worker_id end,
            case when not s.owned then s.created_at end,
            0, s.head_hash, s.created_at, s.created_at, s.attributes::json,
-           s.priority
+           s.priority, s.parent_id
     from start_in s cross join fence
     -- A start's delivery and its instance share their id.
     where not s.delivered or s.instance_id in (select delivery_id from new_delivery)
@@ -67,6 +69,7 @@ with fence as materialized (
         past_pivot = c.past_pivot,
         mail_read = c.mail_read,
         losses = 0,
+        parent_told = false,
         head_seq = c.head_seq,
         head_hash = c.head_hash,
         updated_at = c.updated_at,

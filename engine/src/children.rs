@@ -1,0 +1,108 @@
+//! What an instance does for its parent, and what a parent does to undo a child.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::command::{Answer, Command};
+use crate::error::Error;
+use crate::instance::{Instance, Verdict};
+use crate::limits;
+use crate::record::{Entry, StepCompensated};
+use crate::status::Status;
+use crate::step::{Failure, Undone};
+use crate::store::child;
+use crate::store::command::{Given, give_command};
+use crate::worker::{Worker, new_id};
+
+impl Worker {
+    /// Tells the parent of a child that has ended. If that fails, the loop does it.
+    pub(crate) async fn tell_parent(&self, child_id: Uuid) {
+        self.probes.reach("child.ended").await;
+        if let Err(error) = self.try_to_tell(child_id).await {
+            tracing::warn!(%error, instance.id = %child_id, "a parent is not told yet how its child has ended");
+        }
+    }
+
+    /// Tells the parents of all children that have ended. Returns how many were told.
+    pub(crate) async fn tell_parents(&self) -> Result<usize, Error> {
+        let untold = child::untold(self.store.pool(), limits::CLAIM_MAX as i64).await?;
+        for child_id in &untold {
+            self.try_to_tell(*child_id).await?;
+        }
+        Ok(untold.len())
+    }
+
+    async fn try_to_tell(&self, child_id: Uuid) -> Result<(), Error> {
+        let at = self.clock.now();
+        self.store
+            .transact(move |connection| Box::pin(child::tell_parent(connection, child_id, at)))
+            .await?;
+        self.due.notify_one();
+        self.mail.notify_one();
+        Ok(())
+    }
+}
+
+impl Instance {
+    /// Undoes a child: cancels it while it runs, takes it back when it has completed, and waits
+    /// until nothing is left of it.
+    pub(crate) async fn take_back(
+        self: &Arc<Self>,
+        key: &str,
+        child_id: Uuid,
+    ) -> Result<(), Verdict> {
+        let worker = &self.worker;
+        let status = worker.persist(|| child::status(worker.store.pool(), child_id)).await?;
+        let undone = |applied| {
+            let undone = Undone { applied, reference: Some(child_id.to_string()) };
+            let entry = StepCompensated { undone, money: Vec::new(), recheck_at: None };
+            self.append(Some(key), None, Entry::StepCompensated(entry), &[])
+        };
+        match status {
+            // Its record is durable and it is not: it was never started, and never will be.
+            None => undone(false),
+            Some(Status::Compensated | Status::Cancelled) => undone(true),
+            Some(Status::Terminated) => Err(Verdict::Stick(Failure::new(
+                "CHILD_TERMINATED",
+                format!("{key} was stopped by force; nobody knows what is left of it"),
+            ))),
+            Some(_) => self.cancel_child(key, child_id).await,
+        }
+    }
+
+    async fn cancel_child(self: &Arc<Self>, key: &str, child_id: Uuid) -> Result<(), Verdict> {
+        let worker = &self.worker;
+        let answer = worker
+            .persist(|| {
+                let given = Given {
+                    command_id: new_id(),
+                    instance_id: child_id,
+                    command: Command::Cancel,
+                    actor: format!("instance {}", self.instance_id),
+                    reason: "its parent is being undone".to_owned(),
+                    resolution: None,
+                    by_parent: true,
+                    at: worker.clock.now(),
+                };
+                worker.store.transact(move |connection| {
+                    Box::pin(async move { give_command(connection, given, None).await })
+                })
+            })
+            .await?;
+        match answer {
+            Some(Answer::PastPivot) => Err(Verdict::Stick(Failure::new(
+                "CHILD_PAST_PIVOT",
+                format!("{key} cannot be undone any more: it is past its pivot"),
+            ))),
+            Some(Answer::Accepted) => {
+                worker.due.notify_one();
+                worker.mail.notify_one();
+                worker.store.hint().await;
+                self.pause_until(None).await
+            }
+            // It is being undone; its end is mail.
+            _ => self.pause_until(None).await,
+        }
+    }
+}

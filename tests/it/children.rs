@@ -1,0 +1,185 @@
+//! Instances that instances start: awaited, cancelled with their parent, taken back with it.
+
+use std::time::Duration;
+
+use amends::command::{Answer, Command};
+use amends::view::{Filter, InstanceView};
+use amends::{Saga, Status, StepError};
+use amends_tests::improvised::{Part, Ran, Stage, start};
+use amends_tests::scripted::{Act, ONCE, Script, Scripted, retry};
+use amends_tests::{World, crash::Crash, orders};
+use amends_workflows::fulfilment::Fulfilment;
+use futures::FutureExt;
+
+/// Runs `a`, then a child, then `b`.
+fn a_child_b<'a>(saga: &'a Saga, stage: &'a Stage) -> Ran<'a> {
+    async {
+        saga.run(&stage.a, &"1".to_owned()).await?;
+        let child = saga.start_child::<Scripted>("pack", &7).await?;
+        let acted = child.output().await?;
+        saga.run(&stage.b, &acted.output.to_string()).await
+    }
+    .boxed()
+}
+
+async fn child(world: &World) -> InstanceView {
+    let filter = Filter { business_key: Some("it/pack".to_owned()), limit: 2, ..Filter::default() };
+    let mut found = world.engine().instances(&filter).await.unwrap();
+    assert_eq!(found.len(), 1, "there is one child");
+    found.pop().unwrap()
+}
+
+fn fails() -> Act {
+    Act::Err(StepError::fail("NO", "no"))
+}
+
+#[tokio::test]
+async fn a_parent_waits_without_memory_for_what_its_child_answers() {
+    let script = Script::new(ONCE, [retry("down")]);
+    let stage = Stage::plain().child(&script);
+    let world = stage.world(a_child_b).await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Waiting);
+    assert_eq!(world.instance(id).await.run_at, None);
+    world.pass(Duration::from_secs(60)).await;
+    assert_eq!(child(&world).await.status, Status::Completed);
+    assert_eq!(stage.log(), ["a 1", "b 7"]);
+    insta::assert_snapshot!(world.timeline(id).await);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_child_that_fails_undoes_its_parent_for_the_same_reason() {
+    let stage = Stage::plain().child(&Script::new(ONCE, [fails()]));
+    let world = stage.world(a_child_b).await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    assert_eq!(child(&world).await.status, Status::Compensated);
+    insta::assert_snapshot!(world.timeline(id).await);
+    assert_eq!(stage.log(), ["a 1", "undo a 1"]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_child_that_has_completed_is_taken_back_with_its_parent() {
+    let script = Script::new(ONCE, []);
+    let stage = Stage::new(Part::default(), Part::default().acts([fails()]), Part::default());
+    let stage = stage.child(&script);
+    let world = stage.world(a_child_b).await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Compensated);
+    let taken_back = child(&world).await;
+    assert_eq!(taken_back.status, Status::Cancelled);
+    assert_eq!((script.ran(), script.undone()), (1, 1));
+    assert_eq!(stage.log(), ["a 1", "b 7", "undo a 1"]);
+    insta::assert_snapshot!(world.timeline(taken_back.instance_id).await);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_cancel_of_the_parent_reaches_a_child_that_waits() {
+    let script = Script::new(ONCE, [retry("down"), retry("down")]);
+    let stage = Stage::plain().child(&script);
+    let world = stage.world(a_child_b).await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    assert_eq!(world.command(id, Command::Cancel).await, Answer::Accepted);
+    world.settle().await;
+    assert_eq!(child(&world).await.status, Status::Cancelled);
+    assert_eq!(world.instance(id).await.status, Status::Cancelled);
+    assert_eq!(stage.log(), ["a 1", "undo a 1"]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn people_cannot_take_back_a_completed_child_behind_its_parent() {
+    let stage = Stage::plain().child(&Script::new(ONCE, []));
+    let world = stage.world(a_child_b).await;
+    start(&world, "it").await;
+    world.settle().await;
+    let child = child(&world).await.instance_id;
+    assert_eq!(world.command(child, Command::Cancel).await, Answer::AlreadyEnded);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_child_past_its_pivot_puts_its_parent_to_a_person() {
+    let stage = Stage::new(Part::default().acts([fails()]), Part::default(), Part::default());
+    let world = stage
+        .world(|saga, stage| {
+            async {
+                let order = orders::order("1001");
+                saga.start_child::<Fulfilment>("order", &order).await?.output().await?;
+                saga.run(&stage.a, &"1".to_owned()).await
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    let parent = world.instance(id).await;
+    assert_eq!(parent.status, Status::Stuck);
+    assert_eq!(parent.failure.unwrap().code, "CHILD_PAST_PIVOT");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_business_key_that_is_taken_is_put_to_a_person_and_nothing_is_shared() {
+    let script = Script::new(ONCE, []);
+    let stage = Stage::plain().child(&script);
+    let world = stage.world(a_child_b).await;
+    world.engine().start(amends_tests::scripted::start("it/pack")).await.unwrap();
+    let id = start(&world, "it").await;
+    world.settle().await;
+    let parent = world.instance(id).await;
+    assert_eq!(parent.failure.unwrap().code, "CHILD_REFUSED");
+    world.command(id, Command::Cancel).await;
+    world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Cancelled);
+    assert_eq!(script.undone(), 0, "somebody else's instance is left alone");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_crash_at_any_point_leaves_one_child_and_one_end() {
+    for (fails_at_b, expected) in [(false, Status::Completed), (true, Status::Compensated)] {
+        for nth in 0.. {
+            let script = Script::new(ONCE, []);
+            let acts = if fails_at_b { vec![fails(); 3] } else { Vec::new() };
+            let b = Part::default().acts(acts);
+            let stage = Stage::new(Part::default(), b, Part::default()).child(&script);
+            let (crash, probes) = Crash::at(Some(nth));
+            let mut world = stage.builder(a_child_b).probes(probes).build().await;
+            let engine = world.engine().clone();
+            let running = tokio::spawn(async move {
+                let _ = engine.start(amends_tests::improvised::start_request("it")).await;
+                let _ = engine.run_until_idle().await;
+            });
+            let crashed = tokio::select! {
+                () = crash.happened() => true,
+                _ = running => false,
+            };
+            world.crash().await;
+            let _ = world.engine().start(amends_tests::improvised::start_request("it")).await;
+            world.settle().await;
+            world.outlive_lease().await;
+            world.pass(Duration::from_secs(60)).await;
+            let filter =
+                Filter { business_key: Some("it".to_owned()), limit: 1, ..Filter::default() };
+            let parent = world.engine().instances(&filter).await.unwrap().pop().unwrap();
+            assert_eq!(parent.status, expected, "crash at point {nth}: {:?}", crash.reached());
+            let ended = child(&world).await.status;
+            let alright = if fails_at_b { Status::Cancelled } else { Status::Completed };
+            assert_eq!(ended, alright, "crash at point {nth}: {:?}", crash.reached());
+            world.finish().await;
+            if !crashed {
+                for point in ["child.before", "child.ended", "effect.before", "commit.after"] {
+                    assert!(crash.reached().contains(&point), "{point} was never reached");
+                }
+                break;
+            }
+        }
+    }
+}
