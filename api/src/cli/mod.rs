@@ -9,7 +9,7 @@ mod log;
 mod sandbox;
 mod serve;
 mod show;
-mod signals;
+mod stop;
 mod table;
 mod verify;
 
