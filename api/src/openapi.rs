@@ -26,7 +26,7 @@ use crate::problem::{PROBLEM_JSON, Problem, ProblemBody};
     tags(
         (name = "orders", description = "Orders, in the words of a shop"),
         (name = "webhooks", description = "What platforms send"),
-        (name = "instances", description = "Instances of workflows: look, resume, cancel"),
+        (name = "instances", description = "Instances of workflows: look, ask, command"),
         (name = "operation", description = "Probes and metrics; no token needed"),
     ),
     components(schemas(ProblemBody<'_>, orders::body::Order)),
@@ -108,6 +108,8 @@ pub(crate) struct Showing;
 pub(crate) struct Listing;
 /// The problems of routes that take a body from somebody with a token.
 pub(crate) struct Accepting;
+/// The problems of the route that shows what a command would do.
+pub(crate) struct Previewing;
 /// The problems of the command route.
 pub(crate) struct Commanding;
 /// The problems of webhooks.
@@ -134,6 +136,13 @@ impl IntoResponses for Listing {
 impl IntoResponses for Accepting {
     fn responses() -> BTreeMap<String, RefOr<ResponseObject>> {
         problems(&[&GUARDED, &WITH_BODY])
+    }
+}
+
+impl IntoResponses for Previewing {
+    fn responses() -> BTreeMap<String, RefOr<ResponseObject>> {
+        let asked = [StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND, StatusCode::CONFLICT];
+        problems(&[&GUARDED, &asked])
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(instances::list::list))
         .routes(routes!(instances::show::show))
         .routes(routes!(instances::show::history))
+        .routes(routes!(instances::preview::preview))
         .route_layer(may(Permission::Read));
 
     let command = OpenApiRouter::new()

@@ -1,5 +1,8 @@
 //! What people and shops get from the API: one answer per order, lists, histories, commands.
 
+mod commands;
+mod resolve;
+
 use std::time::Duration;
 
 use amends::Status;

@@ -185,6 +185,57 @@ async fn a_command_that_cannot_be_given_is_refused() {
 }
 
 #[tokio::test]
+async fn a_command_that_says_too_much_or_too_little_is_refused() {
+    let world = World::new().await;
+    let id = world.start_order("1001").await;
+    let refund =
+        json!({ "kind": "refund", "amount_minor": 5, "currency": "MYR", "reference": "re_9" });
+    let found = json!({ "step": "charge", "finding": "not_applied", "evidence": "a letter" });
+    let command = |name: &str, member: &str, value: &Value| {
+        let mut command = json!({ "command": name, "reason": "asked for" });
+        command[member] = value.clone();
+        (Call::command(id, &command), 422, "invalid_command")
+    };
+    let resolve = |member: &str, value: Value| {
+        let mut found = found.clone();
+        found[member] = value;
+        command("resolve", "resolution", &found)
+    };
+    let money = |member: &str, value: Value| {
+        let mut refund = refund.clone();
+        refund[member] = value;
+        resolve("money", json!([refund]))
+    };
+    let hash = json!("0".repeat(64));
+    let refused = [
+        ("a resolve without a finding", command("resolve", "resolution", &Value::Null)),
+        ("a cancel with a finding", command("cancel", "resolution", &found)),
+        ("a resume with a plan", command("resume", "plan_hash", &hash)),
+        ("a plan that is none", command("cancel", "plan_hash", &json!("0"))),
+        ("a step without a finding", resolve("finding", Value::Null)),
+        ("a finding without a step", resolve("step", Value::Null)),
+        ("an unknown finding", resolve("finding", json!("lost"))),
+        ("two findings", resolve("finding", json!({ "applied": 1, "undone": null }))),
+        ("no evidence", resolve("evidence", json!(" "))),
+        ("endless evidence", resolve("evidence", json!("ü".repeat(501)))),
+        ("evidence of two lines", resolve("evidence", json!("a\nb"))),
+        ("a member too many", resolve("surprise", json!(1))),
+        ("no money", money("amount_minor", json!(0))),
+        ("negative money", money("amount_minor", json!(-5))),
+        ("money beyond 64 bits", money("amount_minor", json!(1e30))),
+        ("broken money", money("amount_minor", json!(0.5))),
+        ("money in small letters", money("currency", json!("myr"))),
+        ("money that is stolen", money("kind", json!("steal"))),
+        ("money without a reference", money("reference", json!(""))),
+        ("money with a member too many", money("to", json!("me"))),
+    ];
+    let rows = refused.map(|(what, (call, status, code))| (what, call, status, code));
+    refuse_all(&world, rows.into()).await;
+    world.settle().await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn looking_for_what_is_not_there_finds_a_reason() {
     let world = World::new().await;
     let unknown = Uuid::nil();
@@ -192,6 +243,24 @@ async fn looking_for_what_is_not_there_finds_a_reason() {
     let refused = vec![
         ("an unknown instance", get(&format!("/instances/{unknown}")), 404, "unknown_instance"),
         ("its history", get(&format!("/instances/{unknown}/history")), 404, "unknown_instance"),
+        (
+            "a preview of nothing",
+            get(&format!("/instances/{unknown}/preview?command=cancel")),
+            404,
+            "unknown_instance",
+        ),
+        (
+            "a preview of no command",
+            get(&format!("/instances/{unknown}/preview")),
+            400,
+            "invalid_query",
+        ),
+        (
+            "a preview of an unknown command",
+            get(&format!("/instances/{unknown}/preview?command=explode")),
+            400,
+            "invalid_query",
+        ),
         ("an unknown order", get(&format!("/orders/{unknown}")), 404, "unknown_order"),
         ("an order of a shop", get("/orders/acme/9"), 404, "unknown_order"),
         ("an id that is none", get("/instances/1001"), 400, "invalid_path"),

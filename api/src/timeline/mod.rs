@@ -17,6 +17,7 @@ use crate::view::{Failure, Record};
 pub use amount::amount;
 use payload::{AttemptOutcome, Finding};
 pub(crate) use waits::waits;
+pub(crate) use words::{moved, thing};
 
 /// What one record says.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::amount::amount;
 
 /// What a step is about, as the object of a sentence.
-pub(super) fn thing(step: &str) -> String {
+pub(crate) fn thing(step: &str) -> String {
     let (name, occurrence) = step.split_once('#').unwrap_or((step, ""));
     let thing = match name {
         "reserve_stock" => "the reservation".to_owned(),
@@ -107,7 +107,7 @@ pub(super) fn failed(step: &str, code: &str) -> String {
 }
 
 /// `charged 59.90 MYR (ch_1), refunded 59.90 MYR (re_1)`
-pub(super) fn moved(money: &[Movement]) -> String {
+pub(crate) fn moved(money: &[Movement]) -> String {
     let sentences: Vec<_> = money
         .iter()
         .map(|movement| {
