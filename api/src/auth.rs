@@ -24,9 +24,9 @@ use crate::problem::{Code, Problem};
 pub enum Role {
     /// Reads.
     Viewer,
-    /// Reads, commands, sends orders.
+    /// Reads, commands, sends orders and signals.
     Operator,
-    /// Sends orders, and nothing else.
+    /// Sends orders and signals, and nothing else.
     Ingest,
     /// Reads.
     Auditor,
@@ -39,9 +39,9 @@ pub enum Role {
 pub(crate) enum Permission {
     /// Seeing instances and their histories.
     Read,
-    /// Sending orders.
-    SendOrders,
-    /// Resuming and cancelling.
+    /// Sending orders and signals.
+    Send,
+    /// Giving commands.
     Command,
 }
 
@@ -68,7 +68,7 @@ impl Role {
                 Self::Viewer | Self::Operator | Self::Auditor | Self::Admin => true,
                 Self::Ingest => false,
             },
-            Permission::SendOrders => match self {
+            Permission::Send => match self {
                 Self::Ingest | Self::Operator | Self::Admin => true,
                 Self::Viewer | Self::Auditor => false,
             },
@@ -222,7 +222,7 @@ mod tests {
             allowed(Permission::Read),
             [Role::Viewer, Role::Operator, Role::Auditor, Role::Admin]
         );
-        assert_eq!(allowed(Permission::SendOrders), [Role::Operator, Role::Ingest, Role::Admin]);
+        assert_eq!(allowed(Permission::Send), [Role::Operator, Role::Ingest, Role::Admin]);
         assert_eq!(allowed(Permission::Command), [Role::Operator, Role::Admin]);
     }
 

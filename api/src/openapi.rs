@@ -26,6 +26,7 @@ use crate::problem::{PROBLEM_JSON, Problem, ProblemBody};
     tags(
         (name = "orders", description = "Orders, in the words of a shop"),
         (name = "webhooks", description = "What platforms send"),
+        (name = "signals", description = "News for instances"),
         (name = "instances", description = "Instances of workflows: look, ask, command"),
         (name = "operation", description = "Probes and metrics; no token needed"),
     ),

@@ -64,6 +64,8 @@ pub enum Code {
     InvalidOrder,
     /// The body is JSON, but not a command, or a resolve does not fit its instance.
     InvalidCommand,
+    /// The body is JSON, but not a signal that is taken.
+    InvalidSignal,
     /// The body is understood, but cannot be stored.
     InvalidInput,
     /// The idempotency key came before with another body.
@@ -103,6 +105,7 @@ impl Code {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidOrder
             | Self::InvalidCommand
+            | Self::InvalidSignal
             | Self::InvalidInput
             | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

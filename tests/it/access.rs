@@ -24,13 +24,14 @@ const READERS: Asks = Asks::Token(&[Viewer, Operator, Auditor, Admin]);
 const SENDERS: Asks = Asks::Token(&[Operator, Ingest, Admin]);
 
 /// Every route there is.
-const ROUTES: [(&str, &str, Asks); 13] = [
+const ROUTES: [(&str, &str, Asks); 14] = [
     ("GET", "/health/live", Asks::Nothing),
     ("GET", "/health/ready", Asks::Nothing),
     ("GET", "/metrics", Asks::Nothing),
     ("GET", "/openapi.json", Asks::Nothing),
     ("POST", "/webhooks/shopify/{shop}", Asks::Signature),
     ("POST", "/orders", SENDERS),
+    ("POST", "/signals", SENDERS),
     ("GET", "/orders/{id}", READERS),
     ("GET", "/orders/{shop}/{order_id}", READERS),
     ("GET", "/instances", READERS),

@@ -2,6 +2,7 @@
 
 mod commands;
 mod resolve;
+mod signals;
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ fn id(answer: &Answer) -> Uuid {
 }
 
 /// What one accepted order leaves behind.
-const ONE: Stored = Stored { instances: 1, deliveries: 1, commands: 0, mail: 0 };
+const ONE: Stored = Stored { instances: 1, deliveries: 1, commands: 0, mail: 0, early_signals: 0 };
 
 #[tokio::test]
 async fn an_accepted_order_can_be_looked_at_where_the_answer_says() {

@@ -2,6 +2,7 @@
 
 use amends_api::auth::Role;
 use amends_tests::http::{Api, Call, stored};
+use amends_tests::packing::Packing;
 use amends_tests::{World, orders};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -232,6 +233,46 @@ async fn a_command_that_says_too_much_or_too_little_is_refused() {
     let rows = refused.map(|(what, (call, status, code))| (what, call, status, code));
     refuse_all(&world, rows.into()).await;
     world.settle().await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_signal_that_nobody_can_take_is_refused() {
+    let world = World::builder().engine(|engine| engine.workflow(Packing)).build().await;
+    let good = json!({ "workflow": "packing", "business_key": "order-1",
+        "signal": "parcel_packed", "body": { "parcel": "p_1" }, "signal_id": "scan-1" });
+    let spoilt = |member: &str, value: Value| {
+        let mut signal = good.clone();
+        signal[member] = value;
+        (Call::signal(&signal), 422, "invalid_signal")
+    };
+    let bytes = |body: String, code| (Call::signal(&good).bytes(body), 400, code);
+    let nested = good.to_string().replace("\"p_1\"", &nested(33));
+    let refused = [
+        ("an unknown workflow", spoilt("workflow", json!("returns"))),
+        ("an unknown signal", spoilt("signal", json!("parcel_lost"))),
+        ("a workflow that waits for nothing", spoilt("workflow", json!("fulfilment"))),
+        ("a body of another form", spoilt("body", json!({ "parcel": 7 }))),
+        ("no body where one is needed", spoilt("body", Value::Null)),
+        ("no business key", spoilt("business_key", json!(""))),
+        ("an endless business key", spoilt("business_key", json!("k".repeat(501)))),
+        ("a business key of two lines", spoilt("business_key", json!("a\nb"))),
+        ("an empty id", spoilt("signal_id", json!(""))),
+        ("an endless id", spoilt("signal_id", json!("i".repeat(501)))),
+        ("a number as an id", spoilt("signal_id", json!(7))),
+        ("a member too many", spoilt("surprise", json!(1))),
+        ("an empty object", (Call::signal(&json!({})), 422, "invalid_signal")),
+        ("not JSON", bytes("packed".to_owned(), "malformed_json")),
+        ("a body too deep", bytes(nested, "unacceptable_json")),
+        ("NUL", bytes(good.to_string().replace("p_1", "\\u0000"), "unacceptable_json")),
+        ("1 MB", (Call::signal(&good).bytes(vec![b' '; 1024 * 1024]), 413, "body_too_large")),
+        (
+            "not declared to be JSON",
+            (Call::signal(&good).without("content-type"), 415, "unsupported_media_type"),
+        ),
+    ];
+    let rows = refused.map(|(what, (call, status, code))| (what, call, status, code));
+    refuse_all(&world, rows.into()).await;
     world.finish().await;
 }
 

@@ -11,6 +11,7 @@ pub mod crash;
 pub mod http;
 pub mod invariants;
 pub mod orders;
+pub mod packing;
 pub mod process;
 pub mod providers;
 pub mod scripted;
