@@ -6,6 +6,7 @@ mod access;
 mod api;
 mod bad_input;
 mod chain;
+mod cli;
 mod compensation;
 mod crash;
 mod execution;
