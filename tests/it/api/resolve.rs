@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use amends::command::{Answer, Command};
 use amends::{Effect, Started, Status};
 use amends_tests::World;
 use amends_tests::http::{Api, Call};
@@ -51,7 +52,8 @@ async fn resolve(world: &World, id: Uuid, code: &str, found: Value) -> (Status, 
 
     let history = api.send(Call::get(format!("/instances/{id}/history"))).await.json();
     let records = history["items"].as_array().unwrap();
-    let read = records.iter().find(|record| record["kind"] == "command").unwrap();
+    let is_resolve = |record: &&Value| record["payload"]["command"] == "resolve";
+    let read = records.iter().find(is_resolve).unwrap();
     assert_eq!(read["actor"], "operator");
     assert_eq!(read["payload"]["reason"], "asked by phone");
     assert_eq!(read["payload"]["resolution"], resolution);
@@ -99,6 +101,21 @@ async fn a_parcel_that_turns_out_not_to_be_shipped_is_handed_over_again() {
     assert_eq!(status, Status::Completed);
     let counts = world.providers().counts("acme.myshopify.com/1001").await;
     assert_eq!((counts["ship"], counts.get("refund")), (1, None));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_parcel_that_was_not_shipped_can_be_taken_back_instead_of_sent() {
+    let (world, id) = perhaps_shipped().await;
+    assert_eq!(world.command(id, Command::Cancel).await, Answer::PastPivot);
+    assert_eq!(world.command(id, Command::Hold).await, Answer::Accepted);
+    let found = json!({ "step": "ship", "finding": "not_applied" });
+    resolve(&world, id, "PIVOT_UNKNOWN", found).await;
+    assert_eq!(world.command(id, Command::Cancel).await, Answer::Accepted);
+    world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Cancelled);
+    let counts = world.providers().counts("acme.myshopify.com/1001").await;
+    assert_eq!((counts.get("ship"), counts["refund"]), (None, 1));
     world.finish().await;
 }
 
