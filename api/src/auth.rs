@@ -24,9 +24,9 @@ use crate::problem::{Code, Problem};
 pub enum Role {
     /// Reads.
     Viewer,
-    /// Reads, commands, sends orders.
+    /// Reads, commands, sends orders and signals.
     Operator,
-    /// Sends orders, and nothing else.
+    /// Sends orders and signals, and nothing else.
     Ingest,
     /// Reads.
     Auditor,
@@ -39,8 +39,8 @@ pub enum Role {
 pub(crate) enum Permission {
     /// Seeing instances, their histories, and schedules.
     Read,
-    /// Sending orders.
-    SendOrders,
+    /// Sending orders and signals.
+    Send,
     /// Commanding instances and schedules.
     Command,
 }
@@ -68,7 +68,7 @@ impl Role {
                 Self::Viewer | Self::Operator | Self::Auditor | Self::Admin => true,
                 Self::Ingest => false,
             },
-            Permission::SendOrders => match self {
+            Permission::Send => match self {
                 Self::Ingest | Self::Operator | Self::Admin => true,
                 Self::Viewer | Self::Auditor => false,
             },
@@ -222,7 +222,7 @@ mod tests {
             allowed(Permission::Read),
             [Role::Viewer, Role::Operator, Role::Auditor, Role::Admin]
         );
-        assert_eq!(allowed(Permission::SendOrders), [Role::Operator, Role::Ingest, Role::Admin]);
+        assert_eq!(allowed(Permission::Send), [Role::Operator, Role::Ingest, Role::Admin]);
         assert_eq!(allowed(Permission::Command), [Role::Operator, Role::Admin]);
     }
 

@@ -21,6 +21,7 @@ pub mod auth;
 pub mod secret;
 
 pub mod orders;
+pub mod signals;
 pub mod webhook;
 
 pub mod instances;

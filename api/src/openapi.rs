@@ -26,7 +26,8 @@ use crate::problem::{PROBLEM_JSON, Problem, ProblemBody};
     tags(
         (name = "orders", description = "Orders, in the words of a shop"),
         (name = "webhooks", description = "What platforms send"),
-        (name = "instances", description = "Instances of workflows: look, resume, cancel"),
+        (name = "signals", description = "News for instances"),
+        (name = "instances", description = "Instances of workflows: look, ask, command"),
         (name = "workflows", description = "Versions of workflows, and what is on them"),
         (name = "schedules", description = "What is started by the clock: look, pause, resume, fire"),
         (name = "operation", description = "Probes and metrics; no token needed"),
@@ -112,6 +113,8 @@ pub(crate) struct Listing;
 pub(crate) struct Overview;
 /// The problems of routes that take a body from somebody with a token.
 pub(crate) struct Accepting;
+/// The problems of the route that shows what a command would do.
+pub(crate) struct Previewing;
 /// The problems of the command routes.
 pub(crate) struct Commanding;
 /// The problems of webhooks.
@@ -144,6 +147,13 @@ impl IntoResponses for Overview {
 impl IntoResponses for Accepting {
     fn responses() -> BTreeMap<String, RefOr<ResponseObject>> {
         problems(&[&GUARDED, &WITH_BODY])
+    }
+}
+
+impl IntoResponses for Previewing {
+    fn responses() -> BTreeMap<String, RefOr<ResponseObject>> {
+        let asked = [StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND, StatusCode::CONFLICT];
+        problems(&[&GUARDED, &asked])
     }
 }
 

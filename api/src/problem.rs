@@ -1,7 +1,8 @@
 //! Answers that say no: problem details (RFC 9457) with a stable `code`.
 //!
 //! Every error that leaves this server is made here. A detail says what the caller can do about
-//! it; it never holds anything that was sent, nor anything about the inside.
+//! it, and never anything about the inside. Nothing that was sent is repeated, save where a known
+//! sender has to be told which of his words does not fit an instance.
 
 use std::time::Duration;
 
@@ -54,14 +55,18 @@ pub enum Code {
     RequestTimeout,
     /// The command is refused; `answer` says why.
     CommandRefused,
+    /// This server's build cannot read the instance.
+    UnreadableHere,
     /// The body is too large.
     BodyTooLarge,
     /// The body is not declared to be JSON, or is compressed.
     UnsupportedMediaType,
     /// The body is JSON, but not an order.
     InvalidOrder,
-    /// The body is JSON, but not a command.
+    /// The body is JSON, but not a command, or a resolve does not fit its instance.
     InvalidCommand,
+    /// The body is JSON, but not a signal that is taken.
+    InvalidSignal,
     /// The body is understood, but cannot be stored.
     InvalidInput,
     /// The idempotency key came before with another body.
@@ -98,11 +103,12 @@ impl Code {
             }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::CommandRefused => StatusCode::CONFLICT,
+            Self::CommandRefused | Self::UnreadableHere => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidOrder
             | Self::InvalidCommand
+            | Self::InvalidSignal
             | Self::InvalidInput
             | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -13,10 +13,11 @@ use crate::app::App;
 use crate::auth::{Permission, require};
 use crate::observe::{observe, shed};
 use crate::openapi::{self, Document};
-use crate::{health, instances, metrics, orders, problem, schedules, webhook, workflows};
+use crate::{health, instances, metrics, orders, problem, schedules, signals, webhook, workflows};
 
-/// How many requests that ask the database directly are answered at once. What sends orders is
-/// not counted: the engine's own queue refuses what is too much, and slow senders hold up nobody.
+/// How many requests that ask the database directly are answered at once; signals are counted by
+/// themselves, so that no flood of them keeps people from looking. What sends orders is not counted:
+/// the engine's own queue refuses what is too much, and slow senders hold up nobody.
 const REQUESTS_MAX: usize = 256;
 
 /// All routes, with everything that wraps them.
@@ -33,7 +34,11 @@ pub(crate) fn router(app: &App) -> Router {
 
     let ingest = OpenApiRouter::new()
         .routes(routes!(orders::create::create))
-        .route_layer(may(Permission::SendOrders));
+        .route_layer(may(Permission::Send));
+
+    let signal = OpenApiRouter::new()
+        .routes(routes!(signals::send::send))
+        .route_layer(may(Permission::Send));
 
     let read = OpenApiRouter::new()
         .routes(routes!(orders::show::show))
@@ -44,6 +49,7 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(workflows::list::list))
         .routes(routes!(schedules::list::list))
         .routes(routes!(schedules::show::show))
+        .routes(routes!(instances::preview::preview))
         .route_layer(may(Permission::Read));
 
     let command = OpenApiRouter::new()
@@ -51,18 +57,19 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(schedules::command::command))
         .route_layer(may(Permission::Command));
 
-    let limited = read.merge(command).layer(
+    let limited = || {
         ServiceBuilder::new()
             .layer(HandleErrorLayer::new(shed))
             .load_shed()
-            .layer(GlobalConcurrencyLimitLayer::new(REQUESTS_MAX)),
-    );
+            .layer(GlobalConcurrencyLimitLayer::new(REQUESTS_MAX))
+    };
 
     let (router, document) = OpenApiRouter::with_openapi(openapi::base())
         .merge(open)
         .merge(signed)
         .merge(ingest)
-        .merge(limited)
+        .merge(signal.layer(limited()))
+        .merge(read.merge(command).layer(limited()))
         .split_for_parts();
 
     router

@@ -14,6 +14,8 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use uuid::Uuid;
 
+use crate::timeline::waits;
+
 /// An instance as it stands.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Instance {
@@ -41,8 +43,17 @@ pub struct Instance {
     /// When it is due next, if it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_at: Option<DateTime<Utc>>,
+    /// What it waits for, in words; not there if it waits for nothing, or for a person to decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(
+        example = "waits for the signal parcel_packed, at most until 2026-11-18 14:05:00 UTC"
+    )]
+    pub waits: Option<String>,
     /// Whether the point of no return has been reached.
     pub past_pivot: bool,
+    /// Whether somebody has asked for nothing more to be begun.
+    #[serde(default)]
+    pub held: bool,
     /// What it can be found by.
     pub attributes: BTreeMap<String, String>,
     /// When it was accepted.
@@ -165,6 +176,7 @@ pub(crate) fn status_schema() -> Object {
 impl From<InstanceView> for Instance {
     fn from(view: InstanceView) -> Self {
         Self {
+            waits: waits(view.status, view.held, view.step.as_deref(), view.run_at),
             instance_id: view.instance_id,
             workflow: view.workflow,
             version: view.version,
@@ -174,6 +186,7 @@ impl From<InstanceView> for Instance {
             failure: view.failure.map(Failure::from),
             run_at: view.run_at,
             past_pivot: view.past_pivot,
+            held: view.held,
             attributes: view.attributes,
             created_at: view.created_at,
             updated_at: view.updated_at,

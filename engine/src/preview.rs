@@ -87,6 +87,8 @@ pub(crate) fn preview(
 ) -> Preview {
     let under_way = history.undoing().map(|undoing| undoing.plan.clone());
     let plan = match (under_way, command) {
+        // After the end nothing happens any more.
+        _ if answer == Answer::AlreadyEnded => None,
         (Some(plan), _) => Some(Ok(plan)),
         (None, Command::Cancel) => Some(plan_compensation(history, steps)),
         (None, _) => None,
@@ -96,7 +98,8 @@ pub(crate) fn preview(
         Some(Err(failure)) => (None, Some(failure)),
         None => (None, None),
     };
-    let goes_on = matches!(command, Command::Resume | Command::Retry | Command::Resolve);
+    let goes_on = answer != Answer::AlreadyEnded
+        && matches!(command, Command::Resume | Command::Retry | Command::Resolve);
     let again = if goes_on { again(history, steps) } else { Vec::new() };
     Preview { command, answer, plan, problem, again }
 }
@@ -158,10 +161,14 @@ mod tests {
     use uuid::Uuid;
 
     fn look(command: Command, make: impl FnOnce(&mut History)) -> Preview {
+        answered(command, Answer::Accepted, make)
+    }
+
+    fn answered(command: Command, answer: Answer, make: impl FnOnce(&mut History)) -> Preview {
         let mut history = History::new(Uuid::nil());
         let records = fake::recording(&mut history, make);
         let steps = fake::steps([("charge", Compensation::Undo), ("ship", Compensation::Undo)]);
-        preview(command, Answer::Accepted, &history, &records, &steps)
+        preview(command, answer, &history, &records, &steps)
     }
 
     #[test]
@@ -174,6 +181,18 @@ mod tests {
         let steps: Vec<_> = plan.steps.iter().map(|it| (it.step.as_str(), it.known)).collect();
         assert_eq!(steps, [("ship", false), ("charge", true)]);
         assert!(shown.again.is_empty());
+    }
+
+    #[test]
+    fn after_the_end_nothing_would_be_undone_or_asked_again() {
+        for command in Command::ALL {
+            let shown = answered(command, Answer::AlreadyEnded, |history| {
+                fake::done(history, "charge");
+                fake::interrupted(history, "ship");
+            });
+            assert!(shown.plan.is_none() && shown.problem.is_none(), "{command}");
+            assert!(shown.again.is_empty(), "{command}");
+        }
     }
 
     #[test]

@@ -49,10 +49,12 @@ impl Signals {
     pub(crate) fn refuse(&self, name: &str, body: &str) -> Option<String> {
         let Some(known) = self.signals.iter().find(|known| known.name == name) else {
             let names: Vec<_> = self.names().collect();
-            return Some(format!(
-                "no signal {name} is waited for; there are: {}",
-                names.join(", ")
-            ));
+            return Some(match names.as_slice() {
+                [] => format!("no signal {name} is waited for; there are none"),
+                names => {
+                    format!("no signal {name} is waited for; there are: {}", names.join(", "))
+                }
+            });
         };
         (known.check)(body).err().map(|error| format!("signal {name}: {error}"))
     }

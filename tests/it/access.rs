@@ -21,21 +21,24 @@ enum Asks {
 }
 
 const READERS: Asks = Asks::Token(&[Viewer, Operator, Auditor, Admin]);
+const SENDERS: Asks = Asks::Token(&[Operator, Ingest, Admin]);
 
 /// Every route there is.
-const ROUTES: [(&str, &str, Asks); 16] = [
+const ROUTES: [(&str, &str, Asks); 18] = [
     ("GET", "/health/live", Asks::Nothing),
     ("GET", "/health/ready", Asks::Nothing),
     ("GET", "/metrics", Asks::Nothing),
     ("GET", "/openapi.json", Asks::Nothing),
     ("POST", "/webhooks/shopify/{shop}", Asks::Signature),
-    ("POST", "/orders", Asks::Token(&[Operator, Ingest, Admin])),
+    ("POST", "/orders", SENDERS),
+    ("POST", "/signals", SENDERS),
     ("GET", "/orders/{id}", READERS),
     ("GET", "/orders/{shop}/{order_id}", READERS),
     ("GET", "/instances", READERS),
     ("GET", "/instances/{id}", READERS),
     ("GET", "/instances/{id}/history", READERS),
     ("GET", "/workflows", READERS),
+    ("GET", "/instances/{id}/preview", READERS),
     ("POST", "/instances/{id}/commands", Asks::Token(&[Operator, Admin])),
     ("GET", "/schedules", READERS),
     ("GET", "/schedules/{name}", READERS),

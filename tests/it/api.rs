@@ -1,5 +1,9 @@
 //! What people and shops get from the API: one answer per order, lists, histories, commands.
 
+mod commands;
+mod resolve;
+mod signals;
+
 use std::time::Duration;
 
 use amends::Status;
@@ -20,7 +24,7 @@ fn id(answer: &Answer) -> Uuid {
 }
 
 /// What one accepted order leaves behind.
-const ONE: Stored = Stored { instances: 1, deliveries: 1, commands: 0, mail: 0 };
+const ONE: Stored = Stored { instances: 1, deliveries: 1, commands: 0, mail: 0, early_signals: 0 };
 
 #[tokio::test]
 async fn an_accepted_order_can_be_looked_at_where_the_answer_says() {

@@ -1,6 +1,7 @@
 //! What is wrong with a request is told, and nothing of it is kept.
 
 use amends_api::auth::Role;
+use amends_tests::awaiting::Packing;
 use amends_tests::http::{Api, Call, stored};
 use amends_tests::{World, orders};
 use serde_json::{Value, json};
@@ -185,6 +186,97 @@ async fn a_command_that_cannot_be_given_is_refused() {
 }
 
 #[tokio::test]
+async fn a_command_that_says_too_much_or_too_little_is_refused() {
+    let world = World::new().await;
+    let id = world.start_order("1001").await;
+    let refund =
+        json!({ "kind": "refund", "amount_minor": 5, "currency": "MYR", "reference": "re_9" });
+    let found = json!({ "step": "charge", "finding": "not_applied", "evidence": "a letter" });
+    let command = |name: &str, member: &str, value: &Value| {
+        let mut command = json!({ "command": name, "reason": "asked for" });
+        command[member] = value.clone();
+        (Call::command(id, &command), 422, "invalid_command")
+    };
+    let resolve = |member: &str, value: Value| {
+        let mut found = found.clone();
+        found[member] = value;
+        command("resolve", "resolution", &found)
+    };
+    let money = |member: &str, value: Value| {
+        let mut refund = refund.clone();
+        refund[member] = value;
+        resolve("money", json!([refund]))
+    };
+    let hash = json!("0".repeat(64));
+    let refused = [
+        ("a resolve without a finding", command("resolve", "resolution", &Value::Null)),
+        ("a cancel with a finding", command("cancel", "resolution", &found)),
+        ("a resume with a plan", command("resume", "plan_hash", &hash)),
+        ("a plan that is none", command("cancel", "plan_hash", &json!("0"))),
+        ("a step without a finding", resolve("finding", Value::Null)),
+        ("a finding without a step", resolve("step", Value::Null)),
+        ("an unknown finding", resolve("finding", json!("lost"))),
+        ("two findings", resolve("finding", json!({ "applied": 1, "undone": null }))),
+        ("no evidence", resolve("evidence", json!(" "))),
+        ("endless evidence", resolve("evidence", json!("ü".repeat(501)))),
+        ("evidence of two lines", resolve("evidence", json!("a\nb"))),
+        ("a member too many", resolve("surprise", json!(1))),
+        ("no money", money("amount_minor", json!(0))),
+        ("negative money", money("amount_minor", json!(-5))),
+        ("money beyond 64 bits", money("amount_minor", json!(1e30))),
+        ("broken money", money("amount_minor", json!(0.5))),
+        ("money in small letters", money("currency", json!("myr"))),
+        ("money that is stolen", money("kind", json!("steal"))),
+        ("money without a reference", money("reference", json!(""))),
+        ("money with a member too many", money("to", json!("me"))),
+    ];
+    let rows = refused.map(|(what, (call, status, code))| (what, call, status, code));
+    refuse_all(&world, rows.into()).await;
+    world.settle().await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_signal_that_nobody_can_take_is_refused() {
+    let world = World::builder().engine(|engine| engine.workflow(Packing)).build().await;
+    let good = json!({ "workflow": "packing", "business_key": "order-1",
+        "signal": "parcel_packed", "body": { "parcel": "p_1" }, "signal_id": "scan-1" });
+    let spoilt = |member: &str, value: Value| {
+        let mut signal = good.clone();
+        signal[member] = value;
+        (Call::signal(&signal), 422, "invalid_signal")
+    };
+    let bytes = |body: String, code| (Call::signal(&good).bytes(body), 400, code);
+    let nested = good.to_string().replace("\"p_1\"", &nested(33));
+    let refused = [
+        ("an unknown workflow", spoilt("workflow", json!("returns"))),
+        ("an unknown signal", spoilt("signal", json!("parcel_lost"))),
+        ("a workflow that waits for nothing", spoilt("workflow", json!("fulfilment"))),
+        ("a body of another form", spoilt("body", json!({ "parcel": 7 }))),
+        ("no body where one is needed", spoilt("body", Value::Null)),
+        ("no business key", spoilt("business_key", json!(""))),
+        ("an endless business key", spoilt("business_key", json!("k".repeat(501)))),
+        ("a business key of two lines", spoilt("business_key", json!("a\nb"))),
+        ("an empty id", spoilt("signal_id", json!(""))),
+        ("an endless id", spoilt("signal_id", json!("i".repeat(501)))),
+        ("a number as an id", spoilt("signal_id", json!(7))),
+        ("a member too many", spoilt("surprise", json!(1))),
+        ("an empty object", (Call::signal(&json!({})), 422, "invalid_signal")),
+        ("not JSON", bytes("packed".to_owned(), "malformed_json")),
+        ("a body too deep", bytes(nested, "unacceptable_json")),
+        ("NUL", bytes(good.to_string().replace("p_1", "\\u0000"), "unacceptable_json")),
+        ("1 MB", (Call::signal(&good).bytes(vec![b' '; 1024 * 1024]), 413, "body_too_large")),
+        (
+            "not declared to be JSON",
+            (Call::signal(&good).without("content-type"), 415, "unsupported_media_type"),
+        ),
+    ];
+    let rows = refused.map(|(what, (call, status, code))| (what, call, status, code));
+    refuse_all(&world, rows.into()).await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn looking_for_what_is_not_there_finds_a_reason() {
     let world = World::new().await;
     let unknown = Uuid::nil();
@@ -192,6 +284,24 @@ async fn looking_for_what_is_not_there_finds_a_reason() {
     let refused = vec![
         ("an unknown instance", get(&format!("/instances/{unknown}")), 404, "unknown_instance"),
         ("its history", get(&format!("/instances/{unknown}/history")), 404, "unknown_instance"),
+        (
+            "a preview of nothing",
+            get(&format!("/instances/{unknown}/preview?command=cancel")),
+            404,
+            "unknown_instance",
+        ),
+        (
+            "a preview of no command",
+            get(&format!("/instances/{unknown}/preview")),
+            400,
+            "invalid_query",
+        ),
+        (
+            "a preview of an unknown command",
+            get(&format!("/instances/{unknown}/preview?command=explode")),
+            400,
+            "invalid_query",
+        ),
         ("an unknown order", get(&format!("/orders/{unknown}")), 404, "unknown_order"),
         ("an order of a shop", get("/orders/acme/9"), 404, "unknown_order"),
         ("an id that is none", get("/instances/1001"), 400, "invalid_path"),

@@ -8,6 +8,7 @@ mod bad_input;
 mod branches;
 mod chain;
 mod children;
+mod cli;
 mod compensation;
 mod crash;
 mod execution;

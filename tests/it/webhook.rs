@@ -10,7 +10,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-const NOTHING: Stored = Stored { instances: 0, deliveries: 0, commands: 0, mail: 0 };
+const NOTHING: Stored =
+    Stored { instances: 0, deliveries: 0, commands: 0, mail: 0, early_signals: 0 };
 const ONE: Stored = Stored { instances: 1, deliveries: 1, ..NOTHING };
 
 /// An order as Shopify describes it.

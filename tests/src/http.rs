@@ -98,6 +98,12 @@ impl Call {
         Self::new("POST", path).role(Role::Operator).json(command)
     }
 
+    /// A signal, by whoever may only send.
+    #[must_use]
+    pub fn signal(signal: &Value) -> Self {
+        Self::new("POST", "/signals").role(Role::Ingest).json(signal)
+    }
+
     /// Sent by the holder of this role's token, and of no other.
     #[must_use]
     pub fn role(self, role: Role) -> Self {
@@ -208,6 +214,8 @@ pub struct Stored {
     pub commands: i64,
     /// Messages to instances.
     pub mail: i64,
+    /// Signals to instances that there are not yet.
+    pub early_signals: i64,
 }
 
 /// What is stored in a world.
@@ -216,7 +224,8 @@ pub async fn stored(world: &World) -> Stored {
         "select (select count(*) from amends.instance) as instances,
                 (select count(*) from amends.delivery) as deliveries,
                 (select count(*) from amends.command) as commands,
-                (select count(*) from amends.mail) as mail",
+                (select count(*) from amends.mail) as mail,
+                (select count(*) from amends.early_signal) as early_signals",
     );
     counted.fetch_one(&mut world.database().await).await.expect("rows can be counted")
 }

@@ -17,14 +17,15 @@ const INVARIANTS: [(&str, &str); 10] = [
     (
         "an instance has ended without a last record, or goes on after it",
         "select instance_id::text from amends.instance i
-         where (status in ('completed', 'compensated', 'cancelled')) <> exists (
+         where (status in ('completed', 'compensated', 'cancelled', 'terminated')) <> exists (
              select from amends.record r where r.instance_id = i.instance_id
              and r.kind = 'ended' and r.seq = i.head_seq)",
     ),
     (
         "an instance has ended with unread mail",
         "select instance_id::text from amends.instance
-         where status in ('completed', 'compensated', 'cancelled') and mail_count <> mail_read",
+         where status in ('completed', 'compensated', 'cancelled', 'terminated')
+           and mail_count <> mail_read",
     ),
     (
         "an instance has ended but is held or due",

@@ -6,6 +6,7 @@
 
 #![expect(clippy::expect_used, reason = "a harness fails by panicking")]
 
+pub mod awaiting;
 pub mod cluster;
 pub mod crash;
 pub mod http;

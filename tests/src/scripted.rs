@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amends::{
-    Call, Declaration, Effect, Failure, Halt, Imbalance, Ledger, Moment, Movement, MovementKind,
-    Outcome, Probe, Probed, RetryPolicy, Saga, Start, Step, StepError, Steps, Undo, Undone,
-    Workflow,
+    Call, Currency, Declaration, Effect, Failure, Halt, Imbalance, Ledger, Moment, Movement,
+    MovementKind, Outcome, Probe, Probed, RetryPolicy, Saga, Start, Step, StepError, Steps, Undo,
+    Undone, Workflow,
 };
 use serde::{Deserialize, Serialize};
 
@@ -134,10 +134,7 @@ impl Step for Script {
         match (moment, self.money) {
             (Moment::Done { .. }, Some(reference)) => vec![Movement {
                 kind: MovementKind::Capture,
-                money: amends::Money {
-                    amount_minor: 100,
-                    currency: "EUR".parse().expect("three letters"),
-                },
+                money: amends::Money { amount_minor: 100, currency: euro() },
                 reference: reference.to_owned(),
             }],
             _ => Vec::new(),
@@ -189,12 +186,16 @@ impl Workflow for Scripted {
     }
 
     fn balanced(&self, _: Outcome, _: &u32, ledger: &Ledger) -> Result<(), Imbalance> {
-        if ledger.movements.is_empty() {
+        if ledger.captured_net(euro()) == Some(0) {
             Ok(())
         } else {
             Err(Imbalance("money moved that nobody expected".to_owned()))
         }
     }
+}
+
+fn euro() -> Currency {
+    "EUR".parse().expect("three letters")
 }
 
 /// A request to start the scripted workflow.

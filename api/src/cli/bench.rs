@@ -6,7 +6,7 @@ use amends_api::database;
 use anyhow::bail;
 
 use super::log::{self, Level};
-use super::signals;
+use super::stop;
 use super::table::print;
 
 /// What `amends bench` takes.
@@ -34,7 +34,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { orders, concurrency, rounds, .. } = arguments;
     let options = Options { orders, concurrency, rounds };
     let database = Database::try_from(arguments.database)?;
-    let shutdown = signals::shutdown()?;
+    let shutdown = stop::asked()?;
     let report: anyhow::Result<Report> = database::with(&database, async |server| {
         tokio::select! {
             report = bench::bench(server, options) => report,

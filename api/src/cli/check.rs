@@ -18,7 +18,7 @@ use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
 use super::log::{self, Level};
-use super::signals;
+use super::stop;
 use super::table::{print, printable};
 
 /// The SQLSTATE of a table that is not there.
@@ -57,7 +57,7 @@ pub(crate) async fn run(mut arguments: Arguments) -> anyhow::Result<()> {
         arguments.database.database_url = arguments.against;
     }
     let database = Database::try_from(arguments.database)?;
-    let shutdown = signals::shutdown()?;
+    let shutdown = stop::shutdown()?;
     let checked = database::with(&database, async |database| {
         tokio::select! {
             checked = check(database, arguments.json) => checked,

@@ -115,7 +115,9 @@ fn refusal(status: StatusCode, body: &str) -> String {
     };
     let mut text = format!("{} ({})", printable(&problem.detail), printable(&problem.code));
     for error in problem.errors {
-        text.push_str(&format!("\n- {} {}", printable(&error.pointer), printable(&error.detail)));
+        let place = if error.pointer.is_empty() { "" } else { ": " };
+        let (pointer, detail) = (printable(&error.pointer), printable(&error.detail));
+        text.push_str(&format!("\n- {pointer}{place}{detail}"));
     }
     if status == StatusCode::UNAUTHORIZED {
         text.push_str("\nset AMENDS_TOKEN or give --token");
@@ -134,6 +136,12 @@ mod tests {
         assert_eq!(
             refusal(StatusCode::CONFLICT, body),
             "cannot cancel: it has ended (command_refused)"
+        );
+        let body = r#"{"code":"invalid_order","detail":"see errors","errors":[
+            {"pointer":"/lines/0","detail":"is empty"},{"pointer":"","detail":"is wrong"}]}"#;
+        assert_eq!(
+            refusal(StatusCode::UNPROCESSABLE_ENTITY, body),
+            "see errors (invalid_order)\n- /lines/0: is empty\n- is wrong"
         );
         assert_eq!(
             refusal(StatusCode::BAD_GATEWAY, "<html>"),

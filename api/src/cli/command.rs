@@ -1,4 +1,5 @@
-//! `amends resume` and `amends cancel`
+//! Commands to instances: what they have in common, and all there is to those that need no more
+//! than a reason.
 
 use amends::command::Command;
 use amends_api::instances::command::CommandRequest;
@@ -12,7 +13,7 @@ use super::table::print;
 #[group(skip)]
 pub(crate) struct Arguments {
     /// The instance
-    instance_id: Uuid,
+    pub(super) instance_id: Uuid,
     /// Why; it is recorded with your name
     #[arg(long)]
     reason: String,
@@ -23,16 +24,33 @@ pub(crate) struct Arguments {
     client: client::Arguments,
 }
 
-/// Sends the command. A refusal is an error, in the server's words.
+/// Gives a command that needs no more than a reason.
 pub(crate) async fn run(command: Command, arguments: Arguments) -> anyhow::Result<()> {
-    let request = CommandRequest { command: command.to_string(), reason: arguments.reason };
-    let id = arguments.instance_id.to_string();
-    let client = Client::try_new(arguments.client)?;
-    let body = client.post(&["instances", &id, "commands"], &request).await?;
-    if arguments.json {
-        print(&body);
-    } else {
-        print(&format!("accepted: {command} will happen"));
+    let request = arguments.request(command);
+    arguments.send(request).await
+}
+
+impl Arguments {
+    /// The command with its reason.
+    pub(super) fn request(&self, command: Command) -> CommandRequest {
+        CommandRequest {
+            command: command.to_string(),
+            reason: self.reason.clone(),
+            plan_hash: None,
+            resolution: None,
+        }
     }
-    Ok(())
+
+    /// Sends the command. A refusal is an error, in the server's words.
+    pub(super) async fn send(self, request: CommandRequest) -> anyhow::Result<()> {
+        let id = self.instance_id.to_string();
+        let client = Client::try_new(self.client)?;
+        let body = client.post(&["instances", &id, "commands"], &request).await?;
+        if self.json {
+            print(&body);
+        } else {
+            print(&format!("accepted: {} will happen", request.command));
+        }
+        Ok(())
+    }
 }

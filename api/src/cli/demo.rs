@@ -9,7 +9,7 @@ use amends_api::config::{Database, DatabaseArguments};
 use amends_api::demo::{Colours, Options, Then, demo};
 
 use super::log::{self, Level};
-use super::signals;
+use super::stop;
 
 /// What `amends demo` takes.
 #[derive(clap::Args)]
@@ -46,7 +46,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         colours,
         program: program(),
     };
-    demo(options, signals::shutdown()?).await
+    demo(options, stop::asked()?).await
 }
 
 fn colours(arguments: &Arguments) -> Colours {

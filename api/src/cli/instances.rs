@@ -101,12 +101,18 @@ fn rendered(page: &Page) -> String {
     }
 }
 
+/// Where an instance stands, and whether it may move.
+pub(super) fn standing(instance: &Instance) -> String {
+    let held = if instance.held { ", held" } else { "" };
+    format!("{}{held}", instance.status)
+}
+
 fn row(instance: &Instance) -> [String; 6] {
     let failure = instance.failure.as_ref().map(|failure| printable(&failure.code));
     [
         instance.instance_id.to_string(),
         printable(&instance.business_key),
-        instance.status.to_string(),
+        standing(instance),
         instance.step.as_deref().map(printable).unwrap_or_default(),
         failure.unwrap_or_default(),
         instance.created_at.to_rfc3339_opts(SecondsFormat::Secs, true),

@@ -1,18 +1,23 @@
 //! The command line: what can be typed, and what each outcome exits with.
 
 mod bench;
+mod cancel;
 mod check;
 mod client;
 mod command;
 mod demo;
 mod instances;
 mod log;
+mod preview;
+mod resolve;
 mod sandbox;
 mod schedules;
 mod serve;
 mod show;
-mod signals;
+mod signal;
+mod stop;
 mod table;
+mod terminate;
 mod verify;
 mod workflows;
 
@@ -42,10 +47,24 @@ enum Chosen {
     /// Look at instances
     #[command(subcommand)]
     Instances(instances::Subcommand),
+    /// Show what a command would do to an instance; nothing of it happens
+    Preview(preview::Arguments),
     /// Let an instance go on that is stuck or waiting
     Resume(command::Arguments),
+    /// Have an instance make its next attempt now
+    Retry(command::Arguments),
     /// Undo what an instance has done, and end it
-    Cancel(command::Arguments),
+    Cancel(cancel::Arguments),
+    /// Tell a stuck instance what you have found out, and have it go on
+    Resolve(resolve::Arguments),
+    /// Have an instance begin nothing more until it is released
+    Hold(command::Arguments),
+    /// Let an instance go on that is held
+    Release(command::Arguments),
+    /// End an instance by force; nothing is undone
+    Terminate(terminate::Arguments),
+    /// Send news to an instance, also before it is started
+    Signal(signal::Arguments),
     /// Show which versions of workflows have live instances, and which can be removed
     Workflows(workflows::Arguments),
     /// Check that this build can go on with every live instance in the database
@@ -66,8 +85,15 @@ pub(crate) async fn run() -> ExitCode {
         Chosen::Serve(arguments) => serve::run(arguments).await,
         Chosen::Sandbox(arguments) => sandbox::run(arguments).await,
         Chosen::Instances(subcommand) => instances::run(subcommand).await,
+        Chosen::Preview(arguments) => preview::run(arguments).await,
         Chosen::Resume(arguments) => command::run(Command::Resume, arguments).await,
-        Chosen::Cancel(arguments) => command::run(Command::Cancel, arguments).await,
+        Chosen::Retry(arguments) => command::run(Command::Retry, arguments).await,
+        Chosen::Cancel(arguments) => cancel::run(arguments).await,
+        Chosen::Resolve(arguments) => resolve::run(arguments).await,
+        Chosen::Hold(arguments) => command::run(Command::Hold, arguments).await,
+        Chosen::Release(arguments) => command::run(Command::Release, arguments).await,
+        Chosen::Terminate(arguments) => terminate::run(arguments).await,
+        Chosen::Signal(arguments) => signal::run(arguments).await,
         Chosen::Workflows(arguments) => workflows::run(arguments).await,
         Chosen::Check(arguments) => check::run(arguments).await,
         Chosen::Schedules(subcommand) => schedules::run(subcommand).await,

@@ -7,7 +7,7 @@ use amends_api::sandbox::{Options, serve};
 use anyhow::Context;
 
 use super::log::{self, Level};
-use super::signals;
+use super::stop;
 
 /// What `amends sandbox` takes.
 #[derive(Debug, clap::Args)]
@@ -41,5 +41,5 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         let cannot = || format!("cannot make {}", folder.display());
         tokio::fs::create_dir_all(folder).await.with_context(cannot)?;
     }
-    Ok(serve(Options { ledger, listen }, signals::shutdown()?).await?)
+    Ok(serve(Options { ledger, listen }, stop::asked()?).await?)
 }

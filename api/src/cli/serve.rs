@@ -3,7 +3,7 @@
 use amends_api::config::{self, Config};
 
 use super::log::{self, Level};
-use super::signals;
+use super::stop;
 
 /// What `amends serve` takes.
 #[derive(clap::Args)]
@@ -19,5 +19,5 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::try_from(arguments.server)?;
     log::start(&arguments.log, Level::Info)?;
-    amends_api::serve::serve(config, signals::shutdown()?).await
+    amends_api::serve::serve(config, stop::asked()?).await
 }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::client::{self, Client};
+use super::instances::standing;
 use super::table::{self, print, printable, table};
 
 /// What to show.
@@ -60,12 +61,12 @@ fn rendered(instance: &Instance, lines: &[Line]) -> String {
     fact("instance", instance.instance_id.to_string());
     fact("workflow", format!("{} version {}", printable(&instance.workflow), instance.version));
     fact("business key", printable(&instance.business_key));
-    fact("status", instance.status.to_string());
+    fact("status", standing(instance));
+    if let Some(waits) = &instance.waits {
+        fact("", printable(waits));
+    }
     if let Some(failure) = &instance.failure {
         fact("because", format!("{}: {}", printable(&failure.code), printable(&failure.message)));
-    }
-    if let Some(run_at) = instance.run_at {
-        fact("due", time(run_at));
     }
     for (name, value) in &instance.attributes {
         fact(&printable(name), printable(value));

@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
 use super::log::{self, Level};
-use super::signals;
+use super::stop;
 use super::table::print;
 
 /// The SQLSTATE of a table that is not there.
@@ -50,7 +50,7 @@ struct Broken {
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     log::start(&arguments.log, Level::Warn)?;
     let database = Database::try_from(arguments.database)?;
-    let shutdown = signals::shutdown()?;
+    let shutdown = stop::asked()?;
     let found = database::with(&database, async |database| {
         tokio::select! {
             found = check(database) => found,

@@ -1,13 +1,18 @@
-//! `POST /instances/{id}/commands`: asks an instance to resume or to cancel.
+//! `POST /instances/{id}/commands`: asks something of an instance.
 
+use amends::Engine;
 use amends::command::{Answer, Command};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use uuid::Uuid;
 
+use super::resolution::Resolution;
 use super::show::unknown;
+use super::unreadable;
 use crate::app::{App, uncancelled};
 use crate::auth::Actor;
 use crate::body::JsonBytes;
@@ -16,18 +21,30 @@ use crate::openapi::Commanding;
 use crate::path::Id;
 use crate::problem::{Code, Invalid, Problem};
 
-const REASON_CHARACTERS_MAX: usize = 500;
+/// How long what a person writes may be.
+pub(super) const TEXT_CHARACTERS_MAX: usize = 500;
 
 /// What is asked for, and why.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandRequest {
-    /// `resume` or `cancel`.
-    #[schema(example = "cancel", pattern = "^(resume|cancel)$")]
+    /// What is asked for.
+    #[schema(schema_with = command_schema)]
     pub command: String,
     /// Why; it is recorded with the command and the name of the token.
     #[schema(example = "the customer asked for it", min_length = 1, max_length = 500)]
     pub reason: String,
+    /// With `cancel`: the plan that a preview has shown. If another one would be executed by now,
+    /// the answer is `plan_changed`, and nothing happens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(
+        example = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        pattern = "^[0-9a-f]{64}$"
+    )]
+    pub plan_hash: Option<String>,
+    /// With `resolve`, and only then: what has been found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<Resolution>,
 }
 
 /// The command is accepted, and will be carried out.
@@ -38,7 +55,16 @@ pub struct CommandAccepted {
     pub answer: Answer,
 }
 
-/// Asks an instance to resume or to cancel. What is accepted happens; a refusal says why.
+/// The schema of a command: the words of [`Command`].
+pub(super) fn command_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("What is asked for"))
+        .enum_values(Some(Command::ALL.map(Command::as_str)))
+        .build()
+}
+
+/// Asks something of an instance. What is accepted happens; a refusal says why.
 #[utoipa::path(
     post,
     path = "/instances/{id}/commands",
@@ -54,24 +80,105 @@ pub(crate) async fn command(
     Id(instance_id): Id,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<(StatusCode, Json<CommandAccepted>), Problem> {
-    let (command, reason) = read(json::parse(&bytes, Code::InvalidCommand)?)?;
+    let (asked, reason) = read(json::parse(&bytes, Code::InvalidCommand)?)?;
+    let command = asked.command();
     let engine = app.engine().clone();
     let answered =
-        uncancelled(async move { engine.command(instance_id, command, &actor, &reason).await });
+        uncancelled(async move { asked.give(&engine, instance_id, &actor, &reason).await });
     match answered.await?.ok_or_else(unknown)? {
         answer @ Answer::Accepted => Ok((StatusCode::ACCEPTED, Json(CommandAccepted { answer }))),
         refusal => Err(refused(command, refusal)),
     }
 }
 
-fn read(request: CommandRequest) -> Result<(Command, String), Problem> {
+/// A request that makes sense by itself.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Command(Command),
+    CancelAsShown { plan_hash: String },
+    Resolve(Resolution),
+}
+
+impl Asked {
+    fn command(&self) -> Command {
+        match self {
+            Self::Command(command) => *command,
+            Self::CancelAsShown { .. } => Command::Cancel,
+            Self::Resolve(_) => Command::Resolve,
+        }
+    }
+
+    async fn give(
+        self,
+        engine: &Engine,
+        instance_id: Uuid,
+        actor: &str,
+        reason: &str,
+    ) -> Result<Option<Answer>, Problem> {
+        match self {
+            Self::Command(command) => {
+                engine.command(instance_id, command, actor, reason).await.map_err(Problem::from)
+            }
+            Self::CancelAsShown { plan_hash } => engine
+                .cancel_as_shown(instance_id, &plan_hash, actor, reason)
+                .await
+                .map_err(unreadable),
+            Self::Resolve(resolution) => {
+                engine.resolve(instance_id, resolution.into(), actor, reason).await.map_err(unfit)
+            }
+        }
+    }
+}
+
+/// What a resolve is told that does not fit its instance: in the engine's words, which are for the
+/// person who wrote it.
+fn unfit(error: amends::Error) -> Problem {
+    match error {
+        amends::Error::InvalidInput(detail) => {
+            let pointer = "/resolution".to_owned();
+            Problem::new(Code::InvalidCommand, "this does not fit what is recorded; see errors")
+                .with_errors(vec![Invalid { pointer, detail }])
+        }
+        error => unreadable(error),
+    }
+}
+
+fn read(request: CommandRequest) -> Result<(Asked, String), Problem> {
     let mut errors = Vec::new();
-    let command = request.command.parse::<Command>().map_err(|unknown| {
-        errors.push(Invalid { pointer: "/command".to_owned(), detail: unknown.to_string() });
-    });
-    let reason = reason(&request.reason).map_err(|invalid| errors.push(invalid));
-    match (command, reason) {
-        (Ok(command), Ok(reason)) => Ok((command, reason)),
+    let mut invalid = |pointer: &str, detail: &str| {
+        errors.push(Invalid { pointer: pointer.to_owned(), detail: detail.to_owned() });
+    };
+    let command = request.command.parse::<Command>();
+    match &command {
+        Err(unknown) => invalid("/command", &unknown.to_string()),
+        Ok(Command::Resolve) if request.resolution.is_none() => {
+            invalid("/resolution", "has to say what has been found out");
+        }
+        Ok(_) => {}
+    }
+    let reason = reason(&request.reason).map_err(|wrong| invalid("/reason", &wrong.detail));
+    if let Some(plan_hash) = &request.plan_hash {
+        if command.as_ref().is_ok_and(|command| *command != Command::Cancel) {
+            invalid("/plan_hash", "only a cancel names a plan");
+        }
+        if !is_hash(plan_hash) {
+            invalid("/plan_hash", "is not the plan_hash of a preview");
+        }
+    }
+    if let Some(resolution) = &request.resolution {
+        if command.as_ref().is_ok_and(|command| *command != Command::Resolve) {
+            invalid("/resolution", "only a resolve says what has been found out");
+        }
+        errors.extend(resolution.wrong());
+    }
+    let asked = match (command, request.plan_hash, request.resolution) {
+        (Ok(Command::Resolve), None, Some(resolution)) => Some(Asked::Resolve(resolution)),
+        (Ok(Command::Cancel), Some(plan_hash), None) => Some(Asked::CancelAsShown { plan_hash }),
+        (Ok(command), None, None) => Some(Asked::Command(command)),
+        _ => None,
+    };
+    match (asked, reason) {
+        (Some(asked), Ok(reason)) if errors.is_empty() => Ok((asked, reason)),
         _ => Err(Problem::new(Code::InvalidCommand, "this is not a command; see errors")
             .with_errors(errors)),
     }
@@ -79,17 +186,31 @@ fn read(request: CommandRequest) -> Result<(Command, String), Problem> {
 
 /// Reads the reason of a command: a line that is not too long.
 pub(crate) fn reason(text: &str) -> Result<String, Invalid> {
-    let line = text.trim();
-    let fits = (1..=REASON_CHARACTERS_MAX).contains(&line.chars().count());
-    if fits && !line.contains(char::is_control) {
-        return Ok(line.to_owned());
+    if is_line(text) {
+        return Ok(text.trim().to_owned());
     }
-    let detail = format!("has to be a line of 1 to {REASON_CHARACTERS_MAX} characters");
+    let detail = format!("has to be a line of 1 to {TEXT_CHARACTERS_MAX} characters");
     Err(Invalid { pointer: "/reason".to_owned(), detail })
 }
 
+/// Whether a text is a line that says something, and not too much.
+pub(super) fn is_line(text: &str) -> bool {
+    let text = text.trim();
+    (1..=TEXT_CHARACTERS_MAX).contains(&text.chars().count()) && !text.contains(char::is_control)
+}
+
+fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 fn refused(command: Command, answer: Answer) -> Problem {
-    let why = match answer {
+    let detail = format!("cannot {command}: {}", why(answer));
+    Problem::new(Code::CommandRefused, detail).with_answer(answer.as_str())
+}
+
+/// What an answer means, as the end of a sentence.
+pub(super) fn why(answer: Answer) -> &'static str {
+    match answer {
         Answer::Accepted => "it is accepted",
         Answer::AlreadyEnded => "the instance has ended; nothing can be changed any more",
         Answer::AlreadyCancelling => {
@@ -99,41 +220,73 @@ fn refused(command: Command, answer: Answer) -> Problem {
             "the point of no return has been reached, or is being tried at this moment; \
              from there on nothing is undone"
         }
-        Answer::AlreadyRunning => "the instance is being run; there is nothing to resume",
+        Answer::AlreadyRunning => "the instance is being run; it waits for nothing",
         Answer::Held => "the instance is held; release it first",
         Answer::NotHeld => "the instance is not held",
         Answer::Stuck => "the instance is stuck; resume it, or resolve what it is stuck on",
         Answer::NotStuck => "the instance is not stuck; there is nothing to resolve",
         Answer::PlanChanged => "what would be undone is not what was shown any more; look again",
-    };
-    Problem::new(Code::CommandRefused, format!("cannot {command}: {why}"))
-        .with_answer(answer.as_str())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
-    fn request(command: &str, reason: &str) -> CommandRequest {
-        CommandRequest { command: command.to_owned(), reason: reason.to_owned() }
+    fn request(mut members: Value) -> CommandRequest {
+        if members.get("reason").is_none() {
+            members["reason"] = json!("asked for");
+        }
+        serde_json::from_value(members).expect("a request")
     }
 
-    fn wrong(command: &str, reason: &str) -> Vec<String> {
-        let problem = read(request(command, reason)).expect_err("refused");
+    fn wrong(members: Value) -> Vec<String> {
+        let problem = read(request(members)).expect_err("refused");
         assert_eq!(problem.code(), Code::InvalidCommand);
         problem.errors().iter().map(|error| error.pointer.clone()).collect()
     }
 
+    fn resolution() -> Value {
+        json!({"step": "charge", "finding": "not_applied", "evidence": "no such charge"})
+    }
+
     #[test]
     fn a_command_needs_a_known_name_and_a_reason() {
-        assert_eq!(
-            read(request("cancel", " asked to ")),
-            Ok((Command::Cancel, "asked to".to_owned()))
-        );
-        assert!(read(request("resume", &"ü".repeat(REASON_CHARACTERS_MAX))).is_ok());
-        assert_eq!(wrong("explode", "why not"), ["/command"]);
-        assert_eq!(wrong("cancel", " \n"), ["/reason"]);
-        assert_eq!(wrong("cancel", "two\nlines"), ["/reason"]);
-        assert_eq!(wrong("", &"ü".repeat(REASON_CHARACTERS_MAX + 1)), ["/command", "/reason"]);
+        let read_back = read(request(json!({"command": "cancel", "reason": " asked to "})));
+        assert_eq!(read_back, Ok((Asked::Command(Command::Cancel), "asked to".to_owned())));
+        let (longest, endless) =
+            ("ü".repeat(TEXT_CHARACTERS_MAX), "ü".repeat(TEXT_CHARACTERS_MAX + 1));
+        assert!(read(request(json!({"command": "resume", "reason": longest}))).is_ok());
+        assert_eq!(wrong(json!({"command": "explode"})), ["/command"]);
+        assert_eq!(wrong(json!({"command": "cancel", "reason": " \n"})), ["/reason"]);
+        assert_eq!(wrong(json!({"command": "cancel", "reason": "two\nlines"})), ["/reason"]);
+        assert_eq!(wrong(json!({"command": "", "reason": endless})), ["/command", "/reason"]);
+    }
+
+    #[test]
+    fn a_plan_belongs_to_a_cancel_and_a_resolution_to_a_resolve() {
+        let hash = "0a".repeat(32);
+        let cancel = request(json!({"command": "cancel", "plan_hash": hash}));
+        let as_shown = Asked::CancelAsShown { plan_hash: hash.clone() };
+        assert_eq!(read(cancel).map(|(asked, _)| asked), Ok(as_shown));
+        let resolve = request(json!({"command": "resolve", "resolution": resolution()}));
+        assert!(matches!(read(resolve), Ok((Asked::Resolve(_), _))));
+
+        assert_eq!(wrong(json!({"command": "resolve"})), ["/resolution"]);
+        for command in Command::ALL.map(Command::as_str) {
+            let planned =
+                json!({"command": command, "plan_hash": hash, "resolution": resolution()});
+            let foreign: &[&str] = match command {
+                "cancel" => &["/resolution"],
+                "resolve" => &["/plan_hash"],
+                _ => &["/plan_hash", "/resolution"],
+            };
+            assert_eq!(wrong(planned), foreign, "{command}");
+        }
+        for hash in ["", "0a", &"0A".repeat(32), &"0a".repeat(33)] {
+            assert_eq!(wrong(json!({"command": "cancel", "plan_hash": hash})), ["/plan_hash"]);
+        }
     }
 }

@@ -27,6 +27,9 @@ pub struct Story {
     /// Where it stands.
     #[schema(schema_with = status_schema)]
     pub status: Status,
+    /// Whether somebody has asked for nothing more to be begun.
+    #[serde(default)]
+    pub held: bool,
     /// Where it stands, in a sentence.
     #[schema(example = "Done: charged 59.90 MYR; the parcel is on its way as TRK000000007.")]
     pub summary: String,
@@ -90,11 +93,12 @@ pub(crate) fn tell(instance: Instance, history: &[Record]) -> Option<Story> {
     let refunded_minor = moved_minor(&lines, MovementKind::Refund, order.currency);
     let tracking_number = tracking_number(history);
     let money = Money { order: &order, captured_minor, refunded_minor };
-    let failure = instance.failure.map(cause);
-    let summary = summary(instance.status, failure.as_ref(), &money, tracking_number.as_deref());
+    let failure = instance.failure.clone().map(cause);
+    let summary = summary(&instance, failure.as_ref(), &money, tracking_number.as_deref());
     Some(Story {
         instance_id: instance.instance_id,
         status: instance.status,
+        held: instance.held,
         summary,
         currency: order.currency,
         total_minor: order.total_minor,
@@ -145,14 +149,14 @@ impl Money<'_> {
 }
 
 fn summary(
-    status: Status,
+    instance: &Instance,
     cause: Option<&Cause>,
     money: &Money<'_>,
     tracking_number: Option<&str>,
 ) -> String {
     let money = money.in_words();
     let why = cause.map_or_else(String::new, |cause| format!(": {}", clause(&cause.meaning)));
-    match status {
+    let standing = match instance.status {
         Status::Pending => "Accepted; it will be taken up in a moment.".to_owned(),
         Status::Running if cause.is_some() => format!("Being tried again{why}; so far {money}."),
         Status::Running => format!("Being carried out; so far {money}."),
@@ -168,6 +172,10 @@ fn summary(
         }
         Status::Cancelled => format!("Cancelled. Everything is undone; {money}."),
         Status::Terminated => format!("Stopped by force{why}. Nothing was undone; {money}."),
+    };
+    match &instance.waits {
+        Some(waits) => format!("{standing} It {waits}."),
+        None => standing,
     }
 }
 
@@ -186,6 +194,7 @@ mod tests {
 
     use super::*;
     use crate::timeline::tests::{charged, history, refused, started};
+    use crate::timeline::waits;
 
     fn instance(status: Status, failure: Option<Failure>) -> Instance {
         let at = DateTime::UNIX_EPOCH;
@@ -198,7 +207,9 @@ mod tests {
             step: None,
             failure,
             run_at: None,
+            waits: None,
             past_pivot: false,
+            held: false,
             attributes: BTreeMap::new(),
             created_at: at,
             updated_at: at,
@@ -234,6 +245,48 @@ mod tests {
         assert_eq!(
             summary(&[started(), charged()]),
             "Being carried out; so far charged 59.90 MYR."
+        );
+    }
+
+    #[test]
+    fn an_order_that_was_stopped_by_force_says_that_the_money_is_not_back() {
+        let failure =
+            Failure { code: "TERMINATED".to_owned(), message: "The shop has closed.".to_owned() };
+        let stopped = instance(Status::Terminated, Some(failure));
+        let story = tell(stopped, &history(&[started(), charged()])).expect("an order");
+        assert_eq!(
+            story.summary,
+            "Stopped by force: the shop has closed. Nothing was undone; charged 59.90 MYR."
+        );
+    }
+
+    #[test]
+    fn a_held_order_says_that_it_is_held_and_what_it_has_cost_so_far() {
+        let mut held = instance(Status::Waiting, None);
+        held.held = true;
+        held.waits = waits(Status::Waiting, true, Some("charge"), None);
+        let story = tell(held, &history(&[started(), charged()])).expect("an order");
+        assert_eq!(
+            story.summary,
+            "Waiting to go on; so far charged 59.90 MYR. It is held: nothing more is begun until \
+             somebody releases it."
+        );
+        assert!(story.held);
+    }
+
+    #[test]
+    fn money_that_a_person_put_right_counts() {
+        let found = serde_json::json!({
+            "command": "resolve", "reason": "the bank called",
+            "resolution": {"evidence": "statement 7"},
+            "money": [{"kind": "refund", "amount_minor": 990, "currency": "MYR",
+                "reference": "re_9"}],
+        });
+        let records = [started(), charged(), ("command", None, None, found)];
+        let story = tell(instance(Status::Stuck, None), &history(&records)).expect("an order");
+        assert_eq!(
+            story.summary,
+            "Waiting for a person to decide; so far charged 59.90 MYR, refunded 9.90 MYR."
         );
     }
 

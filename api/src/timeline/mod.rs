@@ -4,6 +4,7 @@
 
 mod amount;
 mod payload;
+mod waits;
 mod words;
 
 use amends::{Money, Movement, MovementKind, Status};
@@ -14,7 +15,9 @@ use serde_json::Value;
 use crate::view::{Failure, Record};
 
 pub use amount::amount;
-use payload::AttemptOutcome;
+use payload::{AttemptOutcome, Finding};
+pub(crate) use waits::waits;
+pub(crate) use words::{moved, thing};
 
 /// What one record says.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +65,7 @@ fn unread(record: &Record) -> String {
 
 fn told(record: &Record) -> Option<Told> {
     let step = record.step.as_deref().unwrap_or("unnamed");
+    let actor = record.actor.as_deref().unwrap_or("somebody");
     match record.kind.as_str() {
         "started" => read(record).map(|started| Told::text(accepted(&started))),
         "step_started" => Some(Told::text(format!("began {}", words::thing(step)))),
@@ -84,28 +88,39 @@ fn told(record: &Record) -> Option<Told> {
             Told::text(format!("the provider does not know of {}{again}", words::thing(step)))
         }),
         "compensation_planned" => read(record).map(planned),
-        "step_compensated" => read(record).map(|undone: payload::StepCompensated| Told {
-            text: words::undone(step, undone.applied, undone.reference.as_deref(), &undone.money),
-            money: undone.money,
-            failure: None,
-        }),
+        "step_compensated" => read(record).map(|undone| compensated(step, undone, record.at)),
         "compensation_attempt_failed" => read(record).map(|failed: payload::AttemptFailed| {
             let (thing, message) = (words::thing(step), sentence(&failed.failure.message));
             let again = next_try(failed.retry_at, record.at);
             let text = format!("could not undo {thing}: {message}{again}");
             Told { text, failure: Some(failed.failure), money: Vec::new() }
         }),
-        "command" => read(record).map(|command: payload::Command| {
-            let actor = record.actor.as_deref().unwrap_or("somebody");
-            let reason = sentence(&command.reason);
-            Told::text(format!("{actor} asked to {}: {reason}", command.command))
+        "command" => read(record).map(|command| commanded(command, actor)),
+        "signal" => read(record).map(|signal: payload::Signal| {
+            Told::text(format!("{actor} sent the signal {}", signal.signal))
         }),
+        "timer_started" => {
+            read(record).map(|timer: payload::TimerStarted| Told::text(waits::sleeps(timer.until)))
+        }
+        "timer_fired" => Some(Told::text("woke up".to_owned())),
+        "wait_started" => read(record)
+            .map(|wait: payload::WaitStarted| Told::text(waits::for_signal(step, wait.until))),
+        "wait_ended" => read(record).map(|wait: payload::WaitEnded| {
+            let signal = words::called(step);
+            Told::text(match wait.signal {
+                Some(_) => format!("{signal} is here; goes on with it"),
+                None => format!("{signal} did not come in time; goes on without it"),
+            })
+        }),
+        "noted" => {
+            read(record).map(|noted: payload::Noted| Told::text(words::noted(step, &noted.value)))
+        }
         "stuck" => read(record).map(|failure: Failure| {
             let text = format!("stuck until a person decides: {}", sentence(&failure.message));
             Told { text, failure: Some(failure), money: Vec::new() }
         }),
         "ended" => read(record).map(|ended: payload::Ended| Told {
-            text: ending(ended.status).to_owned(),
+            text: format!("{}{}", ending(ended.status), unheard(ended.unread.len())),
             failure: ended.failure,
             money: Vec::new(),
         }),
@@ -168,6 +183,36 @@ fn planned(planned: payload::CompensationPlanned) -> Told {
     Told { text, failure: Some(planned.reason.failure), money: Vec::new() }
 }
 
+fn compensated(step: &str, undone: payload::StepCompensated, at: DateTime<Utc>) -> Told {
+    let payload::StepCompensated { applied, reference, money, recheck_at } = undone;
+    let text = words::undone(step, applied, reference.as_deref(), &money);
+    let again = recheck_at
+        .map_or_else(String::new, |again| format!("; looks once more in {}", span(again - at)));
+    Told { text: format!("{text}{again}"), money, failure: None }
+}
+
+fn commanded(command: payload::Command, actor: &str) -> Told {
+    let reason = sentence(&command.reason);
+    let Some(resolution) = command.resolution else {
+        return Told::text(format!("{actor} asked to {}: {reason}", command.command));
+    };
+    let thing = resolution.step.as_deref().map(words::thing).unwrap_or_default();
+    let found = match resolution.finding {
+        Some(Finding::Applied(_)) => Some(format!("{thing} has succeeded")),
+        Some(Finding::NotApplied) => Some(format!("{thing} has not succeeded")),
+        Some(Finding::Undone(reference)) => {
+            let reference = reference.map_or_else(String::new, |it| format!(" ({it})"));
+            Some(format!("{thing} is undone{reference}"))
+        }
+        None => None,
+    };
+    let money = Some(words::moved(&command.money)).filter(|money| !money.is_empty());
+    let findings: Vec<_> = found.into_iter().chain(money).collect();
+    let (findings, evidence) = (findings.join("; "), sentence(&resolution.evidence));
+    let text = format!("{actor} resolved it: {findings}; evidence: {evidence}; reason: {reason}");
+    Told { text, money: command.money, failure: None }
+}
+
 fn ending(status: Status) -> &'static str {
     match status {
         Status::Completed => "completed",
@@ -179,6 +224,15 @@ fn ending(status: Status) -> &'static str {
         | Status::Waiting
         | Status::Compensating
         | Status::Stuck => "ended",
+    }
+}
+
+/// Signals that came in and that nobody waited for.
+fn unheard(signals: usize) -> String {
+    match signals {
+        0 => String::new(),
+        1 => "; a signal that had come in was not needed".to_owned(),
+        _ => format!("; {signals} signals that had come in were not needed"),
     }
 }
 
@@ -249,10 +303,22 @@ pub(crate) fn moved_minor(lines: &[Line], kind: MovementKind, currency: amends::
 
 /// The number that a parcel is followed with, once there is one.
 pub(crate) fn tracking_number(history: &[Record]) -> Option<String> {
-    history.iter().filter(|record| record.kind == "step_done").find_map(|record| {
-        let done: payload::StepDone = read(record)?;
-        Some(done.output.get("tracking_number")?.as_str()?.to_owned())
+    history.iter().find_map(|record| {
+        let output = output(record)?;
+        Some(output.get("tracking_number")?.as_str()?.to_owned())
     })
+}
+
+/// The output of a step, recorded by itself or found out by a person.
+fn output(record: &Record) -> Option<Value> {
+    match record.kind.as_str() {
+        "step_done" => read(record).map(|done: payload::StepDone| done.output),
+        "command" => match read::<payload::Command>(record)?.resolution?.finding? {
+            Finding::Applied(output) => Some(output),
+            Finding::NotApplied | Finding::Undone(_) => None,
+        },
+        _ => None,
+    }
 }
 
 #[cfg(test)]

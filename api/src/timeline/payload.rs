@@ -77,6 +77,7 @@ pub(super) struct StepCompensated {
     pub(super) reference: Option<String>,
     #[serde(default)]
     pub(super) money: Vec<Movement>,
+    pub(super) recheck_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,10 +85,59 @@ pub(super) struct Command {
     pub(super) command: String,
     #[serde(default)]
     pub(super) reason: String,
+    pub(super) resolution: Option<Resolution>,
+    #[serde(default)]
+    pub(super) money: Vec<Movement>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Resolution {
+    pub(super) step: Option<String>,
+    pub(super) finding: Option<Finding>,
+    #[serde(default)]
+    pub(super) evidence: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Finding {
+    Applied(Value),
+    NotApplied,
+    Undone(Option<String>),
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Signal {
+    pub(super) signal: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct TimerStarted {
+    pub(super) until: DateTime<Utc>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WaitStarted {
+    pub(super) until: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WaitEnded {
+    /// The record of the signal.
+    pub(super) signal: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Noted {
+    #[serde(default)]
+    pub(super) value: Value,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Ended {
     pub(super) status: Status,
     pub(super) failure: Option<Failure>,
+    /// The records of signals that nobody waited for.
+    #[serde(default)]
+    pub(super) unread: Vec<u32>,
 }

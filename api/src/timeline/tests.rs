@@ -17,7 +17,7 @@ pub(crate) fn history(records: &[(&str, Option<&str>, Option<u32>, Value)]) -> V
             attempt: *attempt,
             payload: serde_json::value::to_raw_value(payload).expect("JSON"),
             events: None,
-            actor: (*kind == "command").then(|| "anna".to_owned()),
+            actor: matches!(*kind, "command" | "signal").then(|| "anna".to_owned()),
             at: began + TimeDelta::seconds(i64::from(seq)),
             hash: String::new(),
         })
@@ -138,6 +138,97 @@ fn what_people_did_is_told_with_their_names_and_reasons() {
 }
 
 #[test]
+fn what_somebody_found_out_is_told_with_where_it_can_be_seen() {
+    let resolve = |step: Option<&str>, finding: Value, money: Value| {
+        let mut resolution = json!({"evidence": "the provider's list.", "finding": finding});
+        resolution["step"] = json!(step);
+        (
+            "command",
+            None,
+            None,
+            json!({"command": "resolve", "reason": "asked by phone.",
+            "resolution": resolution, "money": money}),
+        )
+    };
+    let captured = json!([{"kind": "capture", "amount_minor": 5990, "currency": "MYR",
+        "reference": "ch_7"}]);
+    let history = history(&[
+        resolve(Some("charge"), json!({"applied": {"charge_id": "ch_7"}}), captured.clone()),
+        resolve(Some("ship"), json!("not_applied"), json!([])),
+        resolve(Some("charge#2"), json!({"undone": "re_9"}), json!([])),
+        resolve(None, Value::Null, captured),
+    ]);
+    let lines = timeline(&history);
+    let by = "evidence: the provider's list; reason: asked by phone";
+    assert_eq!(
+        texts(&history),
+        [
+            format!("anna resolved it: the charge has succeeded; charged 59.90 MYR (ch_7); {by}"),
+            format!("anna resolved it: the shipment has not succeeded; {by}"),
+            format!("anna resolved it: the charge (no. 2) is undone (re_9); {by}"),
+            format!("anna resolved it: charged 59.90 MYR (ch_7); {by}"),
+        ]
+    );
+    assert_eq!(moved_minor(&lines, MovementKind::Capture, "MYR".parse().expect("letters")), 11_980);
+}
+
+#[test]
+fn waiting_for_time_and_for_signals_is_told_until_it_ends() {
+    let until = json!({"until": "2026-11-18T14:05:00Z"});
+    let history = history(&[
+        ("timer_started", Some("timer:sleep"), None, until.clone()),
+        ("timer_fired", Some("timer:sleep"), None, json!({})),
+        ("wait_started", Some("wait:parcel_packed"), None, until),
+        ("signal", None, None, json!({"signal": "parcel_packed", "id": "7", "body": {}})),
+        ("wait_ended", Some("wait:parcel_packed"), None, json!({"signal": 3})),
+        ("wait_started", Some("wait:parcel_packed#2"), None, json!({})),
+        ("wait_ended", Some("wait:parcel_packed#2"), None, json!({})),
+        ("ended", None, None, json!({"status": "completed", "unread": [7]})),
+        ("ended", None, None, json!({"status": "terminated", "unread": [7, 9]})),
+    ]);
+    assert_eq!(
+        texts(&history),
+        [
+            "sleeps until 2026-11-18 14:05:00 UTC",
+            "woke up",
+            "waits for the signal parcel_packed, at most until 2026-11-18 14:05:00 UTC",
+            "anna sent the signal parcel_packed",
+            "the signal parcel_packed is here; goes on with it",
+            "waits for the signal parcel_packed (no. 2), for as long as it takes",
+            "the signal parcel_packed (no. 2) did not come in time; goes on without it",
+            "completed; a signal that had come in was not needed",
+            "stopped by force; nothing was undone; 2 signals that had come in were not needed",
+        ]
+    );
+}
+
+#[test]
+fn what_a_run_has_noted_is_told() {
+    let history = history(&[
+        ("noted", Some("value:now"), None, json!({"value": "2026-11-18T11:06:41Z"})),
+        ("noted", Some("value:lot"), None, json!({"value": 7})),
+        ("noted", Some("event:PARCEL_LATE"), None, json!({"value": null})),
+        ("noted", Some("patched:gift_wrap"), None, json!({"value": true})),
+    ]);
+    assert_eq!(
+        texts(&history),
+        [
+            "noted the time: 2026-11-18T11:06:41Z",
+            "noted lot: 7",
+            "published the event PARCEL_LATE",
+            "goes on by the change gift_wrap of the workflow",
+        ]
+    );
+}
+
+#[test]
+fn an_undo_that_looks_once_more_says_when() {
+    let payload = json!({"applied": false, "recheck_at": "2026-11-18T11:08:41Z"});
+    let undone = history(&[("step_compensated", Some("ship"), Some(1), payload)]);
+    assert_eq!(texts(&undone), ["found nothing to undo of the shipment; looks once more in 2 min"]);
+}
+
+#[test]
 fn a_provider_is_quoted_without_path_and_status() {
     for (message, said) in [
         ("/carrier/shipments: 422: no delivery: too far.", "no delivery: too far"),
@@ -177,7 +268,12 @@ fn money_and_tracking_are_found_in_the_history() {
     assert_eq!(moved_minor(&lines, MovementKind::Refund, currency), 5990);
     assert_eq!(tracking_number(&refused()), None);
     let output = json!({"shipment_id": "sh_1", "tracking_number": "TRK7"});
-    let shipped = history(&[("step_done", Some("ship"), Some(1), json!({"output": output}))]);
+    let payload = json!({"output": output});
+    let shipped = history(&[("step_done", Some("ship"), Some(1), payload)]);
     assert_eq!(tracking_number(&shipped), Some("TRK7".to_owned()));
     assert_eq!(texts(&shipped), ["handed the parcel to the carrier, tracking number TRK7"]);
+    let resolution = json!({"step": "ship", "finding": {"applied": output}, "evidence": "e"});
+    let payload = json!({"command": "resolve", "reason": "r", "resolution": resolution});
+    let found_out = history(&[("command", Some("ship"), None, payload)]);
+    assert_eq!(tracking_number(&found_out), Some("TRK7".to_owned()));
 }

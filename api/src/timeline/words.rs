@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::amount::amount;
 
 /// What a step is about, as the object of a sentence.
-pub(super) fn thing(step: &str) -> String {
+pub(crate) fn thing(step: &str) -> String {
     let (name, occurrence) = step.split_once('#').unwrap_or((step, ""));
     let thing = match name {
         "reserve_stock" => "the reservation".to_owned(),
@@ -16,6 +16,34 @@ pub(super) fn thing(step: &str) -> String {
         "notify" => "the message to the customer".to_owned(),
         _ => format!("the step {name}"),
     };
+    counted(thing, occurrence)
+}
+
+/// What a call of the run is about that is no step, such as `wait:parcel_packed#2`.
+pub(super) fn called(key: &str) -> String {
+    let (key, occurrence) = key.split_once('#').unwrap_or((key, ""));
+    let thing = match key.split_once(':') {
+        Some(("wait", name)) => format!("the signal {name}"),
+        Some(("event", name)) => format!("the event {name}"),
+        Some(("patched", name)) => format!("the change {name}"),
+        Some(("value", "now")) => "the time".to_owned(),
+        Some((_, name)) => name.to_owned(),
+        None => key.to_owned(),
+    };
+    counted(thing, occurrence)
+}
+
+/// What is recorded of such a call once and for all.
+pub(super) fn noted(key: &str, value: &Value) -> String {
+    let thing = called(key);
+    match key.split_once(':') {
+        Some(("event", _)) => format!("published {thing}"),
+        Some(("patched", _)) => format!("goes on by {thing} of the workflow"),
+        _ => format!("noted {thing}: {}", value.as_str().map_or(value.to_string(), str::to_owned)),
+    }
+}
+
+fn counted(thing: String, occurrence: &str) -> String {
     if occurrence.is_empty() { thing } else { format!("{thing} (no. {occurrence})") }
 }
 
@@ -79,7 +107,7 @@ pub(super) fn failed(step: &str, code: &str) -> String {
 }
 
 /// `charged 59.90 MYR (ch_1), refunded 59.90 MYR (re_1)`
-fn moved(money: &[Movement]) -> String {
+pub(crate) fn moved(money: &[Movement]) -> String {
     let sentences: Vec<_> = money
         .iter()
         .map(|movement| {

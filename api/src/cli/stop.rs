@@ -1,4 +1,4 @@
-//! The signals that stop a program.
+//! What stops a program from outside: the signals of the operating system.
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const EXIT_INTERRUPTED: i32 = 130;
 
 /// Completes at the first SIGTERM or SIGINT. A second one ends the program at once.
-pub(crate) fn shutdown() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+pub(crate) fn asked() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let listen = |kind| signal(kind).context("cannot listen for signals");
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;

@@ -1,0 +1,83 @@
+//! `amends preview`: what a command would do, before it is given.
+
+use amends::command::{Answer, Command};
+use amends_api::instances::preview::{Again, Plan, Preview};
+use anyhow::Context;
+use uuid::Uuid;
+
+use super::client::{self, Client};
+use super::table::{self, print, printable, table};
+
+/// Which command to which instance.
+#[derive(clap::Args)]
+#[group(skip)]
+pub(crate) struct Arguments {
+    /// The instance
+    instance_id: Uuid,
+    /// The command, such as cancel or resume
+    command: Command,
+    /// Print what the server answered
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: client::Arguments,
+}
+
+/// Shows what the command would do. Nothing of it happens.
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let id = arguments.instance_id.to_string();
+    let query = [("command", arguments.command.to_string())];
+    let client = Client::try_new(arguments.client)?;
+    let body = client.get(&["instances", &id, "preview"], &query).await?;
+    if arguments.json {
+        print(&body);
+        return Ok(());
+    }
+    let preview: Preview = serde_json::from_str(&body).context("the answer cannot be read")?;
+    print(&rendered(&id, &preview));
+    Ok(())
+}
+
+fn rendered(id: &str, preview: &Preview) -> String {
+    let mut parts = vec![printable(&preview.text)];
+    if let Some(problem) = &preview.problem {
+        let (code, message) = (printable(&problem.code), printable(&problem.message));
+        parts.push(format!("nothing can be undone: {code}: {message}"));
+    }
+    if let Some(plan) = &preview.plan {
+        let is_new = preview.command == Command::Cancel && preview.answer == Answer::Accepted;
+        parts.push(planned(plan, if is_new { "WOULD BE UNDONE" } else { "IS BEING UNDONE" }));
+        if is_new {
+            let hash = printable(&plan.plan_hash);
+            parts.push(format!(
+                "to have this happen, or nothing:\n\
+                 amends cancel {id} --plan-hash {hash} --reason \"why\""
+            ));
+        }
+    }
+    if !preview.again.is_empty() {
+        parts.push(again(&preview.again));
+    }
+    parts.join("\n\n")
+}
+
+fn planned(plan: &Plan, what: &str) -> String {
+    if plan.steps.is_empty() {
+        return "there is nothing to undo".to_owned();
+    }
+    let heading = format!("WHAT {what}, LATEST FIRST");
+    let mut rows = table(Some(&["", "STEP", &heading]));
+    for (index, step) in plan.steps.iter().enumerate() {
+        let number = (index + 1).to_string();
+        rows.add_row([number, printable(&step.step), printable(&step.text)]);
+    }
+    table::rendered(rows)
+}
+
+fn again(again: &[Again]) -> String {
+    let mut rows = table(Some(&["STEP", "WHAT MAY BE ASKED OF THE OUTSIDE WORLD AGAIN"]));
+    for again in again {
+        rows.add_row([printable(&again.step), printable(&again.text)]);
+    }
+    table::rendered(rows)
+}

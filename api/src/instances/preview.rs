@@ -1,0 +1,323 @@
+//! `GET /instances/{id}/preview`: what a command would do, before it is given.
+
+use amends::command::{Answer, Command};
+use amends::{Currency, MovementKind};
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+
+use super::command::{command_schema, why};
+use super::resolution::movement_kind_schema;
+use super::show::unknown;
+use super::unreadable;
+use crate::app::App;
+use crate::openapi::Previewing;
+use crate::path::Id;
+use crate::problem::{Code, Problem};
+use crate::timeline::{amount, moved, thing};
+use crate::view::Failure;
+
+/// Which command to look at.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// The command.
+    #[param(inline, value_type = CommandName)]
+    command: String,
+}
+
+/// The schema of a command, for a parameter.
+struct CommandName;
+
+impl PartialSchema for CommandName {
+    fn schema() -> RefOr<Schema> {
+        command_schema().into()
+    }
+}
+
+impl ToSchema for CommandName {}
+
+/// What a command would do at this moment. Nothing of it has happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Preview {
+    /// The command.
+    #[schema(schema_with = command_schema)]
+    pub command: Command,
+    /// What it would be answered.
+    #[schema(value_type = String, example = "accepted")]
+    pub answer: Answer,
+    /// What it would be answered, in words.
+    #[schema(example = "cancel would be accepted")]
+    pub text: String,
+    /// What would be undone, latest first: for a cancel, and while everything is being undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// Why there is no plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Failure>,
+    /// What may be asked of the outside world once more.
+    pub again: Vec<Again>,
+}
+
+/// What would be undone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Plan {
+    /// Names the plan. A cancel that has it happens as shown, or not at all.
+    #[schema(example = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")]
+    pub plan_hash: String,
+    /// The steps, in the order in which they would be undone.
+    pub steps: Vec<PlannedUndo>,
+}
+
+/// A step that would be undone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PlannedUndo {
+    /// Its name in the history.
+    #[schema(example = "charge")]
+    pub step: String,
+    /// Whether it is known to be applied; if not, its undo makes sure that it is not.
+    pub known: bool,
+    /// What would be undone, in words.
+    #[schema(example = "undo the charge: charged 59.90 MYR (ch_000002)")]
+    pub text: String,
+    /// The money that it has moved.
+    pub money: Vec<Moved>,
+}
+
+/// Money that a step has moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Moved {
+    /// Which way.
+    #[schema(schema_with = movement_kind_schema)]
+    pub kind: MovementKind,
+    /// How much, as people write it.
+    #[schema(example = "59.90 MYR")]
+    pub amount: String,
+    /// How much, in minor units.
+    #[schema(example = 5990)]
+    pub amount_minor: i64,
+    /// The currency.
+    #[schema(value_type = String, example = "MYR")]
+    pub currency: Currency,
+    /// The provider's reference.
+    #[schema(example = "ch_000002")]
+    pub reference: String,
+}
+
+/// What may be asked of the outside world once more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Again {
+    /// The step's name in the history.
+    #[schema(example = "charge")]
+    pub step: String,
+    /// Whether it is the step's undo.
+    pub is_undo: bool,
+    /// How safe that is.
+    pub safety: Safety,
+    /// The same, in words.
+    #[schema(
+        example = "ask for the charge again: it may have succeeded, and the provider does the \
+                   same request once"
+    )]
+    pub text: String,
+}
+
+/// How safe it is to ask for something once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Safety {
+    /// It has certainly not been applied.
+    NotApplied,
+    /// It may have been applied; the provider applies the same key once.
+    SameKey,
+    /// It may have been applied; the provider is asked first.
+    AskedFirst,
+    /// It was refused, and is asked for under another key.
+    NewKey,
+    /// It may have been applied, and nothing prevents a second time: find out first, then resolve.
+    MayRepeat,
+}
+
+/// Shows what a command would do to an instance at this moment.
+#[utoipa::path(
+    get,
+    path = "/instances/{id}/preview",
+    operation_id = "preview_command",
+    tag = "instances",
+    params(("id" = Uuid, Path, description = "The instance"), Wanted),
+    responses((status = 200, description = "What it would do", body = Preview), Previewing)
+)]
+pub(crate) async fn preview(
+    State(app): State<App>,
+    Id(instance_id): Id,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Json<Preview>, Problem> {
+    let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
+    let Query(Wanted { command }) =
+        wanted.map_err(|_| invalid("there is the query parameter command, once".to_owned()))?;
+    let command: Command =
+        command.parse().map_err(|unknown| invalid(format!("command: {unknown}")))?;
+    let seen = app.engine().preview(instance_id, command).await.map_err(unreadable)?;
+    seen.map(|seen| Json(seen.into())).ok_or_else(unknown)
+}
+
+impl From<amends::preview::Preview> for Preview {
+    fn from(seen: amends::preview::Preview) -> Self {
+        let amends::preview::Preview { command, answer, plan, problem, again } = seen;
+        let text = match answer {
+            Answer::Accepted => format!("{command} would be accepted"),
+            refusal => format!("{command} would be refused: {}", why(refusal)),
+        };
+        Self {
+            command,
+            answer,
+            text,
+            plan: plan.map(Plan::from),
+            problem: problem.map(Failure::from),
+            again: again.into_iter().map(Again::from).collect(),
+        }
+    }
+}
+
+impl From<amends::preview::PlanPreview> for Plan {
+    fn from(plan: amends::preview::PlanPreview) -> Self {
+        let steps = plan.steps.into_iter().map(PlannedUndo::from).collect();
+        Self { plan_hash: plan.plan_hash, steps }
+    }
+}
+
+impl From<amends::preview::PlannedUndo> for PlannedUndo {
+    fn from(planned: amends::preview::PlannedUndo) -> Self {
+        let amends::preview::PlannedUndo { step, known, money } = planned;
+        let thing = thing(&step);
+        let text = match known {
+            false => format!("make sure that nothing is left of {thing}, which may have succeeded"),
+            true if money.is_empty() => format!("undo {thing}"),
+            true => format!("undo {thing}: {}", moved(&money)),
+        };
+        Self { step, known, text, money: money.into_iter().map(Moved::from).collect() }
+    }
+}
+
+impl From<amends::Movement> for Moved {
+    fn from(movement: amends::Movement) -> Self {
+        let amends::Movement { kind, money, reference } = movement;
+        let amends::Money { amount_minor, currency } = money;
+        Self { kind, amount: amount(money), amount_minor, currency, reference }
+    }
+}
+
+impl From<amends::preview::Again> for Again {
+    fn from(again: amends::preview::Again) -> Self {
+        let amends::preview::Again { step, is_undo, safety } = again;
+        let safety = Safety::from(safety);
+        let thing = thing(&step);
+        let what = if is_undo { format!("undo {thing}") } else { format!("ask for {thing}") };
+        Self { text: format!("{what} again: {}", safety.in_words()), step, is_undo, safety }
+    }
+}
+
+impl From<amends::preview::Safety> for Safety {
+    fn from(safety: amends::preview::Safety) -> Self {
+        match safety {
+            amends::preview::Safety::NotApplied => Self::NotApplied,
+            amends::preview::Safety::SameKey => Self::SameKey,
+            amends::preview::Safety::AskedFirst => Self::AskedFirst,
+            amends::preview::Safety::NewKey => Self::NewKey,
+            amends::preview::Safety::MayRepeat => Self::MayRepeat,
+        }
+    }
+}
+
+impl Safety {
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::NotApplied => "it has certainly not succeeded before",
+            Self::SameKey => "it may have succeeded, and the provider does the same request once",
+            Self::AskedFirst => "it may have succeeded, and the provider is asked first",
+            Self::NewKey => "it was refused, and counts as a new request",
+            Self::MayRepeat => {
+                "it may have succeeded, and nothing prevents a second time; find out first, then \
+                 resolve"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amends::preview::{self as engine, PlanPreview};
+    use serde_json::json;
+
+    use super::*;
+
+    fn seen(answer: Answer, plan: Option<PlanPreview>, again: Vec<engine::Again>) -> Preview {
+        let command = Command::Cancel;
+        engine::Preview { command, answer, plan, problem: None, again }.into()
+    }
+
+    #[test]
+    fn a_plan_says_what_happens_to_the_money_and_what_nobody_knows() {
+        let charged = amends::Movement {
+            kind: MovementKind::Capture,
+            money: amends::Money {
+                amount_minor: 5990,
+                currency: "MYR".parse().expect("a currency"),
+            },
+            reference: "ch_2".to_owned(),
+        };
+        let undo = |step: &str, known, money| {
+            let step = step.to_owned();
+            engine::PlannedUndo { step, known, money }
+        };
+        let steps = vec![
+            undo("ship", false, vec![]),
+            undo("charge", true, vec![charged]),
+            undo("issue_invoice", true, vec![]),
+        ];
+        let plan = PlanPreview { plan_hash: "00".to_owned(), steps };
+        let shown = seen(Answer::Accepted, Some(plan), Vec::new());
+        assert_eq!(shown.text, "cancel would be accepted");
+        let steps = shown.plan.expect("a plan").steps;
+        assert_eq!(
+            steps.iter().map(|planned| planned.text.as_str()).collect::<Vec<_>>(),
+            [
+                "make sure that nothing is left of the shipment, which may have succeeded",
+                "undo the charge: charged 59.90 MYR (ch_2)",
+                "undo the invoice",
+            ]
+        );
+        assert_eq!(
+            serde_json::to_value(&steps[1].money).expect("JSON"),
+            json!([{"kind": "capture", "amount": "59.90 MYR", "amount_minor": 5990,
+                "currency": "MYR", "reference": "ch_2"}])
+        );
+    }
+
+    #[test]
+    fn what_is_asked_again_says_how_safe_that_is() {
+        let again = |is_undo, safety| {
+            let step = "charge".to_owned();
+            Again::from(engine::Again { step, is_undo, safety }).text
+        };
+        assert_eq!(
+            again(false, engine::Safety::SameKey),
+            "ask for the charge again: it may have succeeded, and the provider does the same \
+             request once"
+        );
+        assert_eq!(
+            again(true, engine::Safety::NewKey),
+            "undo the charge again: it was refused, and counts as a new request"
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_why_beforehand() {
+        let shown = seen(Answer::PastPivot, None, Vec::new());
+        assert!(shown.text.starts_with("cancel would be refused: the point of no return"));
+    }
+}

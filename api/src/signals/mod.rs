@@ -1,0 +1,3 @@
+//! Signals: news from the outside world for instances.
+
+pub mod send;
