@@ -57,7 +57,7 @@ pub(crate) async fn run(mut arguments: Arguments) -> anyhow::Result<()> {
         arguments.database.database_url = arguments.against;
     }
     let database = Database::try_from(arguments.database)?;
-    let shutdown = stop::shutdown()?;
+    let shutdown = stop::asked()?;
     let checked = database::with(&database, async |database| {
         tokio::select! {
             checked = check(database, arguments.json) => checked,
