@@ -33,6 +33,13 @@ impl Clock {
         }
     }
 
+    /// Sets a manual clock, also back; the machine's clock is left alone.
+    pub fn set(&self, now: DateTime<Utc>) {
+        if let Some(time) = &self.0 {
+            time.send_replace(now);
+        }
+    }
+
     /// The present.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]

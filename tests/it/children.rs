@@ -174,6 +174,7 @@ async fn a_crash_at_any_point_leaves_one_child_and_one_end() {
             let alright = if fails_at_b { Status::Cancelled } else { Status::Completed };
             assert_eq!(ended, alright, "crash at point {nth}: {:?}", crash.reached());
             world.finish().await;
+            crash.release();
             if !crashed {
                 for point in ["child.before", "child.ended", "effect.before", "commit.after"] {
                     assert!(crash.reached().contains(&point), "{point} was never reached");

@@ -73,6 +73,7 @@ async fn run(fault: Option<(&str, &str, &str)>, nth: Option<usize>) -> (Ending, 
     }
     let ended = ending(&world).await;
     world.finish().await;
+    crash.release();
     (ended, crash.reached())
 }
 
@@ -137,6 +138,7 @@ async fn a_cancel_after_a_crash_at_every_point_is_answered_truly() {
         check_effects(&world, status).await;
         answers.push(answer);
         world.finish().await;
+        crash.release();
     }
     for answer in [Answer::Accepted, Answer::PastPivot, Answer::AlreadyEnded] {
         assert!(answers.contains(&answer), "no crash led to {answer:?}");

@@ -11,6 +11,7 @@ mod children;
 mod cli;
 mod compensation;
 mod crash;
+mod endurance;
 mod execution;
 mod lease;
 mod limits;

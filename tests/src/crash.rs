@@ -36,7 +36,8 @@ impl Crash {
         (crash, probes)
     }
 
-    /// Lets what was stopped go on, as a process does that was only asleep.
+    /// Lets what was stopped go on, as a process does that was only asleep; if it has been given
+    /// up meanwhile, it ends, and gives its connections back.
     pub fn release(&self) {
         self.released.cancel();
     }

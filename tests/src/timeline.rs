@@ -68,6 +68,8 @@ fn line(record: &RecordView) -> String {
         );
     }
     if let Some(actor) = &record.actor {
+        // A parent is named by its id, which differs from run to run.
+        let actor = if actor.starts_with("instance ") { "its parent" } else { actor };
         let what = payload["command"].as_str().or_else(|| payload["signal"].as_str());
         let _ = write!(text, " {} by {actor}", what.unwrap_or_default());
     }

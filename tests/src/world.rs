@@ -158,6 +158,11 @@ impl World {
         self.ground.clock.now()
     }
 
+    /// Sets the clock, also back, as somebody does whose clock was wrong.
+    pub fn set_clock(&self, now: DateTime<Utc>) {
+        self.ground.clock.set(now);
+    }
+
     /// Lets time pass without running anything.
     pub fn advance(&self, time: Duration) {
         self.ground.clock.advance(time);

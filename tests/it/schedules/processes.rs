@@ -58,6 +58,7 @@ async fn a_crash_at_every_point_fires_neither_twice_nor_never() {
         assert_eq!(firings(&world).await, ["19 02:00 due started"], "at point {nth}");
         assert_eq!(instances(&world).await[0].status, Status::Completed);
         world.finish().await;
+        crash.release();
         if !crashed {
             let reached = crash.reached();
             for point in ["schedule.planned", "start.after", "schedule.started"] {
