@@ -24,6 +24,7 @@ pub mod orders;
 pub mod signals;
 pub mod webhook;
 
+pub(crate) mod dependencies;
 pub mod instances;
 pub mod schedules;
 pub mod timeline;

@@ -13,7 +13,10 @@ use crate::app::App;
 use crate::auth::{Permission, require};
 use crate::observe::{observe, shed};
 use crate::openapi::{self, Document};
-use crate::{health, instances, metrics, orders, problem, schedules, signals, webhook, workflows};
+use crate::{
+    dependencies, health, instances, metrics, orders, problem, schedules, signals, webhook,
+    workflows,
+};
 
 /// How many requests that ask the database directly are answered at once; signals are counted by
 /// themselves, so that no flood of them keeps people from looking. What sends orders is not counted:
@@ -47,6 +50,7 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(instances::show::show))
         .routes(routes!(instances::show::history))
         .routes(routes!(workflows::list::list))
+        .routes(routes!(dependencies::list::list))
         .routes(routes!(schedules::list::list))
         .routes(routes!(schedules::show::show))
         .routes(routes!(instances::preview::preview))

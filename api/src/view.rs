@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use amends::Status;
 use amends::versions;
-use amends::view::{InstanceView, RecordView};
+use amends::view::{DependencyView, InstanceView, RecordView};
+use amends::{Priority, Status};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -54,6 +54,16 @@ pub struct Instance {
     /// Whether somebody has asked for nothing more to be begun.
     #[serde(default)]
     pub held: bool,
+    /// How urgent it is: due instances of higher priority are taken up first.
+    #[schema(value_type = String, example = "normal")]
+    pub priority: Priority,
+    /// The dependency that it waits for: one that is down, or that takes no more calls now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "carrier")]
+    pub parked_on: Option<String>,
+    /// The instance that started it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_id: Option<Uuid>,
     /// What it can be found by.
     pub attributes: BTreeMap<String, String>,
     /// When it was accepted.
@@ -164,6 +174,46 @@ pub struct Versions {
     pub items: Vec<Version>,
 }
 
+/// Something that steps call, and how it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Dependency {
+    /// Its name.
+    #[schema(example = "carrier")]
+    pub name: String,
+    /// `up`, `down`, or `recovering`: let up again, a few instances at a time.
+    #[schema(example = "down")]
+    pub state: String,
+    /// When it went down, or came up again.
+    pub since: DateTime<Utc>,
+    /// How many instances wait for it.
+    #[schema(example = 412)]
+    pub waiting: i64,
+    /// Why it is taken to be down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// When it is tried again, or more instances are let through; not there while it is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try_at: Option<DateTime<Utc>>,
+}
+
+/// Everything that steps call, by name.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Dependencies {
+    /// The dependencies.
+    pub items: Vec<Dependency>,
+}
+
+impl From<DependencyView> for Dependency {
+    fn from(view: DependencyView) -> Self {
+        let failure = view
+            .failure_code
+            .map(|code| Failure { code, message: view.failure_message.unwrap_or_default() });
+        let next_try_at = (view.state != "up").then_some(view.next_try_at);
+        let DependencyView { name, state, since, waiting, .. } = view;
+        Self { name, state, since, waiting, failure, next_try_at }
+    }
+}
+
 /// The schema of a status: the words of [`Status`].
 pub(crate) fn status_schema() -> Object {
     ObjectBuilder::new()
@@ -176,7 +226,16 @@ pub(crate) fn status_schema() -> Object {
 impl From<InstanceView> for Instance {
     fn from(view: InstanceView) -> Self {
         Self {
-            waits: waits(view.status, view.held, view.step.as_deref(), view.run_at),
+            waits: waits(
+                view.status,
+                view.held,
+                view.parked_on.as_deref(),
+                view.step.as_deref(),
+                view.run_at,
+            ),
+            priority: view.priority,
+            parked_on: view.parked_on,
+            parent_id: view.parent_id,
             instance_id: view.instance_id,
             workflow: view.workflow,
             version: view.version,

@@ -37,6 +37,8 @@ pub struct InstanceView {
     pub parked_on: Option<String>,
     /// Who comes first.
     pub priority: Priority,
+    /// The instance that started it, if one did.
+    pub parent_id: Option<Uuid>,
     /// What it can be found by.
     pub attributes: BTreeMap<String, String>,
     /// When it was accepted.

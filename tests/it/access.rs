@@ -24,7 +24,7 @@ const READERS: Asks = Asks::Token(&[Viewer, Operator, Auditor, Admin]);
 const SENDERS: Asks = Asks::Token(&[Operator, Ingest, Admin]);
 
 /// Every route there is.
-const ROUTES: [(&str, &str, Asks); 18] = [
+const ROUTES: [(&str, &str, Asks); 19] = [
     ("GET", "/health/live", Asks::Nothing),
     ("GET", "/health/ready", Asks::Nothing),
     ("GET", "/metrics", Asks::Nothing),
@@ -38,6 +38,7 @@ const ROUTES: [(&str, &str, Asks); 18] = [
     ("GET", "/instances/{id}", READERS),
     ("GET", "/instances/{id}/history", READERS),
     ("GET", "/workflows", READERS),
+    ("GET", "/dependencies", READERS),
     ("GET", "/instances/{id}/preview", READERS),
     ("POST", "/instances/{id}/commands", Asks::Token(&[Operator, Admin])),
     ("GET", "/schedules", READERS),

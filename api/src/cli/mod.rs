@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod command;
 mod demo;
+mod dependencies;
 mod instances;
 mod log;
 mod preview;
@@ -67,6 +68,8 @@ enum Chosen {
     Signal(signal::Arguments),
     /// Show which versions of workflows have live instances, and which can be removed
     Workflows(workflows::Arguments),
+    /// Show what steps call, whether it is up, and how many instances wait for it
+    Dependencies(dependencies::Arguments),
     /// Check that this build can go on with every live instance in the database
     Check(check::Arguments),
     /// Look at schedules, and pause, resume or fire them
@@ -95,6 +98,7 @@ pub(crate) async fn run() -> ExitCode {
         Chosen::Terminate(arguments) => terminate::run(arguments).await,
         Chosen::Signal(arguments) => signal::run(arguments).await,
         Chosen::Workflows(arguments) => workflows::run(arguments).await,
+        Chosen::Dependencies(arguments) => dependencies::run(arguments).await,
         Chosen::Check(arguments) => check::run(arguments).await,
         Chosen::Schedules(subcommand) => schedules::run(subcommand).await,
         Chosen::Verify(arguments) => verify::run(arguments).await,

@@ -210,6 +210,9 @@ mod tests {
             waits: None,
             past_pivot: false,
             held: false,
+            priority: amends::Priority::Normal,
+            parked_on: None,
+            parent_id: None,
             attributes: BTreeMap::new(),
             created_at: at,
             updated_at: at,
@@ -264,7 +267,7 @@ mod tests {
     fn a_held_order_says_that_it_is_held_and_what_it_has_cost_so_far() {
         let mut held = instance(Status::Waiting, None);
         held.held = true;
-        held.waits = waits(Status::Waiting, true, Some("charge"), None);
+        held.waits = waits(Status::Waiting, true, None, Some("charge"), None);
         let story = tell(held, &history(&[started(), charged()])).expect("an order");
         assert_eq!(
             story.summary,

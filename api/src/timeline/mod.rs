@@ -115,6 +115,14 @@ fn told(record: &Record) -> Option<Told> {
         "noted" => {
             read(record).map(|noted: payload::Noted| Told::text(words::noted(step, &noted.value)))
         }
+        "child_started" => {
+            Some(Told::text(format!("started {} on its behalf", words::called(step))))
+        }
+        "child_ended" => read(record).map(|ended: payload::Ended| Told {
+            text: format!("{}: {}", words::called(step), ending(ended.status)),
+            failure: ended.failure,
+            money: Vec::new(),
+        }),
         "stuck" => read(record).map(|failure: Failure| {
             let text = format!("stuck until a person decides: {}", sentence(&failure.message));
             Told { text, failure: Some(failure), money: Vec::new() }

@@ -9,6 +9,7 @@ use super::words;
 pub(crate) fn waits(
     status: Status,
     held: bool,
+    parked_on: Option<&str>,
     step: Option<&str>,
     run_at: Option<DateTime<Utc>>,
 ) -> Option<String> {
@@ -18,9 +19,15 @@ pub(crate) fn waits(
     if held {
         return Some("is held: nothing more is begun until somebody releases it".to_owned());
     }
+    if let Some(dependency) = parked_on {
+        return Some(format!("waits for {dependency}, which is down or takes no more calls now"));
+    }
     match (status, step.and_then(|step| step.split_once(':')), run_at) {
         (Status::Waiting, Some(("wait", _)), until) => Some(for_signal(step?, until)),
         (Status::Waiting, Some(("timer", _)), Some(until)) => Some(sleeps(until)),
+        (Status::Waiting | Status::Compensating, Some(("child", _)), None) => {
+            Some(format!("waits for {} to end", words::called(step?)))
+        }
         (Status::Waiting | Status::Compensating, _, Some(until)) => {
             Some(format!("waits until {} to go on", time(until)))
         }
@@ -54,7 +61,8 @@ mod tests {
     fn an_instance_says_plainly_what_it_waits_for() {
         let at = DateTime::parse_from_rfc3339("2026-11-18T22:05:00+08:00").ok();
         let at = at.map(|at| at.to_utc());
-        let told = |status, step, run_at| waits(status, false, step, run_at).unwrap_or_default();
+        let told =
+            |status, step, run_at| waits(status, false, None, step, run_at).unwrap_or_default();
         for (status, step, run_at, text) in [
             (
                 Status::Waiting,
@@ -69,6 +77,7 @@ mod tests {
                 "waits for the signal parcel_packed (no. 2), for as long as it takes",
             ),
             (Status::Waiting, Some("timer:sleep"), at, "sleeps until 2026-11-18 14:05:00 UTC"),
+            (Status::Waiting, Some("child:pack"), None, "waits for the instance pack to end"),
             (Status::Waiting, Some("charge"), at, "waits until 2026-11-18 14:05:00 UTC to go on"),
             (
                 Status::Compensating,
@@ -85,9 +94,16 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_for_a_dependency_names_it() {
+        let told = waits(Status::Waiting, false, Some("carrier"), Some("charge"), None);
+        let text = "waits for carrier, which is down or takes no more calls now";
+        assert_eq!(told.as_deref(), Some(text));
+    }
+
+    #[test]
     fn a_hold_is_told_first_and_only_before_the_end() {
         for status in Status::ALL {
-            let told = waits(status, true, Some("timer:sleep"), None);
+            let told = waits(status, true, Some("carrier"), Some("timer:sleep"), None);
             let held = told.is_some_and(|text| text.starts_with("is held"));
             assert_eq!(held, !status.is_terminal(), "{status}");
         }

@@ -14,6 +14,7 @@ pub(crate) fn thing(step: &str) -> String {
         "charge" => "the charge".to_owned(),
         "ship" => "the shipment".to_owned(),
         "notify" => "the message to the customer".to_owned(),
+        _ if name.starts_with("child:") => called(name),
         _ => format!("the step {name}"),
     };
     counted(thing, occurrence)
@@ -25,6 +26,7 @@ pub(super) fn called(key: &str) -> String {
     let thing = match key.split_once(':') {
         Some(("wait", name)) => format!("the signal {name}"),
         Some(("event", name)) => format!("the event {name}"),
+        Some(("child", name)) => format!("the instance {name}"),
         Some(("patched", name)) => format!("the change {name}"),
         Some(("value", "now")) => "the time".to_owned(),
         Some((_, name)) => name.to_owned(),

@@ -58,7 +58,8 @@ async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<InstanceView>, Error>
     let rows = sqlx::query!(
         r#"
         select i.instance_id, i.workflow, i.version, i.business_key, i.status, i.run_at,
-               i.failure_code, i.failure_message, i.past_pivot, i.held, i.parked_on, i.priority, i.created_at, i.updated_at,
+               i.failure_code, i.failure_message, i.past_pivot, i.held, i.parked_on, i.priority,
+               i.parent_id, i.created_at, i.updated_at,
                i.ended_at, last.step as "step?",
                i.attributes as "attributes: sqlx::types::Json<BTreeMap<String, String>>"
         from amends.instance i
@@ -90,6 +91,7 @@ async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<InstanceView>, Error>
                 held: row.held,
                 parked_on: row.parked_on,
                 priority: Priority::read(row.priority),
+                parent_id: row.parent_id,
                 attributes: row.attributes.0,
                 created_at: row.created_at,
                 updated_at: row.updated_at,

@@ -1,0 +1,3 @@
+//! Dependencies over HTTP.
+
+pub(crate) mod list;
