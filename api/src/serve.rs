@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use amends::{Engine, EngineBuilder, Settings};
-use amends_workflows::fulfilment::Fulfilment;
+use amends_workflows::fulfilment;
 use amends_workflows::ports::Ports;
 use anyhow::{Context, anyhow};
 use sqlx::migrate::MigrateError;
@@ -59,7 +59,7 @@ pub async fn open_engine(config: &Config, options: PgConnectOptions) -> anyhow::
 
 /// An engine on a database, still closed, with every workflow of this build.
 pub fn workflows(options: PgConnectOptions, ports: Ports) -> EngineBuilder {
-    Engine::builder(options).workflow(Fulfilment::new(ports))
+    fulfilment::register(Engine::builder(options), ports)
 }
 
 fn subscribe(builder: EngineBuilder, config: &Config) -> anyhow::Result<EngineBuilder> {

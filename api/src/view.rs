@@ -55,6 +55,7 @@ pub struct Instance {
     #[serde(default)]
     pub held: bool,
     /// How urgent it is: due instances of higher priority are taken up first.
+    #[serde(default)]
     #[schema(value_type = String, example = "normal")]
     pub priority: Priority,
     /// The dependency that it waits for: one that is down, or that takes no more calls now.

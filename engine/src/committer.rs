@@ -61,6 +61,11 @@ impl Committer {
         Self { queue: mpsc::channel(1).0 }
     }
 
+    /// Whether more waits to be written than goes out in the next two statements.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.queue.max_capacity() - self.queue.capacity() > 2 * limits::BATCH_WRITES_MAX
+    }
+
     /// Writes what a held instance has done. Waits for room: what has happened must be recorded.
     pub(crate) async fn write(&self, write: Write) -> Written {
         let (answer, answered) = oneshot::channel();

@@ -2,11 +2,14 @@
 //!
 //! Hints are lost when connections are; every loop is sufficient without them.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::Notify;
 
+use crate::attempt::panic_message;
 use crate::error::Error;
 use crate::worker::Worker;
 
@@ -22,8 +25,12 @@ pub(crate) fn start(worker: &Arc<Worker>) {
         poll,
         |worker| &worker.due,
         |worker| async move {
-            // A full claim means that there is more.
-            while worker.claim().await? > 0 {}
+            // There may be more; what comes in from outside is not to stand in line behind it.
+            while worker.claim().await? > 0 {
+                while worker.committer.is_behind() && !worker.lost.is_cancelled() {
+                    worker.clock.sleep(Duration::from_millis(2)).await;
+                }
+            }
             Ok(())
         },
     );
@@ -79,8 +86,13 @@ fn repeat<F>(
                 () = hint(&worker).notified() => {}
                 () = worker.clock.sleep(poll) => {}
             }
-            if let Err(error) = act(Arc::clone(&worker)).await {
-                tracing::warn!(%error, "the {what} loop failed; it goes on");
+            match AssertUnwindSafe(act(Arc::clone(&worker))).catch_unwind().await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "the {what} loop failed; it goes on"),
+                Err(panic) => {
+                    let message = panic_message(&*panic);
+                    tracing::error!(message, "the {what} loop panicked; it goes on");
+                }
             }
         }
     });

@@ -7,7 +7,7 @@ use amends::command::{Answer, Command};
 use amends::probe::Probes;
 use amends::view::{InstanceView, RecordView};
 use amends::{Delivery, Engine, EngineBuilder, Settings, Start, Started};
-use amends_workflows::fulfilment::Fulfilment;
+use amends_workflows::fulfilment;
 use amends_workflows::order::Order;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnectOptions;
@@ -68,12 +68,12 @@ struct Ground {
 
 impl Ground {
     async fn engine(&self, probes: Probes) -> Engine {
-        let mut builder = Engine::builder(self.options.clone())
-            .workflow(Fulfilment::new(self.providers.ports()))
-            .subscription("recorder", self.recorder.clone())
-            .settings(Settings { linger: Duration::ZERO, ..Settings::default() })
-            .clock(self.clock.clone())
-            .probes(probes);
+        let mut builder =
+            fulfilment::register(Engine::builder(self.options.clone()), self.providers.ports())
+                .subscription("recorder", self.recorder.clone())
+                .settings(Settings { linger: Duration::ZERO, ..Settings::default() })
+                .clock(self.clock.clone())
+                .probes(probes);
         if let Some(extend) = &self.extend {
             builder = extend(builder);
         }

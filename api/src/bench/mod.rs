@@ -13,7 +13,7 @@ use std::time::Duration;
 use amends::bare::Bare;
 use amends::sink::{Delivered, Sink, Undelivered};
 use amends::{Engine, Settings, Status};
-use amends_workflows::fulfilment::Fulfilment;
+use amends_workflows::fulfilment;
 use amends_workflows::ports::Ports;
 use anyhow::{Context, bail};
 use futures::future::BoxFuture;
@@ -68,8 +68,7 @@ async fn drop_database(admin: &mut PgConnection) -> anyhow::Result<()> {
 async fn measure(database: PgConnectOptions, options: Options) -> anyhow::Result<Report> {
     let mut observer = database.connect().await?;
     let server = Server::of(&mut observer).await?;
-    let engine = Engine::builder(database.clone())
-        .workflow(Fulfilment::new(Ports::instant()))
+    let engine = fulfilment::register(Engine::builder(database.clone()), Ports::instant())
         .subscription("bench", Discard)
         .settings(Settings {
             instances_max: options.concurrency.max(Settings::default().instances_max),

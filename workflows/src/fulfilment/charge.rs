@@ -8,7 +8,7 @@ use amends::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{KEY_WINDOW, STEP_TIMEOUT, failed, patience};
+use super::{KEY_WINDOW, PAYMENT, STEP_TIMEOUT, failed, patience};
 use crate::order::Order;
 use crate::ports::Payments;
 
@@ -56,7 +56,11 @@ impl Step for Charge {
     type Output = Charged;
 
     fn declare(&self) -> Declaration<Self> {
-        Declaration::idempotent_within(KEY_WINDOW).undo().retry(patience()).timeout(STEP_TIMEOUT)
+        Declaration::idempotent_within(KEY_WINDOW)
+            .undo()
+            .retry(patience())
+            .timeout(STEP_TIMEOUT)
+            .through(PAYMENT)
     }
 
     async fn run(&self, call: &Call, input: &ChargeRequest) -> Result<Charged, StepError> {

@@ -16,7 +16,8 @@ pub mod notify;
 use std::time::Duration;
 
 use amends::{
-    Event, Failure, Halt, Imbalance, Ledger, Milestone, Outcome, RetryPolicy, Saga, Steps, Workflow,
+    Dependency, EngineBuilder, Event, Failure, Halt, Imbalance, Ledger, Milestone, Outcome,
+    RetryPolicy, Saga, Steps, Workflow,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -43,6 +44,27 @@ fn patience() -> RetryPolicy {
 /// stock and invoices, remember it for ever.
 const KEY_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
+// What the steps call.
+const STOCK: &str = "stock";
+const INVOICES: &str = "invoices";
+const PAYMENT: &str = "payment";
+const CARRIER: &str = "carrier";
+const MAIL: &str = "mail";
+
+/// So many calls in a row without an answer are an outage: what needs that provider waits without
+/// spending attempts until it is back. A single order that only it refuses to answer spends its own
+/// attempts first.
+const OUTAGE: u32 = 20;
+
+/// Adds the workflow, with the providers its steps talk to, to an engine.
+#[must_use]
+pub fn register(engine: EngineBuilder, ports: Ports) -> EngineBuilder {
+    [STOCK, INVOICES, PAYMENT, CARRIER, MAIL]
+        .into_iter()
+        .map(|name| Dependency::new(name).down_after(OUTAGE))
+        .fold(engine.workflow(Fulfilment::new(ports)), EngineBuilder::dependency)
+}
+
 /// The workflow that fulfils an [`Order`].
 pub struct Fulfilment {
     reserve_stock: ReserveStock,
@@ -64,7 +86,7 @@ pub struct Fulfilled {
 }
 
 impl Fulfilment {
-    /// The workflow, with the providers its steps talk to.
+    /// The workflow alone, with the providers its steps talk to.
     #[must_use]
     pub fn new(ports: Ports) -> Self {
         Self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amends::{Call, Declaration, RetryPolicy, Step, StepError};
 use serde::{Deserialize, Serialize};
 
-use super::{KEY_WINDOW, STEP_TIMEOUT};
+use super::{KEY_WINDOW, MAIL, STEP_TIMEOUT};
 use crate::order::Order;
 use crate::ports::Mail;
 
@@ -63,6 +63,7 @@ impl Step for Notify {
             .nothing_to_undo()
             .retry(RetryPolicy::persistent())
             .timeout(STEP_TIMEOUT)
+            .through(MAIL)
     }
 
     async fn run(&self, call: &Call, input: &NoticeRequest) -> Result<Notified, StepError> {

@@ -6,7 +6,7 @@ use amends::{Call, Declaration, Event, Moment, Step, StepError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{KEY_WINDOW, STEP_TIMEOUT, failed, patience};
+use super::{CARRIER, KEY_WINDOW, STEP_TIMEOUT, failed, patience};
 use crate::order::{Item, Order, Recipient};
 use crate::ports::Carrier;
 
@@ -62,7 +62,11 @@ impl Step for Ship {
     type Output = Shipped;
 
     fn declare(&self) -> Declaration<Self> {
-        Declaration::idempotent_within(KEY_WINDOW).pivot().retry(patience()).timeout(STEP_TIMEOUT)
+        Declaration::idempotent_within(KEY_WINDOW)
+            .pivot()
+            .retry(patience())
+            .timeout(STEP_TIMEOUT)
+            .through(CARRIER)
     }
 
     async fn run(&self, call: &Call, input: &ShipRequest) -> Result<Shipped, StepError> {

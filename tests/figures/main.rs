@@ -1,0 +1,58 @@
+//! Figures that a timed test must not check: run it, and read what it prints.
+//!
+//! `timers` lets many timers run out in the same second while new instances come in; `waiting`
+//! shows what a worker's memory has to do with how many instances wait.
+
+#![expect(clippy::expect_used, reason = "a program of figures fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "figures are measured in real time")]
+
+mod sleeper;
+mod timers;
+mod waiting;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use amends_api::postgres::{Durability, Embedded, Options};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Executor};
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (what, count) = match &arguments[..] {
+        [what, count] => (what.as_str(), count.parse().expect("a number")),
+        [what] => (what.as_str(), 100_000),
+        _ => panic!("figures timers|waiting [how many]"),
+    };
+    let folder = amends_tests::cluster::scratch().join("figures");
+    std::fs::create_dir_all(&folder).expect("the build directory is writable");
+    let postgres = start(folder).await;
+    let options = database(postgres.url()).await;
+    match what {
+        "timers" => timers::measure(options, count).await,
+        "waiting" => waiting::measure(options, count).await,
+        other => panic!("there are timers and waiting, and not {other}"),
+    }
+    postgres.stop().await.expect("Postgres stops");
+}
+
+/// An empty database.
+async fn database(url: &str) -> PgConnectOptions {
+    let options = PgConnectOptions::from_str(url).expect("the launcher's url is valid");
+    let mut admin = options.connect().await.expect("the cluster answers");
+    for statement in ["drop database if exists figures with (force)", "create database figures"] {
+        admin.execute(statement).await.expect("a database can be made");
+    }
+    options.database("figures")
+}
+
+/// A private Postgres as durable as in production.
+async fn start(data_dir: PathBuf) -> Embedded {
+    let options = Options {
+        data_dir,
+        bin_dir: amends_tests::cluster::bin_dir(),
+        durability: Durability::Full,
+    };
+    Embedded::start(options).await.unwrap_or_else(|error| panic!("{error}"))
+}
