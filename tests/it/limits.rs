@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A stage whose step `a` goes through the carrier.
-fn stage(acts: impl IntoIterator<Item = Act>, carrier: Dependency) -> Stage {
-    let a = Part::default().acts(acts).through("carrier");
-    Stage::new(a, Part::default(), Part::default()).dependency(carrier)
+/// A stage whose step `a` goes through the courier.
+fn stage(acts: impl IntoIterator<Item = Act>, courier: Dependency) -> Stage {
+    let a = Part::default().acts(acts).through("courier");
+    Stage::new(a, Part::default(), Part::default()).dependency(courier)
 }
 
 /// A world in which instances run `a` and nothing else.
@@ -23,8 +23,9 @@ async fn world(stage: &Stage) -> World {
     stage.world(|saga, stage| async { saga.run(&stage.a, &"x".to_owned()).await }.boxed()).await
 }
 
-async fn carrier(world: &World) -> DependencyView {
-    world.engine().dependencies().await.unwrap().pop().unwrap()
+async fn courier(world: &World) -> DependencyView {
+    let mut all = world.engine().dependencies().await.unwrap();
+    all.swap_remove(all.iter().position(|it| it.name == "courier").unwrap())
 }
 
 async fn many(world: &World, name: &str, count: usize) -> Vec<Uuid> {
@@ -45,19 +46,19 @@ async fn completed(world: &World, ids: &[Uuid]) -> usize {
 
 #[tokio::test]
 async fn while_a_dependency_is_down_instances_wait_without_spending_attempts() {
-    let stage = stage((0..3).map(|_| retry("down")), Dependency::new("carrier").down_after(3));
+    let stage = stage((0..3).map(|_| retry("down")), Dependency::new("courier").down_after(3));
     let world = world(&stage).await;
     let first = many(&world, "first", 3).await;
     world.settle().await;
-    assert_eq!(carrier(&world).await.state, "down");
+    assert_eq!(courier(&world).await.state, "down");
     let later = many(&world, "later", 20).await;
     world.settle().await;
     assert_eq!(stage.log().len(), 3, "nobody calls what is down");
     let waiting = world.instance(later[0]).await;
     assert_eq!(waiting.status, Status::Waiting);
-    assert_eq!(waiting.parked_on.as_deref(), Some("carrier"));
+    assert_eq!(waiting.parked_on.as_deref(), Some("courier"));
     assert_eq!(world.history(later[0]).await.len(), 1, "no attempt was spent");
-    let fact = carrier(&world).await;
+    let fact = courier(&world).await;
     assert_eq!((fact.waiting, fact.failure_code.as_deref()), (20, Some("TRY_AGAIN")));
     // It is back: one is let through, then twice as many at each turn.
     world.pass(15 * SECOND).await;
@@ -69,30 +70,30 @@ async fn while_a_dependency_is_down_instances_wait_without_spending_attempts() {
     }
     assert_eq!(done, [1, 3, 7, 15, 23, 23]);
     world.pass(60 * SECOND).await;
-    assert_eq!(carrier(&world).await.state, "up");
+    assert_eq!(courier(&world).await.state, "up");
     world.finish().await;
 }
 
 #[tokio::test]
 async fn a_dependency_that_stays_down_is_tried_less_and_less_often() {
-    let stage = stage((0..100).map(|_| unknown()), Dependency::new("carrier").down_after(2));
+    let stage = stage((0..100).map(|_| unknown()), Dependency::new("courier").down_after(2));
     let world = world(&stage).await;
     many(&world, "first", 10).await;
     world.settle().await;
-    let outage = carrier(&world).await.since;
+    let outage = courier(&world).await.since;
     let before = stage.log().len();
     for _ in 0..60 {
         world.pass(10 * SECOND).await;
     }
     let tried = stage.log().len() - before;
     assert!((3..=8).contains(&tried), "tried {tried} times in ten minutes");
-    assert_eq!(carrier(&world).await.since, outage);
+    assert_eq!(courier(&world).await.since, outage);
     world.engine().abandon();
 }
 
 #[tokio::test]
 async fn a_cancel_reaches_an_instance_that_waits_for_a_dependency() {
-    let stage = stage((0..2).map(|_| retry("down")), Dependency::new("carrier").down_after(2));
+    let stage = stage((0..2).map(|_| retry("down")), Dependency::new("courier").down_after(2));
     let world = world(&stage).await;
     many(&world, "first", 2).await;
     world.settle().await;
@@ -107,7 +108,7 @@ async fn a_cancel_reaches_an_instance_that_waits_for_a_dependency() {
 
 #[tokio::test]
 async fn no_more_calls_are_under_way_than_the_dependency_takes_over_all_workers() {
-    let stage = stage((0..20).map(|_| Act::Hang), Dependency::new("carrier").concurrency(3));
+    let stage = stage((0..20).map(|_| Act::Hang), Dependency::new("courier").concurrency(3));
     let mut world = world(&stage).await;
     let first = world.engine().clone();
     many(&world, "first", 10).await;
@@ -129,7 +130,7 @@ async fn no_more_calls_are_under_way_than_the_dependency_takes_over_all_workers(
 
 #[tokio::test]
 async fn a_dependency_is_called_no_faster_than_its_rate() {
-    let stage = stage([], Dependency::new("carrier").rate(2, SECOND));
+    let stage = stage([], Dependency::new("courier").rate(2, SECOND));
     let world = world(&stage).await;
     let ids = many(&world, "first", 10).await;
     world.settle().await;
