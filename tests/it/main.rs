@@ -21,5 +21,6 @@ mod schedules;
 mod signals;
 mod steps;
 mod tidy;
+mod transaction;
 mod versions;
 mod webhook;

@@ -8,6 +8,7 @@
 
 pub mod cluster;
 pub mod crash;
+pub mod detour;
 pub mod http;
 pub mod improvised;
 pub mod invariants;
@@ -16,6 +17,7 @@ pub mod packing;
 pub mod process;
 pub mod providers;
 pub mod scripted;
+pub mod shop;
 pub mod sink;
 pub mod timeline;
 

@@ -36,6 +36,8 @@ pub(crate) struct Store {
     pool: PgPool,
     /// Connections that see `begin`.
     transactions: PgPool,
+    /// Those of transaction steps, which may wait for each other's locks and keep nobody else.
+    steps: PgPool,
 }
 
 impl Store {
@@ -54,7 +56,12 @@ impl Store {
                 .acquire_timeout(Duration::from_secs(5))
                 .connect_lazy_with(options.clone().options([("statement_timeout", "30000")]))
         };
-        Self { pool: pool(8), transactions: pool(limits::TRANSACTIONS_MAX), options }
+        Self {
+            pool: pool(8),
+            transactions: pool(limits::TRANSACTIONS_MAX),
+            steps: pool(limits::TRANSACTION_STEPS_MAX),
+            options,
+        }
     }
 
     /// A store whose sessions the database keeps from writing.
