@@ -26,8 +26,12 @@ pub(crate) struct Newborn {
     pub(crate) permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Makes a start ready to be written.
-pub(crate) fn prepare(worker: &Worker, start: Start) -> Result<Newborn, Error> {
+/// Makes a start ready to be written, of an instance that is born claimed if there is a permit.
+pub(crate) fn prepare(
+    worker: &Worker,
+    start: Start,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Result<Newborn, Error> {
     let invalid = |what: String| Error::InvalidInput(what);
     let workflow = worker
         .registry
@@ -55,7 +59,6 @@ pub(crate) fn prepare(worker: &Worker, start: Start) -> Result<Newborn, Error> {
     let events = prepared.events.len() as u32;
     let attributes_json =
         object(&prepared.attributes).map_err(|error| invalid(error.to_string()))?;
-    let permit = worker.permit();
     let about = About { workflow: workflow.name().to_owned(), business_key: start.business_key };
     let write = Write {
         instance_id,

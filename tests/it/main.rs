@@ -19,6 +19,7 @@ mod plans;
 mod process;
 mod schedules;
 mod signals;
+mod start_within;
 mod steps;
 mod tidy;
 mod transaction;

@@ -15,6 +15,7 @@ pub(crate) mod outbox;
 pub(crate) mod read;
 pub(crate) mod schedule;
 pub(crate) mod signal;
+pub(crate) mod start;
 pub(crate) mod transaction;
 pub(crate) mod worker;
 pub(crate) mod write;
