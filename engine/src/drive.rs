@@ -6,24 +6,23 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 
-use crate::attempt::{self, Attempted, compensation_failed, next_attempt, panic_message};
+use crate::attempt::{self, compensation_failed, panic_message};
 use crate::compensation::plan_compensation;
 use crate::event::Event;
-use crate::history::{Attempts, History, Progress, step_name};
-use crate::instance::{Closing, Direction, Flushed, Instance, Readiness, State, Verdict, Wait};
+use crate::history::{History, Progress, step_name};
+use crate::instance::{
+    Closing, Direction, Flushed, Instance, Readiness, State, Transaction, Verdict, Wait,
+};
 use crate::limits;
 use crate::memo::Divergence;
-use crate::record::{
-    CompensationAttemptFailed, CompensationPlanned, Ended, Entry, Reason, ReasonKind,
-    StepCompensated, Stuck,
-};
+use crate::record::{CompensationPlanned, Ended, Entry, Reason, ReasonKind, Stuck};
 use crate::registry::{self, Finished};
 use crate::saga::{Saga, child_id};
 use crate::status::{Status, Transition};
-use crate::step::{Effect, Failure, Undone};
+use crate::step::{Effect, Failure};
+use crate::undo::AskedUndo;
 use crate::workflow::Outcome;
 
 /// What a pass over the instance came to.
@@ -203,60 +202,20 @@ async fn undo(instance: &Arc<Instance>, key: &str, known: bool) -> Result<(), Ve
     let attempt = attempts.total + 1;
     let call = instance.call(key, attempt, Direction::Undo);
     instance.worker.metrics.attempts.inc();
-    let output = output.as_deref().map(serde_json::value::RawValue::get);
-    let undo = AssertUnwindSafe(step.undo(&call, input.get(), output)).catch_unwind();
+    let step = step.as_ref();
+    let asked = AskedUndo { instance, step, key, input, output, attempts, call, pass };
+    if step.facts().effect == Effect::Transaction {
+        return instance.transact(&asked).await.map(drop);
+    }
+    let undo = AssertUnwindSafe(asked.undo(None)).catch_unwind();
     let result = attempt::judge(tokio::time::timeout(step.facts().timeout, undo).await);
     instance.worker.probes.reach("undo.after").await;
-    instance.worker.heed(&pass, &result);
-    match result {
-        Ok(undone) => {
-            let told = step
-                .undone(input.get(), output, &undone)
-                .map_err(|error| Verdict::Stick(error.failure().clone()))?;
-            instance.worker.metrics.compensations.inc();
-            let recheck_at = recheck_at(step.facts().effect, known, &attempts, &undone, call.now);
-            let money = told.money;
-            let entry = Entry::StepCompensated(StepCompensated { undone, money, recheck_at });
-            instance.append(Some(key), Some(attempt), entry, &told.events)
-        }
-        Err(error) => {
-            instance.worker.metrics.attempts_failed.inc();
-            // An undo makes sure that something is not applied: an unknown end is asked for again.
-            let effect = Effect::Idempotent { key_window: None };
-            let chance = attempt::chance(instance.instance_id, call.key(), attempt);
-            let Attempted { outcome, retry_at } = next_attempt(
-                &error,
-                attempts.counted + 1,
-                step.facts().undo_retry,
-                effect,
-                chance,
-                call.now,
-            );
-            let failure = error.failure().clone();
-            let entry = Entry::CompensationAttemptFailed(CompensationAttemptFailed {
-                outcome,
-                failure,
-                retry_at,
-            });
-            instance.append(Some(key), Some(attempt), entry, &[])
-        }
-    }
-}
-
-/// When to undo once more what was unknown and was not found: a provider may be slow to show what
-/// it applied. It is looked for once, after the time that the provider may take.
-fn recheck_at(
-    effect: Effect,
-    known: bool,
-    attempts: &Attempts,
-    undone: &Undone,
-    now: DateTime<Utc>,
-) -> Option<DateTime<Utc>> {
-    let Effect::Queryable { quiet } = effect else {
-        return None;
+    instance.worker.heed(&asked.pass, &result);
+    let (entry, events) = match result {
+        Ok(undone) => asked.done(&undone)?,
+        Err(error) => asked.failed(&mut instance.state(), &error)?,
     };
-    let doubtful = !known && !undone.applied && !attempts.is_recheck;
-    TimeDelta::from_std(quiet).ok().filter(|_| doubtful).and_then(|it| now.checked_add_signed(it))
+    instance.append(Some(key), Some(attempt), entry, &events)
 }
 
 /// How to go on after a pass could not be settled.

@@ -1,5 +1,7 @@
 //! What can go wrong in the engine itself, for whoever calls it.
 
+use crate::step::StepError;
+
 /// What a caller of the engine has to deal with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -81,5 +83,32 @@ pub(crate) fn is_data_error(error: &sqlx::Error) -> bool {
 impl From<crate::status::UnknownStatus> for Error {
     fn from(error: crate::status::UnknownStatus) -> Self {
         Self::Stored(error.to_string())
+    }
+}
+
+/// What a failed statement means for a step.
+///
+/// A constraint or a value that the database refuses fails for good, as `SQL_REFUSED`. A deadlock,
+/// a time-out, or a lack of resources is attempted again, as `SQL_INTERRUPTED`; so is everything
+/// else that the database answers, as `SQL_FAILED`: a table that is missing may be there after the
+/// next deployment. Without an answer the outcome is unknown, also as `SQL_INTERRUPTED`, save in a
+/// [`crate::TransactionStep`], which has not happened then.
+impl From<sqlx::Error> for StepError {
+    fn from(error: sqlx::Error) -> Self {
+        let message = error.to_string();
+        match &error {
+            error if is_data_error(error) => StepError::fail("SQL_REFUSED", message),
+            // 08: the connection broke; 57P: the server stops.
+            sqlx::Error::Database(refusal) if is_transient(&error) => {
+                let code = refusal.code().unwrap_or_default();
+                if code.starts_with("08") || code.starts_with("57P") {
+                    StepError::unknown("SQL_INTERRUPTED", message)
+                } else {
+                    StepError::retry("SQL_INTERRUPTED", message)
+                }
+            }
+            error if is_transient(error) => StepError::unknown("SQL_INTERRUPTED", message),
+            _ => StepError::retry("SQL_FAILED", message),
+        }
     }
 }

@@ -50,6 +50,7 @@ impl AnyStep for Fake {
 
     fn undo<'a>(
         &'a self,
+        _: Option<&'a mut crate::PgConnection>,
         _: &'a Call,
         _: &'a str,
         _: Option<&'a str>,

@@ -33,13 +33,22 @@ pub(crate) struct Birth {
     pub(crate) parent: Option<Parent>,
 }
 
-/// Makes a start ready to be written.
-pub(crate) fn prepare(worker: &Worker, start: Start) -> Result<Newborn, Error> {
-    prepare_birth(worker, start, Birth { instance_id: new_id(), parent: None })
+/// Makes a start ready to be written, of an instance that is born claimed if there is a permit.
+pub(crate) fn prepare(
+    worker: &Worker,
+    start: Start,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Result<Newborn, Error> {
+    prepare_birth(worker, start, permit, Birth { instance_id: new_id(), parent: None })
 }
 
 /// The same, of an instance that has its id already.
-pub(crate) fn prepare_birth(worker: &Worker, start: Start, birth: Birth) -> Result<Newborn, Error> {
+pub(crate) fn prepare_birth(
+    worker: &Worker,
+    start: Start,
+    permit: Option<OwnedSemaphorePermit>,
+    birth: Birth,
+) -> Result<Newborn, Error> {
     let invalid = |what: String| Error::InvalidInput(what);
     let workflow = worker
         .registry
@@ -69,7 +78,6 @@ pub(crate) fn prepare_birth(worker: &Worker, start: Start, birth: Birth) -> Resu
     let events = prepared.events.len() as u32;
     let attributes_json =
         object(&prepared.attributes).map_err(|error| invalid(error.to_string()))?;
-    let permit = worker.permit();
     let about = About { workflow: workflow.name().to_owned(), business_key: start.business_key };
     let write = Write {
         instance_id,

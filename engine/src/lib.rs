@@ -6,6 +6,7 @@
 //! publishes their events through an outbox, and answers people.
 
 // What an author writes.
+pub mod declaration;
 pub mod dependency;
 pub mod event;
 pub mod money;
@@ -13,6 +14,7 @@ pub mod retry;
 pub mod saga;
 pub mod signal;
 pub mod step;
+pub mod transaction_step;
 pub mod workflow;
 
 // The heart: pure.
@@ -42,6 +44,7 @@ mod registry;
 mod relay;
 pub mod schedule;
 mod store;
+mod undo;
 mod worker;
 
 // What its users hold.
@@ -59,6 +62,7 @@ pub mod versions;
 pub mod view;
 
 pub use clock::Clock;
+pub use declaration::Declaration;
 pub use dependency::Dependency;
 pub use engine::{Delivery, Engine, EngineBuilder, Settings, Start, Started, migrate};
 pub use error::Error;
@@ -72,7 +76,7 @@ pub use schedule::{Firing, Gap, Overlap, Schedule};
 pub use signal::{SendSignal, Signal, Signalled, Signals};
 pub use status::Status;
 pub use step::{
-    Call, Compensation, Declaration, Effect, Failure, Moment, Probe, Probed, Step, StepError, Undo,
-    Undone,
+    Call, Compensation, Effect, Failure, Moment, Probe, Probed, Step, StepError, Undo, Undone,
 };
+pub use transaction_step::{InTransaction, PgConnection, TransactionStep, TransactionUndo};
 pub use workflow::{Milestone, Outcome, Workflow};

@@ -17,8 +17,11 @@ pub(crate) const KEY_BYTES_MAX: usize = 500;
 /// A person's reason for a command.
 pub(crate) const REASON_BYTES_MAX: usize = 4_000;
 
-/// Connections for transactions: signals, commands, `transaction` steps.
+/// Connections for transactions: signals, commands.
 pub(crate) const TRANSACTIONS_MAX: u32 = 8;
+
+/// Connections for transaction steps: more would only wait for each other in the database.
+pub(crate) const TRANSACTION_STEPS_MAX: u32 = 8;
 
 /// Records of a history that goes forward. What is longer is put to a person: it would be loaded
 /// whole at every claim. Undoing may add to it.

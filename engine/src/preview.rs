@@ -146,6 +146,8 @@ fn safety(step: &RecordedStep, facts: Facts<'_>) -> Safety {
     match facts.effect {
         _ if step.attempts.refused() => Safety::NewKey,
         _ if !step.unknown && !step.begun => Safety::NotApplied,
+        // A step that is done was recorded so.
+        Effect::Transaction => Safety::NotApplied,
         // The window of the key is watched when the step is asked for.
         Effect::Idempotent { .. } => Safety::SameKey,
         Effect::Queryable { .. } => Safety::AskedFirst,

@@ -408,3 +408,12 @@ pub(crate) fn publish(events: &[Event], next: u32) -> Result<Option<String>, ser
         .collect();
     serde_json::to_string(&published).map(Some)
 }
+
+/// The same events; the first one gets number `next`.
+pub(crate) fn renumber(events: &str, next: u32) -> Result<String, serde_json::Error> {
+    let mut published: Vec<Published<'_>> = serde_json::from_str(events)?;
+    for (event, number) in published.iter_mut().zip(next..) {
+        event.number = number;
+    }
+    serde_json::to_string(&published)
+}

@@ -10,15 +10,15 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 
+use crate::declaration::Declaration;
 use crate::dependency::Dependency;
 use crate::event::Event;
 use crate::money::{Imbalance, Ledger, Movement};
 use crate::retry::RetryPolicy;
 use crate::saga::{Halt, Saga};
 use crate::signal::Signals;
-use crate::step::{
-    Call, Compensation, Declaration, Effect, Failure, Moment, Step, StepError, Undone,
-};
+use crate::step::{Call, Compensation, Effect, Failure, Moment, Step, StepError, Undone, Work};
+use crate::transaction_step::{PgConnection, TransactionStep};
 use crate::workflow::{Milestone, Outcome, Workflow};
 
 /// The steps of a workflow, in the order of a successful instance.
@@ -36,7 +36,17 @@ impl Steps {
 
     /// Adds a step.
     #[must_use]
-    pub fn step<S: Step>(mut self, step: &S) -> Self {
+    pub fn step<S: Step>(self, step: &S) -> Self {
+        self.add(step)
+    }
+
+    /// Adds a step whose SQL commits together with its record.
+    #[must_use]
+    pub fn transaction<S: TransactionStep>(self, step: &S) -> Self {
+        self.add(step)
+    }
+
+    fn add<S: Work<How>, How: 'static>(mut self, step: &S) -> Self {
         self.steps.push(Arc::new(TypedStep { declaration: step.declare(), step: step.clone() }));
         self
     }
@@ -55,9 +65,11 @@ impl Steps {
 pub(crate) trait AnyStep: Send + Sync {
     fn name(&self) -> &'static str;
     fn facts(&self) -> Facts<'_>;
-    /// Runs the undo for recorded JSON.
+    /// Runs the undo for recorded JSON; that of a transaction step on the connection of its
+    /// transaction.
     fn undo<'a>(
         &'a self,
+        connection: Option<&'a mut PgConnection>,
         call: &'a Call,
         input: &'a str,
         output: Option<&'a str>,
@@ -89,17 +101,20 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    pub(crate) fn by<'a, S: Step>(step: &S, moment: impl Fn() -> Moment<'a, S>) -> Self {
+    pub(crate) fn by<'a, S: Work<How>, How>(
+        step: &S,
+        moment: impl Fn() -> Moment<'a, S, How>,
+    ) -> Self {
         Self { events: step.events(moment()), money: step.money(moment()) }
     }
 }
 
-struct TypedStep<S: Step> {
+struct TypedStep<S: Work<How>, How> {
     step: S,
-    declaration: Declaration<S>,
+    declaration: Declaration<S, How>,
 }
 
-impl<S: Step> AnyStep for TypedStep<S> {
+impl<S: Work<How>, How: 'static> AnyStep for TypedStep<S, How> {
     fn name(&self) -> &'static str {
         S::NAME
     }
@@ -118,6 +133,7 @@ impl<S: Step> AnyStep for TypedStep<S> {
 
     fn undo<'a>(
         &'a self,
+        connection: Option<&'a mut PgConnection>,
         call: &'a Call,
         input: &'a str,
         output: Option<&'a str>,
@@ -128,7 +144,7 @@ impl<S: Step> AnyStep for TypedStep<S> {
             };
             let input: S::Input = recorded(input)?;
             let output: Option<S::Output> = output.map(recorded).transpose()?;
-            undo(&self.step, call, &input, output.as_ref()).await
+            undo(&self.step, connection, call, &input, output.as_ref()).await
         })
     }
 

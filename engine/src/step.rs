@@ -9,14 +9,13 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::declaration::Declaration;
 use crate::event::Event;
 use crate::money::Movement;
-use crate::retry::RetryPolicy;
 
 /// A named unit of work with one effect on the world.
 ///
@@ -80,6 +79,47 @@ pub trait Probe: Step {
     ) -> impl Future<Output = Result<Probed<Self::Output>, StepError>> + Send;
 }
 
+/// The way of a [`Step`]: an attempt calls something that is not this database.
+#[derive(Debug)]
+pub enum ByCall {}
+
+/// What the engine needs of a step whose attempts are made in the way `How`.
+///
+/// Whatever is a [`Step`] or a [`crate::TransactionStep`] is this too; authors implement those.
+pub trait Work<How>: Clone + Send + Sync + 'static {
+    /// As the author has it.
+    const NAME: &'static str;
+    /// As the author has it.
+    type Input: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
+    /// As the author has it.
+    type Output: Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// As the author has it.
+    fn declare(&self) -> Declaration<Self, How>;
+    /// As the author has it.
+    fn events(&self, moment: Moment<'_, Self, How>) -> Vec<Event>;
+    /// As the author has it.
+    fn money(&self, moment: Moment<'_, Self, How>) -> Vec<Movement>;
+}
+
+impl<S: Step> Work<ByCall> for S {
+    const NAME: &'static str = S::NAME;
+    type Input = S::Input;
+    type Output = S::Output;
+
+    fn declare(&self) -> Declaration<Self> {
+        Step::declare(self)
+    }
+
+    fn events(&self, moment: Moment<'_, Self>) -> Vec<Event> {
+        Step::events(self, moment)
+    }
+
+    fn money(&self, moment: Moment<'_, Self>) -> Vec<Movement> {
+        Step::money(self, moment)
+    }
+}
+
 /// The answer to a [`Probe`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probed<T> {
@@ -113,28 +153,27 @@ impl Undone {
 }
 
 /// A point in a step's life at which it may publish events and account for money.
-#[derive(Debug)]
-pub enum Moment<'a, S: Step> {
+pub enum Moment<'a, S: Work<How>, How = ByCall> {
     /// The effect is applied.
     Done {
         /// What the step was given.
-        input: &'a S::Input,
+        input: &'a <S as Work<How>>::Input,
         /// What it answered.
-        output: &'a S::Output,
+        output: &'a <S as Work<How>>::Output,
     },
     /// The step has failed for good.
     Failed {
         /// What the step was given.
-        input: &'a S::Input,
+        input: &'a <S as Work<How>>::Input,
         /// Why it failed.
         failure: &'a Failure,
     },
     /// The effect is certainly not applied any more.
     Undone {
         /// What the step was given.
-        input: &'a S::Input,
+        input: &'a <S as Work<How>>::Input,
         /// What it had answered, if it is known to have been applied.
-        output: Option<&'a S::Output>,
+        output: Option<&'a <S as Work<How>>::Output>,
         /// What the undo did.
         undone: &'a Undone,
     },
@@ -250,6 +289,8 @@ pub enum Effect {
     /// Nothing protects against a second application: the intent is recorded before the call, and
     /// an attempt whose outcome is unknown is put to a person.
     AtMostOnce,
+    /// Applied if and only if its record is there: both are one commit. No outcome is unknown.
+    Transaction,
 }
 
 /// What it takes to undo a step.
@@ -261,149 +302,4 @@ pub enum Compensation {
     Nothing,
     /// The step is the point of no return: once it is done, nothing is undone any more.
     Pivot,
-}
-
-type RunUndo<S> = for<'a> fn(
-    &'a S,
-    &'a Call,
-    &'a <S as Step>::Input,
-    Option<&'a <S as Step>::Output>,
-) -> BoxFuture<'a, Result<Undone, StepError>>;
-type RunProbe<S> = for<'a> fn(
-    &'a S,
-    &'a Call,
-    &'a <S as Step>::Input,
-) -> BoxFuture<'a, Result<Probed<<S as Step>::Output>, StepError>>;
-
-/// What a step says of itself.
-///
-/// Built from its effect and its compensation, neither of which has a default; an undo or a probe
-/// that does not exist does not compile.
-pub struct Declaration<S: Step> {
-    pub(crate) effect: Effect,
-    pub(crate) compensation: Compensation,
-    pub(crate) retry: RetryPolicy,
-    pub(crate) undo_retry: RetryPolicy,
-    pub(crate) timeout: Duration,
-    pub(crate) deadline: Option<Duration>,
-    pub(crate) dependency: Option<&'static str>,
-    pub(crate) undo: Option<RunUndo<S>>,
-    pub(crate) probe: Option<RunProbe<S>>,
-}
-
-impl<S: Step> Declaration<S> {
-    /// The same key applies once, for ever.
-    #[must_use]
-    pub fn idempotent() -> EffectDeclared<S> {
-        EffectDeclared { effect: Effect::Idempotent { key_window: None }, probe: None }
-    }
-
-    /// The same key applies once, as long as it is used within `key_window` of the first attempt.
-    #[must_use]
-    pub fn idempotent_within(key_window: Duration) -> EffectDeclared<S> {
-        EffectDeclared { effect: Effect::Idempotent { key_window: Some(key_window) }, probe: None }
-    }
-
-    /// The provider can be asked, `quiet` after a lost answer.
-    #[must_use]
-    pub fn queryable(quiet: Duration) -> EffectDeclared<S>
-    where
-        S: Probe,
-    {
-        EffectDeclared {
-            effect: Effect::Queryable { quiet },
-            probe: Some(|step, call, input| Box::pin(step.probe(call, input))),
-        }
-    }
-
-    /// A second application can neither be prevented nor detected.
-    #[must_use]
-    pub fn at_most_once() -> EffectDeclared<S> {
-        EffectDeclared { effect: Effect::AtMostOnce, probe: None }
-    }
-
-    /// Replaces the default retry policy of `run`.
-    #[must_use]
-    pub fn retry(mut self, retry: RetryPolicy) -> Self {
-        self.retry = retry;
-        self
-    }
-
-    /// Replaces the default retry policy of `undo`.
-    #[must_use]
-    pub fn undo_retry(mut self, retry: RetryPolicy) -> Self {
-        self.undo_retry = retry;
-        self
-    }
-
-    /// Limits each attempt, of `run` as of `undo` (default 30 s). What has not answered by then is
-    /// unknown.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Names the dependency that the step calls, of `run` as of `undo` and `probe`: its limits
-    /// hold, and while it is down the step waits without spending attempts. See
-    /// [`crate::EngineBuilder::dependency`].
-    #[must_use]
-    pub fn through(mut self, dependency: &'static str) -> Self {
-        self.dependency = Some(dependency);
-        self
-    }
-
-    /// Limits the step as a whole: no attempt of `run` begins later than this after its first one,
-    /// and when none may, the step has failed for good (default: none).
-    #[must_use]
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
-        self
-    }
-}
-
-/// A declaration that still has to say how the step is compensated.
-pub struct EffectDeclared<S: Step> {
-    effect: Effect,
-    probe: Option<RunProbe<S>>,
-}
-
-impl<S: Step> EffectDeclared<S> {
-    /// The step's [`Undo`] takes the effect back.
-    #[must_use]
-    pub fn undo(self) -> Declaration<S>
-    where
-        S: Undo,
-    {
-        self.declare(
-            Compensation::Undo,
-            Some(|step, call, input, output| Box::pin(step.undo(call, input, output))),
-        )
-    }
-
-    /// There is nothing to take back: the step only reads, or what it does is harmless.
-    #[must_use]
-    pub fn nothing_to_undo(self) -> Declaration<S> {
-        self.declare(Compensation::Nothing, None)
-    }
-
-    /// The step is the point of no return.
-    #[must_use]
-    pub fn pivot(self) -> Declaration<S> {
-        self.declare(Compensation::Pivot, None)
-    }
-
-    fn declare(self, compensation: Compensation, undo: Option<RunUndo<S>>) -> Declaration<S> {
-        Declaration {
-            effect: self.effect,
-            compensation,
-            retry: RetryPolicy::default(),
-            undo_retry: RetryPolicy::persistent(),
-            timeout: Duration::from_secs(30),
-            deadline: None,
-            dependency: None,
-            undo,
-            probe: self.probe,
-        }
-    }
 }

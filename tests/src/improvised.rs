@@ -137,6 +137,7 @@ impl<N: Name> Step for Part<N> {
             None | Some(Effect::Idempotent { .. }) => Declaration::idempotent(),
             Some(Effect::Queryable { quiet }) => Declaration::queryable(quiet),
             Some(Effect::AtMostOnce) => Declaration::at_most_once(),
+            Some(Effect::Transaction) => panic!("this step is none"),
         };
         let retry = RetryPolicy { jitter: 0.0, ..RetryPolicy::default() };
         let declared = declared.undo().retry(retry.clone()).undo_retry(retry);

@@ -9,6 +9,7 @@
 pub mod awaiting;
 pub mod cluster;
 pub mod crash;
+pub mod detour;
 pub mod http;
 pub mod improvised;
 pub mod invariants;
@@ -17,6 +18,7 @@ pub mod packing;
 pub mod process;
 pub mod providers;
 pub mod scripted;
+pub mod shop;
 pub mod sink;
 pub mod timeline;
 

@@ -115,6 +115,7 @@ impl Step for Script {
             Effect::Idempotent { .. } => Declaration::idempotent(),
             Effect::Queryable { quiet } => Declaration::queryable(quiet),
             Effect::AtMostOnce => Declaration::at_most_once(),
+            Effect::Transaction => panic!("this step is none"),
         };
         declared.undo().retry(RetryPolicy { jitter: 0.0, ..RetryPolicy::default() })
     }

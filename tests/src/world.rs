@@ -19,15 +19,27 @@ use crate::sink::Recorder;
 use crate::{cluster, invariants, orders, timeline};
 
 type Extend = Box<dyn Fn(EngineBuilder) -> EngineBuilder + Send + Sync>;
+type Detour = Box<dyn Fn(PgConnectOptions) -> PgConnectOptions + Send + Sync>;
 
 /// Builds a [`World`].
 #[derive(Default)]
 pub struct WorldBuilder {
     probes: Probes,
     extend: Option<Extend>,
+    detour: Option<Detour>,
 }
 
 impl WorldBuilder {
+    /// Has the engine reach its database by a detour.
+    #[must_use]
+    pub fn detour(
+        mut self,
+        detour: impl Fn(PgConnectOptions) -> PgConnectOptions + Send + Sync + 'static,
+    ) -> Self {
+        self.detour = Some(Box::new(detour));
+        self
+    }
+
     /// Watches, or stops, the engine at its probe points.
     #[must_use]
     pub fn probes(mut self, probes: Probes) -> Self {
@@ -51,7 +63,8 @@ impl WorldBuilder {
         let clock = Clock::manual(start_of_time());
         let providers = Providers::start().await;
         let recorder = Recorder::default();
-        let ground = Ground { options, clock, providers, recorder, extend: self.extend };
+        let Self { extend, detour, .. } = self;
+        let ground = Ground { options, clock, providers, recorder, extend, detour };
         let engine = ground.engine(self.probes).await;
         World { ground, engine }
     }
@@ -64,16 +77,18 @@ struct Ground {
     providers: Providers,
     recorder: Recorder,
     extend: Option<Extend>,
+    detour: Option<Detour>,
 }
 
 impl Ground {
     async fn engine(&self, probes: Probes) -> Engine {
-        let mut builder =
-            fulfilment::register(Engine::builder(self.options.clone()), self.providers.ports())
-                .subscription("recorder", self.recorder.clone())
-                .settings(Settings { linger: Duration::ZERO, ..Settings::default() })
-                .clock(self.clock.clone())
-                .probes(probes);
+        let direct = self.options.clone();
+        let options = self.detour.as_ref().map_or(direct.clone(), |detour| detour(direct));
+        let mut builder = fulfilment::register(Engine::builder(options), self.providers.ports())
+            .subscription("recorder", self.recorder.clone())
+            .settings(Settings { linger: Duration::ZERO, ..Settings::default() })
+            .clock(self.clock.clone())
+            .probes(probes);
         if let Some(extend) = &self.extend {
             builder = extend(builder);
         }

@@ -2,6 +2,7 @@
 
 mod command;
 mod signal;
+mod start;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -291,7 +292,7 @@ impl Engine {
 
     async fn start_to_the_end(&self, start: Start) -> Result<Started, Error> {
         let worker = self.worker();
-        let newborn = intake::prepare(&worker, start)?;
+        let newborn = intake::prepare(&worker, start, worker.permit())?;
         worker.probes.reach("start.before").await;
         let written = worker.committer.take_in(newborn.write.clone()).await?;
         worker.probes.reach("start.after").await;

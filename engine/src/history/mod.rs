@@ -2,6 +2,7 @@
 //!
 //! Pure: a history is folded from its records, one by one, whether they are loaded or just made.
 
+mod exchange;
 mod fold;
 mod note;
 mod step;

@@ -7,6 +7,7 @@ mod branches;
 mod mail;
 mod pause;
 mod state;
+mod transact;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -17,13 +18,13 @@ use uuid::Uuid;
 
 use crate::compensation::plan_compensation;
 use crate::event::Event;
-use crate::history::History;
+use crate::history::{History, step_name};
 use crate::limits;
 use crate::memo::Divergence;
 use crate::record::{Entry, Reason, ReasonKind, StepInterrupted};
 use crate::registry::AnyWorkflow;
 use crate::status::{Status, Transition};
-use crate::step::{Call, Failure};
+use crate::step::{Call, Effect, Failure};
 use crate::store::claim::{self, Claimed};
 use crate::store::write::{About, Write, Written};
 use crate::worker::Worker;
@@ -31,6 +32,7 @@ use crate::worker::Worker;
 pub(crate) use branches::{Branches, Wait};
 pub(crate) use mail::is_to_be_undone;
 pub(crate) use state::{Closing, State};
+pub(crate) use transact::{Terms, Transaction};
 
 /// An instance that this worker holds.
 pub(crate) struct Instance {
@@ -407,6 +409,11 @@ impl Instance {
         let mut state = self.state();
         let doubtful = state.roll_back(history);
         for (key, input) in doubtful {
+            // What is done in a transaction is recorded, or has not happened.
+            let step = self.workflow.steps().get(step_name(&key));
+            if step.is_some_and(|step| step.facts().effect == Effect::Transaction) {
+                continue;
+            }
             let entry = Entry::StepInterrupted(StepInterrupted { input, retry_at: Some(at) });
             state.append(Some(&key), None, entry, &[], None, at)?;
         }

@@ -181,6 +181,28 @@ impl State {
             .collect()
     }
 
+    /// Whether nothing has happened that the next write would write.
+    pub(super) fn is_durable(&self) -> bool {
+        self.pending.is_empty() && !self.row_stale
+    }
+
+    /// The durable history again, under the same replay. Returns what was pending.
+    pub(super) fn withdraw(&mut self, durable: History) -> Vec<Arc<NewRecord>> {
+        let tentative = std::mem::replace(&mut self.history, durable);
+        self.history.go_on_for(tentative);
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Has records that were withdrawn follow what has been appended since.
+    pub(super) fn resubmit(&mut self, withdrawn: &[Arc<NewRecord>]) -> Result<(), Verdict> {
+        for new in withdrawn {
+            let record = self.history.adopt(&new.record).map_err(Verdict::Unrecordable)?;
+            let (events, money) = (new.events, new.money.clone());
+            self.pending.push(Arc::new(NewRecord { record, events, money }));
+        }
+        Ok(())
+    }
+
     /// Takes a closing record off that was not written.
     pub(super) fn take_off(&mut self, closed: bool, mark: &Mark) {
         if closed {

@@ -1,25 +1,24 @@
-//! One step, from the question to the record: what the history answers, what is announced, and
-//! the attempt, which belongs to the engine and not to the run that asked for it.
+//! One step, as it is asked for: what the history answers, and what is announced before an attempt.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use crate::attempt::{Attempted, next_attempt};
+use super::attempt::{Attempt, Attemptable, done};
+use crate::declaration::Declaration;
 use crate::dependency::Pass;
 use crate::instance::{Direction, Instance, State, Verdict, Wait};
 use crate::memo::{Memo, recall};
 use crate::record::{
-    AttemptOutcome, Entry, Reason, ReasonKind, StepAttemptFailed, StepDone, StepInterrupted,
-    StepNotFound, StepStarted,
+    AttemptOutcome, Entry, Reason, ReasonKind, StepAttemptFailed, StepInterrupted, StepNotFound,
+    StepStarted,
 };
-use crate::registry::{AnyStep, Told};
-use crate::step::{Compensation, Declaration, Effect, Failure, Moment, Probed, Step, StepError};
+use crate::registry::AnyStep;
+use crate::step::{Compensation, Effect, Failure, Probed, Work};
 
 /// A step as it is asked for in this replay.
 pub(super) struct Asked<'a> {
@@ -63,13 +62,14 @@ impl Asked<'_> {
     }
 
     /// Whether the last worker was lost in a place where this step's effect may have begun. An
-    /// at-most-once call and a pivot are announced first: without that they have not begun.
+    /// at-most-once call and a pivot are announced first: without that they have not begun. A
+    /// transaction step without a record has not happened.
     fn may_have_been_under_way(&self, state: &State) -> bool {
         let facts = self.erased.facts();
         let doubted = state.history.step(self.key).is_some_and(|step| step.unknown);
         state.history.is_interrupted()
             && !doubted
-            && facts.effect != Effect::AtMostOnce
+            && !matches!(facts.effect, Effect::AtMostOnce | Effect::Transaction)
             && (facts.compensation != Compensation::Pivot || state.past_pivot)
     }
 
@@ -85,7 +85,9 @@ impl Asked<'_> {
     ) -> Result<(), Verdict> {
         let quiet = match effect {
             Effect::Queryable { quiet } => TimeDelta::from_std(quiet).unwrap_or_default(),
-            Effect::Idempotent { .. } | Effect::AtMostOnce => TimeDelta::zero(),
+            Effect::Idempotent { .. } | Effect::AtMostOnce | Effect::Transaction => {
+                TimeDelta::zero()
+            }
         };
         let entry = Entry::StepInterrupted(StepInterrupted {
             input: self.input.to_owned(),
@@ -126,7 +128,7 @@ impl Asked<'_> {
 
     /// Makes one attempt. It belongs to the engine: if the run is dropped, it goes on, and what
     /// came of it is recorded all the same.
-    pub(super) async fn attempt<S: Step>(
+    pub(super) async fn attempt<S: Attemptable<How>, How: 'static>(
         &self,
         step: &S,
         input: &S::Input,
@@ -148,13 +150,13 @@ impl Asked<'_> {
         let instance = self.instance;
         instance.worker.metrics.attempts.inc();
         instance.spawn_attempt(async move {
-            let _ = answer.send(made.make().await);
+            let _ = answer.send(S::make(made).await);
         });
         answered.await.unwrap_or(Err(Verdict::Lost))
     }
 
     /// Asks the provider what became of an attempt whose outcome is unknown.
-    pub(super) async fn probe<S: Step>(
+    pub(super) async fn probe<S: Work<How>, How>(
         &self,
         step: &S,
         input: &S::Input,
@@ -188,95 +190,7 @@ impl Asked<'_> {
     }
 }
 
-/// Everything that one attempt owns.
-struct Attempt<S: Step> {
-    instance: Arc<Instance>,
-    step: S,
-    key: String,
-    input: S::Input,
-    raw: Box<RawValue>,
-    attempt: u32,
-    timeout: Duration,
-    pass: Pass,
-}
-
-impl<S: Step> Attempt<S> {
-    /// Applies the effect once and records what came of it.
-    async fn make(self) -> Result<Option<S::Output>, Verdict> {
-        let call = self.instance.call(&self.key, self.attempt, Direction::Forward);
-        let run = AssertUnwindSafe(self.step.run(&call, &self.input)).catch_unwind();
-        let result = crate::attempt::judge(tokio::time::timeout(self.timeout, run).await);
-        self.instance.worker.probes.reach("effect.after").await;
-        self.instance.worker.heed(&self.pass, &result);
-        match result {
-            Ok(output) => {
-                record_done(
-                    &self.instance,
-                    &self.step,
-                    &self.key,
-                    self.attempt,
-                    &self.input,
-                    &self.raw,
-                    &output,
-                )?;
-                Ok(Some(output))
-            }
-            Err(error) => self.record_failed(error).map(|()| None),
-        }
-    }
-
-    fn record_failed(self, error: StepError) -> Result<(), Verdict> {
-        let instance = &self.instance;
-        instance.worker.metrics.attempts_failed.inc();
-        let Some(erased) = instance.workflow.steps().get(S::NAME) else {
-            return Err(Verdict::Stick(Failure::new("STEP_NOT_REGISTERED", S::NAME)));
-        };
-        let facts = erased.facts();
-        let now = instance.worker.clock.now();
-        let (counted, first_at) = {
-            let state = instance.state();
-            let step = state.history.step(&self.key);
-            step.map_or((0, now), |step| (step.attempts.counted, step.first_at))
-        };
-        let chance = crate::attempt::chance(instance.instance_id, &self.key, self.attempt);
-        let Attempted { outcome, retry_at } =
-            next_attempt(&error, counted + 1, facts.retry, facts.effect, chance, now);
-        let retry_at = retry_at.filter(|at| !is_late(*at, first_at, facts.deadline));
-        let failure = error.failure().clone();
-        let told = if retry_at.is_none() && outcome != AttemptOutcome::Unknown {
-            let (input, failure) = (&self.input, &failure);
-            Told::by(&self.step, || Moment::Failed { input, failure })
-        } else {
-            Told::default()
-        };
-        if facts.compensation == Compensation::Pivot && outcome != AttemptOutcome::Unknown {
-            let unknown = instance.state().history.step(&self.key).is_some_and(|step| step.unknown);
-            // What an earlier attempt left unknown stays so; a refusal settles it.
-            if !unknown || outcome == AttemptOutcome::Fail {
-                instance.state().set_past_pivot(false);
-            }
-        }
-        instance.state().failure = Some(failure.clone());
-        let entry = Entry::StepAttemptFailed(StepAttemptFailed {
-            input: self.raw,
-            outcome,
-            failure,
-            retry_at,
-            money: told.money,
-        });
-        instance.append(Some(&self.key), Some(self.attempt), entry, &told.events)
-    }
-}
-
-/// Whether an attempt at this time would come after the step's deadline.
-fn is_late(at: DateTime<Utc>, first_at: DateTime<Utc>, deadline: Option<Duration>) -> bool {
-    let latest = deadline
-        .and_then(|deadline| TimeDelta::from_std(deadline).ok())
-        .and_then(|deadline| first_at.checked_add_signed(deadline));
-    latest.is_some_and(|latest| at > latest)
-}
-
-fn record_done<S: Step>(
+fn record_done<S: Work<How>, How>(
     instance: &Instance,
     step: &S,
     key: &str,
@@ -285,15 +199,11 @@ fn record_done<S: Step>(
     raw: &RawValue,
     output: &S::Output,
 ) -> Result<(), Verdict> {
-    let output_raw = to_raw_value(output)
-        .map_err(|error| Verdict::Unrecordable(format!("output of {key}: {error}")))?;
-    let told = Told::by(step, || Moment::Done { input, output });
-    let entry =
-        Entry::StepDone(StepDone { input: raw.to_owned(), output: output_raw, money: told.money });
+    let (entry, events) = done(step, key, input, raw, output)?;
     let at = instance.worker.clock.now();
     let mut state = instance.state();
     state.failure = None;
-    state.append(Some(key), Some(attempt), entry, &told.events, None, at)
+    state.append(Some(key), Some(attempt), entry, &events, None, at)
 }
 
 /// A step failed for good: undo everything.

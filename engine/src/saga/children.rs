@@ -131,7 +131,7 @@ fn is_open(step: &crate::history::RecordedStep) -> bool {
 async fn bear(instance: &Arc<Instance>, start: Start, birth: Birth) -> Result<(), Verdict> {
     let worker = &instance.worker;
     let child_id = birth.instance_id;
-    let newborn = intake::prepare_birth(worker, start, birth)
+    let newborn = intake::prepare_birth(worker, start, worker.permit(), birth)
         .map_err(|error| Verdict::Stick(Failure::new("CHILD_REFUSED", error.to_string())))?;
     worker.probes.reach("child.before").await;
     match worker.committer.write(newborn.write.clone()).await {

@@ -1,6 +1,7 @@
 //! The handle through which a running workflow acts on the world.
 
 mod asked;
+mod attempt;
 mod calls;
 mod children;
 
@@ -10,8 +11,10 @@ use std::sync::Arc;
 use serde_json::value::to_raw_value;
 
 use crate::instance::{Instance, Readiness, Verdict};
-use crate::step::{Failure, Step};
+use crate::step::{ByCall, Failure, Step};
+use crate::transaction_step::{InTransaction, TransactionStep};
 use asked::{Asked, Recalled};
+use attempt::Attemptable;
 
 pub use children::Child;
 pub(crate) use children::child_id;
@@ -44,6 +47,24 @@ impl Saga {
     /// repeated as the step declares; when they are spent, or the step fails for good, the run is
     /// halted and everything done is undone.
     pub async fn run<S: Step>(&self, step: &S, input: &S::Input) -> Result<S::Output, Halt> {
+        self.ask::<S, ByCall>(step, input).await
+    }
+
+    /// Runs a step whose SQL commits together with its record, or answers from the history if it
+    /// has run before. All else is as in [`Saga::run`].
+    pub async fn transaction<S: TransactionStep>(
+        &self,
+        step: &S,
+        input: &S::Input,
+    ) -> Result<S::Output, Halt> {
+        self.ask::<S, InTransaction>(step, input).await
+    }
+
+    async fn ask<S: Attemptable<How>, How: 'static>(
+        &self,
+        step: &S,
+        input: &S::Input,
+    ) -> Result<S::Output, Halt> {
         self.call(async {
             let _single = self.single(S::NAME)?;
             let key = self.0.occurrence(S::NAME.to_owned());
@@ -88,7 +109,7 @@ impl Saga {
         )))
     }
 
-    async fn drive<S: Step>(
+    async fn drive<S: Attemptable<How>, How: 'static>(
         &self,
         step: &S,
         input: &S::Input,
@@ -145,6 +166,23 @@ impl Saga {
 impl At<'_> {
     /// Runs a step as [`Saga::run`] does, as this occurrence of it.
     pub async fn run<S: Step>(&self, step: &S, input: &S::Input) -> Result<S::Output, Halt> {
+        self.ask::<S, ByCall>(step, input).await
+    }
+
+    /// Runs a step as [`Saga::transaction`] does, as this occurrence of it.
+    pub async fn transaction<S: TransactionStep>(
+        &self,
+        step: &S,
+        input: &S::Input,
+    ) -> Result<S::Output, Halt> {
+        self.ask::<S, InTransaction>(step, input).await
+    }
+
+    async fn ask<S: Attemptable<How>, How: 'static>(
+        &self,
+        step: &S,
+        input: &S::Input,
+    ) -> Result<S::Output, Halt> {
         self.saga
             .call(async {
                 let key = self.key(S::NAME)?;

@@ -16,6 +16,7 @@ pub(crate) mod outbox;
 pub(crate) mod read;
 pub(crate) mod schedule;
 pub(crate) mod signal;
+pub(crate) mod start;
 pub(crate) mod transaction;
 pub(crate) mod worker;
 pub(crate) mod write;
@@ -37,6 +38,8 @@ pub(crate) struct Store {
     pool: PgPool,
     /// Connections that see `begin`.
     transactions: PgPool,
+    /// Those of transaction steps, which may wait for each other's locks and keep nobody else.
+    steps: PgPool,
 }
 
 impl Store {
@@ -55,7 +58,12 @@ impl Store {
                 .acquire_timeout(Duration::from_secs(5))
                 .connect_lazy_with(options.clone().options([("statement_timeout", "30000")]))
         };
-        Self { pool: pool(8), transactions: pool(limits::TRANSACTIONS_MAX), options }
+        Self {
+            pool: pool(8),
+            transactions: pool(limits::TRANSACTIONS_MAX),
+            steps: pool(limits::TRANSACTION_STEPS_MAX),
+            options,
+        }
     }
 
     /// A store whose sessions the database keeps from writing.

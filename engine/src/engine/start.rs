@@ -1,0 +1,47 @@
+//! Starting an instance together with the caller's own data.
+
+use super::{Engine, Start, Started};
+use crate::error::Error;
+use crate::intake;
+use crate::store::start::start_within;
+use crate::store::write::Written;
+use crate::transaction_step::PgConnection;
+
+impl Engine {
+    /// Starts an instance within the transaction that is open on `connection`: it is there if and
+    /// only if the caller commits.
+    ///
+    /// The connection is one to the engine's database, with rights to its tables; any search path
+    /// will do. All else is as in [`Engine::start`], save that no worker has the instance yet: one
+    /// finds it at its next look, within [`super::Settings::poll`], or at once if the caller calls
+    /// [`Engine::nudge`] after the commit. Whoever starts the same at the same time waits for the
+    /// end of this transaction.
+    ///
+    /// After [`Error::Database`] and [`Error::InvalidInput`] the database may have ended the
+    /// caller's transaction: all that is left is to roll it back.
+    pub async fn start_within(
+        &self,
+        connection: &mut PgConnection,
+        start: Start,
+    ) -> Result<Started, Error> {
+        let worker = self.worker();
+        let newborn = intake::prepare(&worker, start, None)?;
+        let Some(new) = &newborn.write.start else {
+            return Err(Error::Unavailable);
+        };
+        let subscriptions = worker.subscriptions.names();
+        match start_within(connection, &newborn.write, new, &subscriptions).await? {
+            Written::Yes => Ok(Started::New(newborn.write.instance_id)),
+            Written::Replayed(instance_id) => Ok(Started::Replayed(instance_id)),
+            Written::Duplicate(instance_id) => Ok(Started::Duplicate(instance_id)),
+            Written::Conflict => Ok(Started::Conflict),
+            Written::Refused(error) => Err(Error::InvalidInput(error)),
+            Written::Fenced | Written::UnreadMail => Err(Error::Unavailable),
+        }
+    }
+
+    /// Has all processes look for what is due. A hint: they would find it by themselves.
+    pub async fn nudge(&self) {
+        self.ring().await;
+    }
+}

@@ -1,0 +1,150 @@
+//! One attempt at a step. It belongs to the engine, and not to the run that asked for it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::attempt::{Attempted, next_attempt};
+use crate::dependency::Pass;
+use crate::event::Event;
+use crate::instance::{Direction, Instance, State, Terms, Transaction, Verdict};
+use crate::record::{AttemptOutcome, Entry, StepAttemptFailed, StepDone};
+use crate::registry::Told;
+use crate::step::{ByCall, Compensation, Failure, Moment, Step, StepError, Work};
+use crate::transaction_step::{InTransaction, PgConnection, TransactionStep};
+
+/// Everything that one attempt owns.
+pub(super) struct Attempt<S: Work<How>, How> {
+    pub(super) instance: Arc<Instance>,
+    pub(super) step: S,
+    pub(super) key: String,
+    pub(super) input: S::Input,
+    pub(super) raw: Box<RawValue>,
+    pub(super) attempt: u32,
+    pub(super) timeout: Duration,
+    pub(super) pass: Pass,
+}
+
+/// A step at which attempts are made in the way `How`.
+pub(super) trait Attemptable<How>: Work<How> {
+    /// Applies the effect once and records what came of it.
+    fn make(
+        attempt: Attempt<Self, How>,
+    ) -> impl Future<Output = Result<Option<Self::Output>, Verdict>> + Send;
+}
+
+impl<S: Step> Attemptable<ByCall> for S {
+    async fn make(attempt: Attempt<S, ByCall>) -> Result<Option<S::Output>, Verdict> {
+        let Attempt { instance, step, key, input, pass, .. } = &attempt;
+        let call = instance.call(key, attempt.attempt, Direction::Forward);
+        let run = AssertUnwindSafe(step.run(&call, input)).catch_unwind();
+        let result = crate::attempt::judge(tokio::time::timeout(attempt.timeout, run).await);
+        instance.worker.probes.reach("effect.after").await;
+        instance.worker.heed(pass, &result);
+        let at = instance.worker.clock.now();
+        let mut state = instance.state();
+        let (output, (entry, events)) = match result {
+            Ok(output) => {
+                let done = done(step, key, input, &attempt.raw, &output)?;
+                state.failure = None;
+                (Some(output), done)
+            }
+            Err(error) => (None, attempt.failed(&mut state, &error)?),
+        };
+        state.append(Some(key), Some(attempt.attempt), entry, &events, None, at)?;
+        Ok(output)
+    }
+}
+
+impl<S: TransactionStep> Attemptable<InTransaction> for S {
+    async fn make(attempt: Attempt<S, InTransaction>) -> Result<Option<S::Output>, Verdict> {
+        attempt.instance.transact(&attempt).await
+    }
+}
+
+impl<S: TransactionStep> Transaction for Attempt<S, InTransaction> {
+    type Output = S::Output;
+
+    fn terms(&self) -> Terms<'_> {
+        Terms { key: &self.key, attempt: self.attempt, timeout: self.timeout, pass: &self.pass }
+    }
+
+    async fn perform(&self, connection: &mut PgConnection) -> Result<S::Output, StepError> {
+        let call = self.instance.call(&self.key, self.attempt, Direction::Forward);
+        self.step.run(connection, &call, &self.input).await
+    }
+
+    fn done(&self, output: &S::Output) -> Result<(Entry, Vec<Event>), Verdict> {
+        done(&self.step, &self.key, &self.input, &self.raw, output)
+    }
+
+    fn failed(&self, state: &mut State, error: &StepError) -> Result<(Entry, Vec<Event>), Verdict> {
+        self.failed(state, error)
+    }
+}
+
+impl<S: Work<How>, How> Attempt<S, How> {
+    /// The record of a failed attempt, and what it means for the instance.
+    fn failed(&self, state: &mut State, error: &StepError) -> Result<(Entry, Vec<Event>), Verdict> {
+        let instance = &self.instance;
+        instance.worker.metrics.attempts_failed.inc();
+        let Some(erased) = instance.workflow.steps().get(S::NAME) else {
+            return Err(Verdict::Stick(Failure::new("STEP_NOT_REGISTERED", S::NAME)));
+        };
+        let facts = erased.facts();
+        let now = instance.worker.clock.now();
+        let step = state.history.step(&self.key);
+        let (counted, first_at) =
+            step.map_or((0, now), |step| (step.attempts.counted, step.first_at));
+        let unknown = step.is_some_and(|step| step.unknown);
+        let chance = crate::attempt::chance(instance.instance_id, &self.key, self.attempt);
+        let Attempted { outcome, retry_at } =
+            next_attempt(error, counted + 1, facts.retry, facts.effect, chance, now);
+        let retry_at = retry_at.filter(|at| !is_late(*at, first_at, facts.deadline));
+        let failure = error.failure().clone();
+        let told = if retry_at.is_none() && outcome != AttemptOutcome::Unknown {
+            let (input, failure) = (&self.input, &failure);
+            Told::by(&self.step, || Moment::Failed { input, failure })
+        } else {
+            Told::default()
+        };
+        if facts.compensation == Compensation::Pivot && outcome != AttemptOutcome::Unknown {
+            // What an earlier attempt left unknown stays so; a refusal settles it.
+            if !unknown || outcome == AttemptOutcome::Fail {
+                state.set_past_pivot(false);
+            }
+        }
+        state.failure = Some(failure.clone());
+        let input = self.raw.clone();
+        let money = told.money;
+        let failed = StepAttemptFailed { input, outcome, failure, retry_at, money };
+        Ok((Entry::StepAttemptFailed(failed), told.events))
+    }
+}
+
+/// Whether an attempt at this time would come after the step's deadline.
+fn is_late(at: DateTime<Utc>, first_at: DateTime<Utc>, deadline: Option<Duration>) -> bool {
+    let latest = deadline
+        .and_then(|deadline| TimeDelta::from_std(deadline).ok())
+        .and_then(|deadline| first_at.checked_add_signed(deadline));
+    latest.is_some_and(|latest| at > latest)
+}
+
+/// The record of a step that is done.
+pub(super) fn done<S: Work<How>, How>(
+    step: &S,
+    key: &str,
+    input: &S::Input,
+    raw: &RawValue,
+    output: &S::Output,
+) -> Result<(Entry, Vec<Event>), Verdict> {
+    let output_raw = to_raw_value(output)
+        .map_err(|error| Verdict::Unrecordable(format!("output of {key}: {error}")))?;
+    let told = Told::by(step, || Moment::Done { input, output });
+    let (input, money) = (raw.to_owned(), told.money);
+    Ok((Entry::StepDone(StepDone { input, output: output_raw, money }), told.events))
+}
