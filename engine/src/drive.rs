@@ -16,6 +16,7 @@ use crate::history::{Attempts, Progress, step_name};
 use crate::instance::{Closing, Direction, Flushed, Instance, Readiness, State, Verdict, Wait};
 use crate::limits;
 use crate::memo::Divergence;
+use crate::probe::{Attempting, Part};
 use crate::record::{
     CompensationAttemptFailed, CompensationPlanned, Ended, Entry, Reason, ReasonKind,
     StepCompensated, Stuck,
@@ -190,7 +191,9 @@ async fn undo(instance: &Arc<Instance>, key: &str, known: bool) -> Result<(), Ve
     let call = instance.call(key, attempt, Direction::Undo);
     instance.worker.metrics.attempts.inc();
     let output = output.as_deref().map(serde_json::value::RawValue::get);
-    let undo = AssertUnwindSafe(step.undo(&call, input.get(), output)).catch_unwind();
+    let attempting = Attempting { step: key, part: Part::Undo, call: &call };
+    let undo = step.undo(&call, input.get(), output);
+    let undo = AssertUnwindSafe(instance.worker.probes.attempt(attempting, undo)).catch_unwind();
     let result = attempt::judge(tokio::time::timeout(step.facts().timeout, undo).await);
     instance.worker.probes.reach("undo.after").await;
     instance.worker.heed(&pass, &result);

@@ -14,6 +14,7 @@ use crate::attempt::{Attempted, next_attempt};
 use crate::dependency::Pass;
 use crate::instance::{Direction, Instance, State, Verdict, Wait};
 use crate::memo::{Memo, recall};
+use crate::probe::{Attempting, Part};
 use crate::record::{
     AttemptOutcome, Entry, Reason, ReasonKind, StepAttemptFailed, StepDone, StepInterrupted,
     StepNotFound, StepStarted,
@@ -167,7 +168,10 @@ impl Asked<'_> {
             return Err(Verdict::Stick(Failure::new("PROBE_MISSING", self.key.to_owned())));
         };
         let call = self.instance.call(self.key, attempt, Direction::Forward);
-        let asked = AssertUnwindSafe(probe(step, &call, input)).catch_unwind();
+        let attempting = Attempting { step: self.key, part: Part::Probe, call: &call };
+        let asked = probe(step, &call, input);
+        let asked = self.instance.worker.probes.attempt(attempting, asked);
+        let asked = AssertUnwindSafe(asked).catch_unwind();
         let asked = tokio::time::timeout(self.erased.facts().timeout, asked).await;
         let asked = crate::attempt::judge(asked);
         self.instance.worker.heed(&pass, &asked);
@@ -204,7 +208,10 @@ impl<S: Step> Attempt<S> {
     /// Applies the effect once and records what came of it.
     async fn make(self) -> Result<Option<S::Output>, Verdict> {
         let call = self.instance.call(&self.key, self.attempt, Direction::Forward);
-        let run = AssertUnwindSafe(self.step.run(&call, &self.input)).catch_unwind();
+        let attempting = Attempting { step: &self.key, part: Part::Run, call: &call };
+        let run = self.step.run(&call, &self.input);
+        let run = self.instance.worker.probes.attempt(attempting, run);
+        let run = AssertUnwindSafe(run).catch_unwind();
         let result = crate::attempt::judge(tokio::time::timeout(self.timeout, run).await);
         self.instance.worker.probes.reach("effect.after").await;
         self.instance.worker.heed(&self.pass, &result);
