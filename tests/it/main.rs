@@ -10,6 +10,7 @@ mod chain;
 mod compensation;
 mod crash;
 mod execution;
+mod guide;
 mod kit;
 mod lease;
 mod limits;

@@ -1,6 +1,6 @@
 //! What a test may see of instances.
 
-use amends::view::{InstanceView, RecordView};
+use amends::view::{Filter, InstanceView, RecordView};
 use amends::{Ledger, Movement, Status, Workflow};
 use serde_json::Value;
 use uuid::Uuid;
@@ -12,6 +12,13 @@ impl Kit {
     /// The instance as it stands.
     pub async fn instance(&self, instance_id: Uuid) -> InstanceView {
         self.engine().instance(instance_id).await.expect("it can be read").expect("it exists")
+    }
+
+    /// The instances of a workflow, newest first; 200 at most.
+    pub async fn instances<W: Workflow>(&self) -> Vec<InstanceView> {
+        let workflow = Some(W::NAME.to_owned());
+        let filter = Filter { workflow, limit: 200, ..Filter::default() };
+        self.engine().instances(&filter).await.expect("they can be read")
     }
 
     /// Where the instance stands.
