@@ -17,6 +17,7 @@ use crate::instance::{
 };
 use crate::limits;
 use crate::memo::Divergence;
+use crate::probe::{Attempting, Part};
 use crate::record::{CompensationPlanned, Ended, Entry, Reason, ReasonKind, Stuck};
 use crate::registry::{self, Finished};
 use crate::saga::{Saga, child_id};
@@ -207,7 +208,9 @@ async fn undo(instance: &Arc<Instance>, key: &str, known: bool) -> Result<(), Ve
     if step.facts().effect == Effect::Transaction {
         return instance.transact(&asked).await.map(drop);
     }
-    let undo = AssertUnwindSafe(asked.undo(None)).catch_unwind();
+    let attempting = Attempting { step: key, part: Part::Undo, call: &asked.call };
+    let undo = instance.worker.probes.attempt(attempting, asked.undo(None));
+    let undo = AssertUnwindSafe(undo).catch_unwind();
     let result = attempt::judge(tokio::time::timeout(step.facts().timeout, undo).await);
     instance.worker.probes.reach("undo.after").await;
     instance.worker.heed(&asked.pass, &result);

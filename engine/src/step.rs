@@ -258,6 +258,27 @@ pub struct Call {
 }
 
 impl Call {
+    /// A first attempt under this `key`, for a test that calls a step by itself. It is made on
+    /// behalf of no instance; every field can be set.
+    #[must_use]
+    pub fn for_test(key: impl Into<String>) -> Self {
+        let key = key.into();
+        Self {
+            instance_id: Uuid::nil(),
+            business_key: "test".to_owned(),
+            attempt: 1,
+            now: DateTime::UNIX_EPOCH,
+            forward_key: key.clone(),
+            key,
+        }
+    }
+
+    /// The call that undoes this one, for a test that calls an undo by itself.
+    #[must_use]
+    pub fn undoing(&self) -> Self {
+        Self { key: format!("{}/undo", self.key), ..self.clone() }
+    }
+
     /// The idempotency key of this effect: the same for every attempt, on every worker, for ever.
     #[must_use]
     pub fn key(&self) -> &str {

@@ -8,23 +8,36 @@ use std::time::Duration;
 use amends::command::{Answer, Command};
 use amends::{Started, Status};
 use amends_tests::crash::Crash;
+use amends_tests::kit::crash_everywhere;
 use amends_tests::{World, orders, timeline};
+use uuid::Uuid;
 
 const KEY: &str = "acme.myshopify.com/1001";
 
-/// What the world looks like when all is over.
-#[derive(Debug, PartialEq, Eq)]
-struct Ending {
+async fn a_crash_at_every_point_ends_as_if_there_had_been_none(
+    fault: Option<(&str, &str, &str)>,
     status: Status,
-    outline: Vec<String>,
-    applied: Vec<(String, String)>,
-    events: Vec<String>,
+) {
+    let points = crash_everywhere(async |kit| {
+        let world = World::builder().kit(kit).build().await;
+        if let Some((provider, operation, fault)) = fault {
+            world.providers().fault(provider, operation, fault, None).await;
+        }
+        let id = world.start_order("1001").await;
+        world.settle().await;
+        assert_eq!(world.status(id).await, status);
+        let seen = seen(&world, id).await;
+        world.finish().await;
+        seen
+    });
+    let points = points.await;
+    assert!(points.len() > 20, "only {} points were reached", points.len());
 }
 
-async fn ending(world: &World) -> Ending {
-    let filter = amends::view::Filter { limit: 10, ..Default::default() };
-    let instances = world.engine().instances(&filter).await.unwrap();
-    let [instance] = instances.as_slice() else { panic!("not one instance: {instances:?}") };
+/// Steps are taken one after the other, so that order counts: of the records, of what the providers
+/// did, and of the events.
+async fn seen(world: &World, id: Uuid) -> [Vec<String>; 3] {
+    let applied = world.providers().applied(KEY).await.into_iter();
     let mut events = Vec::new();
     for kind in world.recorder().kinds(KEY) {
         // At least once, in order: a repetition may only repeat what has just been said.
@@ -32,63 +45,11 @@ async fn ending(world: &World) -> Ending {
             events.push(kind);
         }
     }
-    Ending {
-        status: instance.status,
-        outline: timeline::outline(&world.history(instance.instance_id).await),
-        applied: world
-            .providers()
-            .applied(KEY)
-            .await
-            .into_iter()
-            .map(|applied| (applied.provider, applied.operation))
-            .collect(),
+    [
+        timeline::outline(&world.history(id).await),
+        applied.map(|applied| format!("{} {}", applied.provider, applied.operation)).collect(),
         events,
-    }
-}
-
-/// Runs one order, with a crash at probe point number `nth`. Returns how it ended, and which points
-/// were reached.
-async fn run(fault: Option<(&str, &str, &str)>, nth: Option<usize>) -> (Ending, Vec<&'static str>) {
-    let (crash, probes) = Crash::at(nth);
-    let mut world = World::builder().probes(probes).build().await;
-    if let Some((provider, operation, fault)) = fault {
-        world.providers().fault(provider, operation, fault, None).await;
-    }
-    let order = orders::order("1001");
-    let ran = async {
-        let _ = world.start(&order).await;
-        world.settle().await;
-    };
-    let crashed = tokio::select! {
-        () = ran => false,
-        () = crash.happened() => true,
-    };
-    if crashed {
-        world.crash().await;
-        // Whoever got no answer asks again.
-        let again = world.start(&order).await.unwrap();
-        assert!(!matches!(again, amends::Started::Conflict));
-        world.outlive_lease().await;
-        world.pass(Duration::from_secs(60)).await;
-    }
-    let ended = ending(&world).await;
-    world.finish().await;
-    crash.release();
-    (ended, crash.reached())
-}
-
-async fn a_crash_at_every_point_ends_as_if_there_had_been_none(
-    fault: Option<(&str, &str, &str)>,
-    status: Status,
-) {
-    let (uninterrupted, points) = run(fault, None).await;
-    assert_eq!(uninterrupted.status, status);
-    assert!(points.len() > 20, "only {} points were reached", points.len());
-    for (nth, point) in points.iter().enumerate() {
-        let (ended, reached) = run(fault, Some(nth)).await;
-        assert_eq!(reached.get(nth), Some(point), "the order of points is the same every time");
-        assert_eq!(ended, uninterrupted, "after a crash at point {nth}, {point}");
-    }
+    ]
 }
 
 #[tokio::test]
@@ -112,9 +73,8 @@ async fn a_declined_payment_survives_a_crash_at_every_point() {
 /// order up: whatever he is told is what happens.
 #[tokio::test]
 async fn a_cancel_after_a_crash_at_every_point_is_answered_truly() {
-    let (_, points) = run(None, None).await;
     let mut answers = Vec::new();
-    for (nth, point) in points.iter().enumerate() {
+    for nth in 0.. {
         let (crash, probes) = Crash::at(Some(nth));
         let mut world = World::builder().probes(probes).build().await;
         let order = orders::order("1001");
@@ -122,6 +82,10 @@ async fn a_cancel_after_a_crash_at_every_point_is_answered_truly() {
             () = async { let _ = world.start(&order).await; world.settle().await } => {}
             () = crash.happened() => {}
         }
+        if !crash.has_happened() {
+            break;
+        }
+        let point = crash.reached()[nth];
         world.crash().await;
         let started = world.start(&order).await.unwrap();
         let (Started::New(id) | Started::Replayed(id)) = started else { panic!("{started:?}") };
@@ -138,7 +102,6 @@ async fn a_cancel_after_a_crash_at_every_point_is_answered_truly() {
         check_effects(&world, status).await;
         answers.push(answer);
         world.finish().await;
-        crash.release();
     }
     for answer in [Answer::Accepted, Answer::PastPivot, Answer::AlreadyEnded] {
         assert!(answers.contains(&answer), "no crash led to {answer:?}");

@@ -144,6 +144,20 @@ async fn a_dependency_is_called_no_faster_than_its_rate() {
 }
 
 #[tokio::test]
+async fn whoever_keeps_to_a_high_rate_waits_for_the_clock_without_holding_up_the_worker() {
+    let stage = stage([], Dependency::new("carrier").rate(50, SECOND));
+    let world = world(&stage).await;
+    let ids = many(&world, "first", 3).await;
+    world.settle().await;
+    assert_eq!(stage.log().len(), 1);
+    for _ in 0..10 {
+        world.pass(Duration::from_millis(20)).await;
+    }
+    assert_eq!(completed(&world, &ids).await, 3);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn the_most_urgent_instance_is_taken_up_first() {
     let stage = Stage::plain();
     let mut world = stage

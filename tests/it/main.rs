@@ -13,6 +13,8 @@ mod compensation;
 mod crash;
 mod endurance;
 mod execution;
+mod guide;
+mod kit;
 mod lease;
 mod limits;
 mod operator;

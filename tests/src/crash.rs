@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 /// A crash that is waiting for its moment.
 #[derive(Clone, Default)]
 pub struct Crash {
+    nth: Option<usize>,
     reached: Arc<Mutex<Vec<&'static str>>>,
     count: Arc<AtomicUsize>,
     happened: Arc<Notify>,
@@ -20,15 +21,17 @@ impl Crash {
     /// Stops the engine, unless it is released, at the `nth` probe point it reaches (from 0); `None` only counts.
     #[must_use]
     pub fn at(nth: Option<usize>) -> (Self, Probes) {
-        let crash = Self::default();
+        let crash = Self { nth, ..Self::default() };
         let hook = crash.clone();
         let probes = Probes::new(move |point| {
             let hook = hook.clone();
             Box::pin(async move {
                 let count = hook.count.fetch_add(1, Ordering::SeqCst);
                 hook.reached.lock().expect("no hook panics").push(point);
-                if nth.is_some_and(|nth| count >= nth) {
+                if nth == Some(count) {
                     hook.happened.notify_one();
+                }
+                if nth.is_some_and(|nth| count >= nth) {
                     hook.released.cancelled().await;
                 }
             })
@@ -45,6 +48,12 @@ impl Crash {
     /// Waits until the moment has come.
     pub async fn happened(&self) {
         self.happened.notified().await;
+    }
+
+    /// Whether the moment has come.
+    #[must_use]
+    pub fn has_happened(&self) -> bool {
+        self.nth.is_some_and(|nth| self.reached().len() > nth)
     }
 
     /// Waits until a point of this name has been reached.

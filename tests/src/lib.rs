@@ -1,8 +1,9 @@
-//! The harness: a world with a database of its own, a clock that the test moves, and providers
-//! that keep a ledger of their own.
+//! The test kit for authors of workflows, and the harness of Amends' own tests, which is built
+//! upon it.
 //!
-//! A test arranges through [`World`], acts by request or by [`World::settle`], asserts one fact or
-//! a timeline, and ends with [`World::finish`], which checks the invariants.
+//! Authors start at [`kit::Kit`]. Amends' own tests arrange through [`World`], a kit for orders
+//! with providers that keep a ledger of their own, act by request or by [`kit::Kit::settle`],
+//! assert one fact or a timeline, and end with [`World::finish`], which checks the invariants.
 
 #![expect(clippy::expect_used, reason = "a harness fails by panicking")]
 
@@ -13,6 +14,7 @@ pub mod detour;
 pub mod http;
 pub mod improvised;
 pub mod invariants;
+pub mod kit;
 pub mod orders;
 pub mod packing;
 pub mod process;
@@ -24,4 +26,5 @@ pub mod timeline;
 
 mod world;
 
-pub use world::{World, WorldBuilder, Zombie, start_request};
+pub use kit::Zombie;
+pub use world::{World, WorldBuilder, start_request};

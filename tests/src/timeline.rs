@@ -23,7 +23,7 @@ pub fn render(instance: &InstanceView, history: &[RecordView]) -> String {
 /// The kinds and steps of a history, without what a crash may add to it.
 #[must_use]
 pub fn outline(history: &[RecordView]) -> Vec<String> {
-    let added = ["worker_lost", "step_interrupted"];
+    let added = ["worker_lost", "step_interrupted", "step_not_found"];
     history.iter().filter(|record| !added.contains(&record.kind.as_str())).map(bare).collect()
 }
 

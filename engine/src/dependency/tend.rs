@@ -157,11 +157,11 @@ impl Worker {
             Some(turn) => turn,
             None => {
                 let interval = rate.interval();
-                // A tenth of a second's worth at a time.
-                let count =
-                    (limits::TURNS_SPAN.as_nanos() / interval.as_nanos().max(1)).clamp(1, 1000);
-                let (pool, pinned) = (self.store.pool(), self.clock.pinned());
                 let linger = self.settings.linger;
+                // A tenth of a second's worth at a time, if that long is waited in memory.
+                let span = limits::TURNS_SPAN.min(linger);
+                let count = (span.as_nanos() / interval.as_nanos().max(1)).clamp(1, 1000);
+                let (pool, pinned) = (self.store.pool(), self.clock.pinned());
                 let wait =
                     rows::reserve(pool, name, count as u32, interval, linger, pinned).await?;
                 let Some(wait) = wait else {

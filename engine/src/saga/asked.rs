@@ -13,6 +13,7 @@ use crate::declaration::Declaration;
 use crate::dependency::Pass;
 use crate::instance::{Direction, Instance, State, Verdict, Wait};
 use crate::memo::{Memo, recall};
+use crate::probe::{Attempting, Part};
 use crate::record::{
     AttemptOutcome, Entry, Reason, ReasonKind, StepAttemptFailed, StepInterrupted, StepNotFound,
     StepStarted,
@@ -169,7 +170,10 @@ impl Asked<'_> {
             return Err(Verdict::Stick(Failure::new("PROBE_MISSING", self.key.to_owned())));
         };
         let call = self.instance.call(self.key, attempt, Direction::Forward);
-        let asked = AssertUnwindSafe(probe(step, &call, input)).catch_unwind();
+        let attempting = Attempting { step: self.key, part: Part::Probe, call: &call };
+        let asked = probe(step, &call, input);
+        let asked = self.instance.worker.probes.attempt(attempting, asked);
+        let asked = AssertUnwindSafe(asked).catch_unwind();
         let asked = tokio::time::timeout(self.erased.facts().timeout, asked).await;
         let asked = crate::attempt::judge(asked);
         self.instance.worker.heed(&pass, &asked);

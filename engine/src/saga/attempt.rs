@@ -12,6 +12,7 @@ use crate::attempt::{Attempted, next_attempt};
 use crate::dependency::Pass;
 use crate::event::Event;
 use crate::instance::{Direction, Instance, State, Terms, Transaction, Verdict};
+use crate::probe::{Attempting, Part};
 use crate::record::{AttemptOutcome, Entry, StepAttemptFailed, StepDone};
 use crate::registry::Told;
 use crate::step::{ByCall, Compensation, Failure, Moment, Step, StepError, Work};
@@ -41,7 +42,9 @@ impl<S: Step> Attemptable<ByCall> for S {
     async fn make(attempt: Attempt<S, ByCall>) -> Result<Option<S::Output>, Verdict> {
         let Attempt { instance, step, key, input, pass, .. } = &attempt;
         let call = instance.call(key, attempt.attempt, Direction::Forward);
-        let run = AssertUnwindSafe(step.run(&call, input)).catch_unwind();
+        let attempting = Attempting { step: key, part: Part::Run, call: &call };
+        let run = instance.worker.probes.attempt(attempting, step.run(&call, input));
+        let run = AssertUnwindSafe(run).catch_unwind();
         let result = crate::attempt::judge(tokio::time::timeout(attempt.timeout, run).await);
         instance.worker.probes.reach("effect.after").await;
         instance.worker.heed(pass, &result);

@@ -1,0 +1,208 @@
+//! The test kit for authors of workflows: their workflow on a real engine and a real database, a
+//! clock that the test moves, outcomes that it writes down, and a crash wherever it likes.
+//!
+//! A test arranges with [`Kit::new`] and the likes of [`Kit::attempt`], acts with [`Kit::start`],
+//! [`Kit::settle`] and [`Kit::pass`], asserts, and ends with [`Kit::finish`], which checks what
+//! must hold whatever was done. [`crash_everywhere`] does the same with a crash at every probe
+//! point.
+
+mod act;
+mod builder;
+mod ending;
+mod everywhere;
+mod look;
+mod script;
+
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use amends::probe::Probes;
+use amends::{Engine, EngineBuilder, Settings};
+use chrono::{DateTime, Utc};
+use futures::FutureExt;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, PgConnection};
+
+use crate::crash::Crash;
+use crate::invariants;
+use crate::sink::Recorder;
+use builder::Ground;
+pub use builder::KitBuilder;
+use ending::{Ending, Endings};
+pub use everywhere::crash_everywhere;
+pub use script::Script;
+
+/// A world of its own for one test of one or more workflows.
+pub struct Kit {
+    ground: Ground,
+    engine: Mutex<Engine>,
+    /// Signals that were sent, for their ids.
+    signals: AtomicU32,
+    /// A crash that comes when its time has come, and what this kit then goes on as.
+    crash: Option<Crash>,
+    endings: Option<Arc<Endings>>,
+}
+
+impl Kit {
+    /// A kit for the workflows, dependencies and schedules that `build` gives to the engine. It is
+    /// asked at every start of the engine, so what has to outlive a crash is made before.
+    pub async fn new(
+        build: impl Fn(EngineBuilder) -> EngineBuilder + Send + Sync + 'static,
+    ) -> Self {
+        Self::builder().build(build).await
+    }
+
+    /// A kit with something special about it.
+    #[must_use]
+    pub fn builder() -> KitBuilder {
+        KitBuilder::default()
+    }
+
+    /// The engine, for whatever the kit has no word for.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        self.engine.lock().expect("no test panics while it holds this").clone()
+    }
+
+    /// A subscription to every event.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.ground.recorder
+    }
+
+    /// A connection to the database, past the engine.
+    pub async fn database(&self) -> PgConnection {
+        self.ground.options.connect().await.expect("the cluster answers")
+    }
+
+    /// How to reach the database.
+    #[must_use]
+    pub fn options(&self) -> PgConnectOptions {
+        self.ground.options.clone()
+    }
+
+    /// The present.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.ground.clock.now()
+    }
+
+    /// Sets the clock, also back, as somebody does whose clock was wrong.
+    pub fn set_clock(&self, now: DateTime<Utc>) {
+        self.ground.clock.set(now);
+    }
+
+    /// Lets time pass without running anything.
+    pub fn advance(&self, time: Duration) {
+        self.ground.clock.advance(time);
+    }
+
+    /// Runs everything that is due now, and delivers every event.
+    pub async fn settle(&self) {
+        self.outlasting(async |engine| engine.run_until_idle().await.expect("the engine runs"))
+            .await;
+    }
+
+    /// Lets time pass, and runs what has become due.
+    pub async fn pass(&self, time: Duration) {
+        self.advance(time);
+        self.settle().await;
+    }
+
+    /// Waits until the lease of a lost engine has run out, and goes on.
+    pub async fn outlive_lease(&self) {
+        self.pass(Settings::default().lease + Duration::from_secs(1)).await;
+    }
+
+    /// Loses the engine without a word, as in a crash, and starts another one beside its remains.
+    /// What it held is taken over once its lease has run out: see [`Kit::outlive_lease`].
+    pub async fn crash(&mut self) {
+        self.engine().abandon();
+        self.replace_engine().await;
+    }
+
+    /// Shuts the engine down in good order, and starts another one.
+    pub async fn restart(&mut self) {
+        self.engine().shutdown().await.expect("it leaves in time");
+        self.replace_engine().await;
+    }
+
+    /// Starts another engine beside this one, which becomes a zombie once its lease has run out.
+    pub async fn succeed(&mut self) -> Zombie {
+        Zombie(self.replace_engine().await)
+    }
+
+    /// Checks what must hold after every test: that each scripted outcome was used, that every
+    /// history is whole and its chain unbroken, that ledger, records and events say the same, that
+    /// nothing that is undone keeps money, and that no instance is stuck over its ledger.
+    pub async fn finish(self) {
+        self.notice_crash().await;
+        self.ground.scripts.check();
+        let mut connection = self.database().await;
+        invariants::check(&mut connection).await;
+        let report = amends::verify::verify(self.options(), |_| ()).await;
+        let report = report.expect("histories can be verified");
+        assert!(report.broken.is_empty(), "broken chains: {:?}", report.broken);
+        if let Some(endings) = &self.endings {
+            endings.add(Ending::of(&self).await);
+        }
+        self.engine().abandon();
+        // What was stopped ends now, and gives its connections back.
+        self.crash.iter().for_each(Crash::release);
+    }
+
+    /// Does something with the engine. If the engine crashes meanwhile, its successor does it too.
+    async fn outlasting<T>(&self, act: impl AsyncFn(Engine) -> T) -> T {
+        if let Some(crash) = &self.crash {
+            tokio::select! {
+                biased;
+                done = act(self.engine()) => return done,
+                () = crash.happened() => self.recover().await,
+            }
+        }
+        act(self.engine()).await
+    }
+
+    /// A crash may come when nobody asks the engine for anything.
+    async fn notice_crash(&self) {
+        let crash = self.crash.as_ref();
+        if crash.is_some_and(|crash| crash.happened().now_or_never().is_some()) {
+            self.recover().await;
+        }
+    }
+
+    /// Whether the engine has crashed, so that what was done may have been done twice.
+    fn has_crashed(&self) -> bool {
+        self.crash.as_ref().is_some_and(Crash::has_happened)
+    }
+
+    /// Goes on after a crash. Its lease runs out at once, since time stands still in a test.
+    async fn recover(&self) {
+        self.engine().abandon();
+        sqlx::query("update amends.worker set lease_until = $1")
+            .bind(self.now() - Duration::from_secs(1))
+            .execute(&mut self.database().await)
+            .await
+            .expect("workers can be written to");
+        self.replace_engine().await;
+    }
+
+    async fn replace_engine(&self) -> Engine {
+        let engine = self.ground.engine(Probes::default()).await;
+        let mut held = self.engine.lock().expect("no test panics while it holds this");
+        std::mem::replace(&mut *held, engine)
+    }
+}
+
+/// An engine that has been taken over and does not know it yet.
+pub struct Zombie(Engine);
+
+impl Zombie {
+    /// Lets it do whatever it still wants to do.
+    pub async fn run_dry(&self) {
+        self.0.quiesce().await;
+        // What it wants is refused; how it takes that is its own business.
+        let _ = self.0.run_until_idle().await;
+    }
+}
