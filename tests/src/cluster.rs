@@ -36,9 +36,16 @@ pub async fn database() -> PgConnectOptions {
     cluster.options.clone().database(&name)
 }
 
-/// Where tests keep what they make: beside the test binary.
+/// The folder for what tests make, where tests run within a test that has a server of its own.
+pub const SCRATCH: &str = "AMENDS_TEST_DATA";
+
+/// Where tests keep what they make: beside the test binary, unless whoever runs them says where.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "tests are configured by their caller")]
 pub fn scratch() -> PathBuf {
+    if let Ok(folder) = std::env::var(SCRATCH) {
+        return PathBuf::from(folder);
+    }
     let binary = std::env::current_exe().expect("a running test has a binary");
     binary.parent().unwrap_or(Path::new(".")).with_file_name("test-data")
 }
