@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use amends::{
-    Call, Declaration, Halt, Moment, Money, Movement, MovementKind, Probe, Probed, Saga, Signal,
-    Signals, Status, Step, StepError, Steps, Undo, Undone, Workflow,
+    Call, Declaration, Halt, Imbalance, Ledger, Moment, Money, Movement, MovementKind, Outcome,
+    Probe, Probed, Saga, Signal, Signals, Status, Step, StepError, Steps, Undo, Undone, Workflow,
 };
 use amends_tests::kit::{Kit, crash_everywhere};
 use futures::FutureExt;
@@ -150,6 +150,14 @@ impl Workflow for Lending {
         saga.wait::<Returned>(Duration::from_secs(3600)).await?;
         Ok(lent + saga.run(&self.note, &book).await?)
     }
+
+    /// A book of this name is lent for nothing.
+    fn balanced(&self, _: Outcome, book: &String, ledger: &Ledger) -> Result<(), Imbalance> {
+        match ledger.movements.as_slice() {
+            [_, ..] if book == "unpaid" => Err(Imbalance("money was taken".to_owned())),
+            _ => Ok(()),
+        }
+    }
 }
 
 async fn kit(shelf: &Shelf) -> Kit {
@@ -268,6 +276,18 @@ async fn an_undo_that_forgets_the_money_fails_the_test() {
     assert_eq!(kit.status(id).await, Status::Compensated);
     let message = panic(kit.finish()).await;
     assert!(message.contains("keeps money"), "{message}");
+}
+
+#[tokio::test]
+async fn an_instance_that_is_stuck_over_its_ledger_fails_the_test() {
+    let kit = kit(&Shelf::default()).await;
+    let id = kit.start::<Lending>("unpaid", &"unpaid".to_owned()).await;
+    kit.settle().await;
+    kit.signal(id, &Returned).await;
+    kit.settle().await;
+    assert_eq!(kit.status(id).await, Status::Stuck);
+    let message = panic(kit.finish()).await;
+    assert!(message.contains("unpaid: LEDGER_IMBALANCE"), "{message}");
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ async fn a_dependency_is_called_no_faster_than_its_rate() {
 
 #[tokio::test]
 async fn whoever_keeps_to_a_high_rate_waits_for_the_clock_without_holding_up_the_worker() {
-    let stage = stage([], Dependency::new("carrier").rate(50, SECOND));
+    let stage = stage([], Dependency::new("courier").rate(50, SECOND));
     let world = world(&stage).await;
     let ids = many(&world, "first", 3).await;
     world.settle().await;

@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amends::probe::Probes;
-use amends::{Engine, EngineBuilder, Settings};
+use amends::view::{Filter, InstanceView};
+use amends::{Engine, EngineBuilder, Settings, Status};
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use sqlx::postgres::PgConnectOptions;
@@ -137,6 +138,17 @@ impl Kit {
     /// history is whole and its chain unbroken, that ledger, records and events say the same, that
     /// nothing that is undone keeps money, and that no instance is stuck over its ledger.
     pub async fn finish(self) {
+        let filter = Filter { status: Some(Status::Stuck), limit: 200, ..Filter::default() };
+        let stuck = self.engine().instances(&filter).await.expect("they can be read");
+        for InstanceView { business_key, failure, .. } in stuck {
+            let failure = failure.filter(|failure| failure.code == "LEDGER_IMBALANCE");
+            assert!(failure.is_none(), "{business_key}: {}", failure.expect("it is there"));
+        }
+        self.finish_unbalanced().await;
+    }
+
+    /// The same for a test that leaves an instance stuck over its ledger, as it wanted.
+    pub async fn finish_unbalanced(self) {
         self.notice_crash().await;
         self.ground.scripts.check();
         let mut connection = self.database().await;
