@@ -1,7 +1,7 @@
 //! A crash at every probe point that an order reaches: the end is the same.
 //!
-//! The engine is stopped at the point for ever and lost with everything it has in memory; its
-//! database connections and its row stay, as after a kill. The providers are real and remember.
+//! The engine is stopped at the point for ever and lost with everything it has in memory; only its
+//! row stays, as after a kill. The providers are real and remember.
 
 use std::time::Duration;
 

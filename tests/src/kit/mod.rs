@@ -34,6 +34,11 @@ use ending::{Ending, Endings};
 pub use everywhere::crash_everywhere;
 pub use script::Script;
 
+/// Ends the sessions of the engine, as the end of its process would, and waits until they are gone.
+const END_SESSIONS: &str = "
+    select pg_terminate_backend(pid, 10000) from pg_stat_activity
+    where datname = current_database() and application_name = 'amends'";
+
 /// A world of its own for one test of one or more workflows.
 pub struct Kit {
     ground: Ground,
@@ -192,11 +197,11 @@ impl Kit {
     /// Goes on after a crash. Its lease runs out at once, since time stands still in a test.
     async fn recover(&self) {
         self.engine().abandon();
-        sqlx::query("update amends.worker set lease_until = $1")
-            .bind(self.now() - Duration::from_secs(1))
-            .execute(&mut self.database().await)
-            .await
-            .expect("workers can be written to");
+        let mut database = self.database().await;
+        // A renewal that was cut off may still be under way, and would come after this.
+        for statement in [END_SESSIONS, "update amends.worker set lease_until = '-infinity'"] {
+            sqlx::query(statement).execute(&mut database).await.expect("the database obeys");
+        }
         self.replace_engine().await;
     }
 
