@@ -54,9 +54,9 @@ pub(crate) async fn read(pool: &PgPool, now: Option<DateTime<Utc>>) -> Result<Ve
         r#"
         select d.name, d.state, d.since, d.pause, d.tend_at, d.admitted, d.next_call_at,
                d.answered_at is not null as "answered!",
-               exists (
-                   select from amends.instance i where i.parked_on = d.name
-               ) as "parked!",
+               -- Not `exists`, which may be answered by a walk over all instances.
+               (select true from amends.instance i where i.parked_on = d.name limit 1)
+                   is not null as "parked!",
                coalesce($1::timestamptz, clock_timestamp()) as "present!"
         from amends.dependency d
         "#,
