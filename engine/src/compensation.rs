@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::history::{History, Progress};
 use crate::registry::Steps;
+use crate::sabotage::Bug;
 use crate::step::{Compensation, Failure};
 
 /// Steps to undo, in the order of undoing.
@@ -47,6 +48,7 @@ pub(crate) fn plan_compensation(history: &History, steps: &Steps) -> Result<Plan
     for recorded in history.steps().rev() {
         let known = match recorded.progress {
             Progress::Done { .. } => true,
+            _ if Bug::PlanKnownOnly.is_on() => continue,
             Progress::Open | Progress::Failed { .. } if recorded.unknown || recorded.begun => false,
             Progress::Open | Progress::Failed { .. } => continue,
         };
@@ -81,6 +83,9 @@ pub(crate) fn plan_compensation(history: &History, steps: &Steps) -> Result<Plan
                 ));
             }
         }
+    }
+    if Bug::PlanForward.is_on() {
+        plan.steps.reverse();
     }
     Ok(plan)
 }

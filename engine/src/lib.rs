@@ -56,6 +56,8 @@ pub mod error;
 mod limits;
 mod metrics;
 pub mod probe;
+#[doc(hidden)]
+pub mod sabotage;
 pub mod sink;
 pub mod verify;
 pub mod versions;

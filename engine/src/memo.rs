@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
 use crate::history::{Progress, RecordedStep};
+use crate::sabotage::Bug;
 use crate::step::{Effect, Failure};
 
 /// What to do about a step that `run` asks for.
@@ -83,7 +84,7 @@ pub(crate) fn recall(
     if step.input.get() != input.get() {
         return Memo::Diverged(Divergence::input(&step.key, &step.input, input));
     }
-    let unknown = step.unknown || step.begun;
+    let unknown = (step.unknown || step.begun) && !Bug::AtMostOnceAgain.is_on();
     match (&step.progress, effect) {
         (Progress::Done { output }, _) => return Memo::Done(output.clone()),
         (_, Effect::AtMostOnce) if unknown => return Memo::Stick(outcome_unknown(step)),

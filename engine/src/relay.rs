@@ -19,6 +19,7 @@ use crate::lanes::{Lane, Lanes};
 use crate::limits;
 use crate::record::Published;
 use crate::retry::RetryPolicy;
+use crate::sabotage::Bug;
 use crate::sink::{Delivered, Sink, Undelivered};
 use crate::store::outbox::{self, Block, Row};
 use crate::worker::Worker;
@@ -106,6 +107,9 @@ struct Position {
 impl Position {
     /// Sooner if a block has run out; but sweeps have a price, and blocks may be many.
     fn sweep_is_due(&self, now: DateTime<Utc>, unblocking: bool) -> bool {
+        if Bug::OutboxCursor.is_on() {
+            return self.swept.is_none();
+        }
         let pause = if unblocking { SWEEP / 10 } else { SWEEP };
         self.swept.is_none_or(|swept| now - swept >= pause)
     }
@@ -317,8 +321,11 @@ async fn deliver(sink: Arc<dyn Sink>, lane: Lane, rows: VecDeque<Row>) -> Ran {
     let mut ran =
         Ran { lane, delivered: Vec::with_capacity(rows.len()), left: Vec::new(), failed: None };
     for row in rows {
-        if ran.failed.is_none() {
+        if ran.failed.is_none() || Bug::OutboxOvertakes.is_on() {
             ran.failed = deliver_row(&*sink, &row).await.err();
+        }
+        if Bug::OutboxForgets.is_on() {
+            ran.failed = None;
         }
         if ran.failed.is_none() {
             ran.delivered.push(row.outbox_id);

@@ -10,6 +10,7 @@ use crate::history::Attempts;
 use crate::instance::{Instance, State, Terms, Transaction, Verdict};
 use crate::record::{CompensationAttemptFailed, Entry, StepCompensated};
 use crate::registry::AnyStep;
+use crate::sabotage::Bug;
 use crate::step::{Call, Effect, StepError, Undone};
 use crate::transaction_step::PgConnection;
 
@@ -60,7 +61,8 @@ impl Transaction for AskedUndo<'_> {
             .map_err(|error| Verdict::Stick(error.failure().clone()))?;
         self.instance.worker.metrics.compensations.inc();
         let recheck_at = recheck_at(effect, known, &self.attempts, undone, self.call.now);
-        let (undone, money) = (undone.clone(), told.money);
+        let money = if Bug::RefundUnrecorded.is_on() { Vec::new() } else { told.money };
+        let undone = undone.clone();
         Ok((Entry::StepCompensated(StepCompensated { undone, money, recheck_at }), told.events))
     }
 

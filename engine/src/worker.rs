@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::probe::Probes;
 use crate::registry::Registry;
 use crate::relay::Subscriptions;
+use crate::sabotage::Bug;
 use crate::schedule::Definitions;
 use crate::status::Status;
 use crate::store::claim::{self, Claim, Claimed};
@@ -302,11 +303,16 @@ impl Worker {
     /// Takes over workers whose lease has lapsed. Returns how many.
     pub(crate) async fn take_over_lapsed(&self) -> Result<usize, Error> {
         let now = self.clock.pinned();
-        let lapsed = rows::lapsed(self.store.pool(), self.worker_id, now).await?;
+        let (which, present) = if Bug::LeaseIgnored.is_on() {
+            (TakeOver::Leaving, Some(self.clock.now() + self.settings.lease))
+        } else {
+            (TakeOver::Lapsed, now)
+        };
+        let lapsed = rows::lapsed(self.store.pool(), self.worker_id, present).await?;
         let mut count = 0;
         for worker_id in lapsed {
             let mut connection = self.store.connect().await?;
-            let freed = rows::take_over(&mut connection, worker_id, TakeOver::Lapsed, now).await?;
+            let freed = rows::take_over(&mut connection, worker_id, which, now).await?;
             if let Some(freed) = freed {
                 count += 1;
                 self.metrics.workers_taken_over.inc();

@@ -22,6 +22,7 @@ use crate::priority::Priority;
 use crate::probe::Probes;
 use crate::registry::Registry;
 use crate::relay::{Relay, Subscriptions};
+use crate::sabotage::Bug;
 use crate::schedule::{self, Definitions, Firing, Schedule};
 use crate::sink::Sink;
 use crate::status::Status;
@@ -294,6 +295,15 @@ impl Engine {
         let worker = self.worker();
         let newborn = intake::prepare(&worker, start, worker.permit())?;
         worker.probes.reach("start.before").await;
+        if Bug::AnsweredEarly.is_on() {
+            let instance_id = newborn.write.instance_id;
+            tokio::spawn(async move {
+                if let Ok(Written::Yes) = worker.committer.take_in(newborn.write.clone()).await {
+                    worker.take_on(newborn).await;
+                }
+            });
+            return Ok(Started::New(instance_id));
+        }
         let written = worker.committer.take_in(newborn.write.clone()).await?;
         worker.probes.reach("start.after").await;
         match written {

@@ -8,6 +8,7 @@ use crate::compensation::plan_compensation;
 use crate::history::{Progress, step_name};
 use crate::record::{CommandRead, Entry, SignalRead};
 use crate::registry::Told;
+use crate::sabotage::Bug;
 use crate::status::{Status, Transition};
 use crate::step::Undone;
 use crate::store::mail::{self, Mail, Message};
@@ -70,6 +71,9 @@ impl Instance {
         state.mail_read = mail.mail_seq;
         state.mail_count = state.mail_count.max(mail.mail_seq);
         state.row_stale = true;
+        if Bug::MailUnread.is_on() {
+            return Ok(());
+        }
         let actor = Some(mail.actor);
         match mail.message {
             Message::ChildEnded { key, ended } => {

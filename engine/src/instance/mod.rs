@@ -23,6 +23,7 @@ use crate::limits;
 use crate::memo::Divergence;
 use crate::record::{Entry, Reason, ReasonKind, StepInterrupted};
 use crate::registry::AnyWorkflow;
+use crate::sabotage::Bug;
 use crate::status::{Status, Transition};
 use crate::step::{Call, Effect, Failure};
 use crate::store::claim::{self, Claimed};
@@ -206,8 +207,13 @@ impl Instance {
             recorded.map_or((0, 0), |step| (step.attempts.round, step.undo.round))
         };
         let forward_key = in_round(format!("{}/{step}", self.instance_id), round);
+        let forward_key = match direction {
+            Direction::Forward if Bug::AttemptInKey.is_on() => format!("{forward_key}@{attempt}"),
+            _ => forward_key,
+        };
         let key = match direction {
             Direction::Forward => forward_key.clone(),
+            Direction::Undo if Bug::UndoSharesKey.is_on() => forward_key.clone(),
             Direction::Undo => in_round(format!("{forward_key}/undo"), undo_round),
         };
         let business_key = self.about.business_key.clone();
@@ -319,6 +325,9 @@ impl Instance {
             return Ok(Readiness::ThinkAgain);
         }
         announce()?;
+        if Bug::EffectEarly.is_on() {
+            return Ok(Readiness::Ready);
+        }
         loop {
             match self.flush().await {
                 Flushed::Yes => break,

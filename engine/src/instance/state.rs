@@ -12,6 +12,7 @@ use crate::event::Event;
 use crate::history::{History, Mark};
 use crate::limits::refuse_payload;
 use crate::record::Entry;
+use crate::sabotage::Bug;
 use crate::saga::UnderWay;
 use crate::status::{Status, Transition};
 use crate::step::Failure;
@@ -130,6 +131,9 @@ impl State {
 
     /// Says that a pivot is done or under way, or that it certainly is not.
     pub(crate) fn set_past_pivot(&mut self, past_pivot: bool) {
+        if Bug::PivotUnannounced.is_on() {
+            return;
+        }
         self.row_stale |= self.past_pivot != past_pivot;
         self.past_pivot = past_pivot;
     }

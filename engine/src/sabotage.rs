@@ -1,0 +1,91 @@
+//! Bugs on purpose, to see that the chaos program notices them.
+//!
+//! Only with the feature `sabotage`, which nothing but `make bugs` asks for, and then only the one
+//! that the environment names. Without the feature every question here is a constant `false`.
+
+/// A bug: a protection that is missing, or a habit that others got burnt by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// A start is answered before it is committed.
+    AnsweredEarly,
+    /// An at-most-once call that was interrupted is made again.
+    AtMostOnceAgain,
+    /// A key names its attempt.
+    AttemptInKey,
+    /// Each record is chained to nothing.
+    ChainUnlinked,
+    /// A commit without an answer counts as written.
+    CommitAssumed,
+    /// Signals that come before their instance are dropped.
+    EarlySignalDropped,
+    /// An effect begins before what precedes it is durable.
+    EffectEarly,
+    /// Other workers are taken over although their leases are fresh.
+    LeaseIgnored,
+    /// Mail counts as read without having been read.
+    MailUnread,
+    /// The first "not found" of a provider counts.
+    NotFoundOnce,
+    /// A lane goes on past an event that could not be delivered.
+    OutboxOvertakes,
+    /// An event that could not be delivered counts as delivered.
+    OutboxForgets,
+    /// The outbox is read by a cursor that never goes back.
+    OutboxCursor,
+    /// The pivot is not announced before it is tried.
+    PivotUnannounced,
+    /// The plan goes forward.
+    PlanForward,
+    /// The plan leaves out what is unknown.
+    PlanKnownOnly,
+    /// What an undo gave back is not entered in the ledger.
+    RefundUnrecorded,
+    /// An undo uses the key of what it undoes.
+    UndoSharesKey,
+    /// An unknown outcome counts as not done.
+    UnknownIsNotDone,
+}
+
+impl Bug {
+    /// Every bug.
+    pub const ALL: [Self; 19] = [
+        Self::AnsweredEarly,
+        Self::AtMostOnceAgain,
+        Self::AttemptInKey,
+        Self::ChainUnlinked,
+        Self::CommitAssumed,
+        Self::EarlySignalDropped,
+        Self::EffectEarly,
+        Self::LeaseIgnored,
+        Self::MailUnread,
+        Self::NotFoundOnce,
+        Self::OutboxOvertakes,
+        Self::OutboxForgets,
+        Self::OutboxCursor,
+        Self::PivotUnannounced,
+        Self::PlanForward,
+        Self::PlanKnownOnly,
+        Self::RefundUnrecorded,
+        Self::UndoSharesKey,
+        Self::UnknownIsNotDone,
+    ];
+
+    /// Whether this process has it: the environment's `AMENDS_SABOTAGE` is its name.
+    #[cfg(feature = "sabotage")]
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "there is no other way into the server")]
+    pub fn is_on(self) -> bool {
+        static ON: std::sync::LazyLock<Option<Bug>> = std::sync::LazyLock::new(|| {
+            let name = std::env::var("AMENDS_SABOTAGE").ok()?;
+            Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name)
+        });
+        *ON == Some(self)
+    }
+
+    /// Whether this process has it: no.
+    #[cfg(not(feature = "sabotage"))]
+    #[must_use]
+    pub const fn is_on(self) -> bool {
+        false
+    }
+}
