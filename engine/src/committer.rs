@@ -139,6 +139,7 @@ impl Line {
 
     /// Sends a batch until there is an answer. `Err`: the database refuses a value in it.
     async fn send(&mut self, batch: &[Submission]) -> Result<Committed, String> {
+        let metrics = Arc::clone(&self.desk.metrics);
         let mut pause = Duration::from_millis(20);
         loop {
             self.desk.probes.reach("commit.before").await;
@@ -147,7 +148,8 @@ impl Line {
             let result = match self.connected().await {
                 Ok((connection, subscriptions)) => {
                     let writes = batch.iter().map(|submission| &submission.write);
-                    within_timeout(commit(connection, worker_id, writes, subscriptions, now)).await
+                    let commit = commit(connection, worker_id, writes, subscriptions, now);
+                    within_timeout(metrics.commit.time(commit)).await
                 }
                 Err(error) => Err(error),
             };

@@ -1,8 +1,39 @@
-//! What the engine counts, for OpenMetrics.
+//! What the engine counts and times, for OpenMetrics.
+
+use std::time::Instant;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+const BUCKETS_SECONDS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// How long a statement took until it was answered.
+#[derive(Debug)]
+pub(crate) struct Seconds(Histogram);
+
+impl Default for Seconds {
+    fn default() -> Self {
+        Self(Histogram::new(BUCKETS_SECONDS))
+    }
+}
+
+impl Seconds {
+    /// Times whatever is awaited; what is dropped on the way counts for nothing.
+    pub(crate) async fn time<T>(&self, timed: impl Future<Output = T>) -> T {
+        let began = now();
+        let answer = timed.await;
+        self.0.observe(began.elapsed().as_secs_f64());
+        answer
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is measured is measured in real time")]
+fn now() -> Instant {
+    Instant::now()
+}
 
 /// Counters of this process; clones share their values.
 #[derive(Debug, Default)]
@@ -24,6 +55,8 @@ pub(crate) struct Metrics {
     pub(crate) workers_lost: Counter,
     pub(crate) workers_taken_over: Counter,
     pub(crate) instances_held: Gauge,
+    pub(crate) claim: Seconds,
+    pub(crate) commit: Seconds,
 }
 
 impl Metrics {
@@ -62,5 +95,11 @@ impl Metrics {
             "Instances in this process's memory",
             self.instances_held.clone(),
         );
+        for (name, help, Seconds(histogram)) in [
+            ("claim", "Taking up due instances with their histories", &self.claim),
+            ("commit", "Statements of the write path", &self.commit),
+        ] {
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        }
     }
 }

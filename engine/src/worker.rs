@@ -236,7 +236,8 @@ impl Worker {
             limit: permits.len(),
             now: self.clock.pinned(),
         };
-        match claim::claim_instances(self.store.pool(), &claim).await {
+        let claiming = claim::claim_instances(self.store.pool(), &claim);
+        match self.metrics.claim.time(claiming).await {
             Ok(claimed) => Ok(self.take_up(claimed, permits).await),
             Err(error) => {
                 self.lost_claims().push((claim.claim_id, self.clock.now()));

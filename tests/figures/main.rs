@@ -1,12 +1,16 @@
 //! Figures that a timed test must not check: run it, and read what it prints.
 //!
 //! `timers` lets many timers run out in the same second while new instances come in; `waiting`
-//! shows what a worker's memory has to do with how many instances wait.
+//! shows what a worker's memory has to do with how many instances wait; `takeover` kills a worker
+//! and waits until all that it ran runs again; `horizon` has a reader hold its snapshot for so many
+//! seconds, and looks at what the claim makes of it.
 
 #![expect(clippy::expect_used, reason = "a program of figures fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "figures are measured in real time")]
 
+mod horizon;
 mod sleeper;
+mod takeover;
 mod timers;
 mod waiting;
 
@@ -17,14 +21,20 @@ use amends_api::postgres::{Durability, Embedded, Options};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Executor};
 
+/// Where the process finds its database that `takeover` kills.
+const HELD_DATABASE: &str = "FIGURES_DATABASE";
+
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (what, count) = match &arguments[..] {
         [what, count] => (what.as_str(), count.parse().expect("a number")),
-        [what] => (what.as_str(), 100_000),
-        _ => panic!("figures timers|waiting [how many]"),
+        _ => panic!("figures timers|waiting|takeover|horizon <how many>"),
     };
+    // What `takeover` starts as a process of its own.
+    if let ("hold", Ok(url)) = (what, std::env::var(HELD_DATABASE)) {
+        return takeover::hold(PgConnectOptions::from_str(&url).expect("a url"), count).await;
+    }
     let folder = amends_tests::cluster::scratch().join("figures");
     std::fs::create_dir_all(&folder).expect("the build directory is writable");
     let postgres = start(folder).await;
@@ -32,7 +42,9 @@ async fn main() {
     match what {
         "timers" => timers::measure(options, count).await,
         "waiting" => waiting::measure(options, count).await,
-        other => panic!("there are timers and waiting, and not {other}"),
+        "takeover" => takeover::measure(options, count).await,
+        "horizon" => horizon::measure(options, count).await,
+        other => panic!("there are timers, waiting, takeover and horizon, and not {other}"),
     }
     postgres.stop().await.expect("Postgres stops");
 }

@@ -1,7 +1,7 @@
 //! A workflow that sleeps until a time, and one that makes one step at once.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use amends::{
     Call, Declaration, Engine, Halt, Priority, Saga, Start, Step, StepError, Steps, Workflow,
@@ -29,7 +29,26 @@ impl Workflow for Sleeper {
 
 /// When each new instance came to its first step.
 #[derive(Clone, Default)]
-pub(crate) struct Arrive(pub(crate) Arc<Mutex<Vec<(usize, Instant)>>>);
+pub(crate) struct Arrive {
+    arrived: Arc<Mutex<Vec<(usize, Instant)>>>,
+    is_endless: bool,
+}
+
+impl Arrive {
+    /// A step that does not come to its end.
+    pub(crate) fn endless() -> Self {
+        Self { is_endless: true, ..Self::default() }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.arrived.lock().expect("nobody panics").len()
+    }
+
+    /// All that came so far, in order.
+    pub(crate) fn take(&self) -> Vec<(usize, Instant)> {
+        std::mem::take(&mut self.arrived.lock().expect("nobody panics"))
+    }
+}
 
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Newcomer(pub(crate) usize);
@@ -40,12 +59,13 @@ impl Step for Arrive {
     type Output = ();
 
     fn declare(&self) -> Declaration<Self> {
-        Declaration::idempotent().nothing_to_undo()
+        let declaration = Declaration::idempotent().nothing_to_undo();
+        if self.is_endless { declaration.timeout(Duration::from_secs(3_600)) } else { declaration }
     }
 
     async fn run(&self, _: &Call, newcomer: &Newcomer) -> Result<(), StepError> {
-        self.0.lock().expect("nobody panics").push((newcomer.0, Instant::now()));
-        Ok(())
+        self.arrived.lock().expect("nobody panics").push((newcomer.0, Instant::now()));
+        if self.is_endless { std::future::pending().await } else { Ok(()) }
     }
 }
 

@@ -76,14 +76,12 @@ async fn newcomers(
         start.await.expect("nobody panics");
     }
     loop {
-        let arrived = arrive.0.lock().expect("nobody panics").len();
-        if arrived >= sent.len() {
+        if arrive.count() >= sent.len() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let arrived = std::mem::take(&mut *arrive.0.lock().expect("nobody panics"));
-    arrived.into_iter().map(|(n, at)| at - sent[n]).collect()
+    arrive.take().into_iter().map(|(n, at)| at - sent[n]).collect()
 }
 
 /// How long after `due` the last timer has fired.
