@@ -6,12 +6,13 @@ use anyhow::{Context, bail};
 use reqwest::redirect::Policy;
 use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use super::table::printable;
+use super::table::{print, printable};
 
 const TIMEOUT: Duration = Duration::from_secs(35);
 
-/// Which server to ask, and who asks.
+/// Which server to ask, who asks, and how to print what it answers.
 #[derive(clap::Args)]
 #[group(skip)]
 pub(crate) struct Arguments {
@@ -26,6 +27,9 @@ pub(crate) struct Arguments {
     /// Token to ask with
     #[arg(long, env = "AMENDS_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Print what the server answered
+    #[arg(long)]
+    json: bool,
 }
 
 /// A server that can be asked.
@@ -33,6 +37,7 @@ pub(crate) struct Client {
     http: reqwest::Client,
     server: Url,
     token: Option<String>,
+    json: bool,
 }
 
 /// What a problem says that people read.
@@ -61,7 +66,7 @@ impl Client {
         // No proxy leads to this machine.
         let is_here = matches!(server.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
         let http = if is_here { http.no_proxy() } else { http }.build()?;
-        Ok(Self { http, server, token: arguments.token })
+        Ok(Self { http, server, token: arguments.token, json: arguments.json })
     }
 
     /// Gets `path` with these query parameters; the answer's body, as it came.
@@ -84,6 +89,25 @@ impl Client {
         body: &impl serde::Serialize,
     ) -> anyhow::Result<String> {
         self.send(self.http.post(self.url(path)?).json(body)).await
+    }
+
+    /// Prints an answer: as it came, or in words.
+    pub(crate) fn tell<T: DeserializeOwned>(
+        &self,
+        body: &str,
+        in_words: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        if self.json {
+            print(body);
+        } else {
+            print(&in_words(&serde_json::from_str(body).context("the answer cannot be read")?));
+        }
+        Ok(())
+    }
+
+    /// Whether answers are printed as they came.
+    pub(crate) fn tells_json(&self) -> bool {
+        self.json
     }
 
     fn url(&self, path: &[&str]) -> anyhow::Result<Url> {
@@ -152,7 +176,8 @@ mod tests {
     #[test]
     fn a_path_stays_below_the_address_of_the_server() {
         let client = |server: &str| {
-            Client::try_new(Arguments { server: server.to_owned(), token: None }).expect("a client")
+            Client::try_new(Arguments { server: server.to_owned(), token: None, json: false })
+                .expect("a client")
         };
         for (server, url) in [
             ("http://host:1", "http://host:1/instances/a%2Fb"),

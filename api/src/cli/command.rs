@@ -3,10 +3,10 @@
 
 use amends::command::Command;
 use amends_api::instances::command::CommandRequest;
+use serde::de::IgnoredAny;
 use uuid::Uuid;
 
 use super::client::{self, Client};
-use super::table::print;
 
 /// Which instance, and why.
 #[derive(clap::Args)]
@@ -17,9 +17,6 @@ pub(crate) struct Arguments {
     /// Why; it is recorded with your name
     #[arg(long)]
     reason: String,
-    /// Print what the server answered
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     client: client::Arguments,
 }
@@ -46,11 +43,6 @@ impl Arguments {
         let id = self.instance_id.to_string();
         let client = Client::try_new(self.client)?;
         let body = client.post(&["instances", &id, "commands"], &request).await?;
-        if self.json {
-            print(&body);
-        } else {
-            print(&format!("accepted: {} will happen", request.command));
-        }
-        Ok(())
+        client.tell(&body, |_: &IgnoredAny| format!("accepted: {} will happen", request.command))
     }
 }

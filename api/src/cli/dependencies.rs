@@ -1,33 +1,24 @@
 //! `amends dependencies`: what steps call, how it does, and how many instances wait for it.
 
 use amends_api::view::{Dependencies, Dependency};
-use anyhow::Context;
 use chrono::SecondsFormat;
 
 use super::client::{self, Client};
-use super::table::{print, printable};
+use super::table::printable;
 
 /// What `amends dependencies` takes.
 #[derive(clap::Args)]
 #[group(skip)]
 pub(crate) struct Arguments {
-    /// Print what the server answered
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     client: client::Arguments,
 }
 
 /// Shows the dependencies that a server knows of.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let body = Client::try_new(arguments.client)?.get(&["dependencies"], &[]).await?;
-    if arguments.json {
-        print(&body);
-        return Ok(());
-    }
-    let found: Dependencies = serde_json::from_str(&body).context("the answer cannot be read")?;
-    print(&rendered(&found.items));
-    Ok(())
+    let client = Client::try_new(arguments.client)?;
+    let body = client.get(&["dependencies"], &[]).await?;
+    client.tell(&body, |found: &Dependencies| rendered(&found.items))
 }
 
 fn rendered(dependencies: &[Dependency]) -> String {

@@ -1,12 +1,11 @@
 //! `amends instances list` and `amends instances show`
 
 use amends_api::view::{Instance, Page};
-use anyhow::Context;
 use chrono::SecondsFormat;
 
 use super::client::{self, Client};
 use super::show;
-use super::table::{self, print, printable, table};
+use super::table::{self, printable, table};
 
 /// What to do with instances.
 #[derive(clap::Subcommand)]
@@ -45,9 +44,6 @@ pub(crate) struct Arguments {
     /// Where the page before ended
     #[arg(long)]
     cursor: Option<String>,
-    /// Print what the server answered
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     client: client::Arguments,
 }
@@ -75,14 +71,9 @@ async fn list(arguments: Arguments) -> anyhow::Result<()> {
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?)))
     .collect();
-    let body = Client::try_new(arguments.client)?.get(&["instances"], &query).await?;
-    if arguments.json {
-        print(&body);
-        return Ok(());
-    }
-    let page: Page = serde_json::from_str(&body).context("the answer cannot be read")?;
-    print(&rendered(&page));
-    Ok(())
+    let client = Client::try_new(arguments.client)?;
+    let body = client.get(&["instances"], &query).await?;
+    client.tell(&body, rendered)
 }
 
 fn rendered(page: &Page) -> String {

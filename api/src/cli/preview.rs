@@ -2,11 +2,10 @@
 
 use amends::command::{Answer, Command};
 use amends_api::instances::preview::{Again, Plan, Preview};
-use anyhow::Context;
 use uuid::Uuid;
 
 use super::client::{self, Client};
-use super::table::{self, print, printable, table};
+use super::table::{self, printable, table};
 
 /// Which command to which instance.
 #[derive(clap::Args)]
@@ -16,9 +15,6 @@ pub(crate) struct Arguments {
     instance_id: Uuid,
     /// The command, such as cancel or resume
     command: Command,
-    /// Print what the server answered
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     client: client::Arguments,
 }
@@ -29,13 +25,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let query = [("command", arguments.command.to_string())];
     let client = Client::try_new(arguments.client)?;
     let body = client.get(&["instances", &id, "preview"], &query).await?;
-    if arguments.json {
-        print(&body);
-        return Ok(());
-    }
-    let preview: Preview = serde_json::from_str(&body).context("the answer cannot be read")?;
-    print(&rendered(&id, &preview));
-    Ok(())
+    client.tell(&body, |preview| rendered(&id, preview))
 }
 
 fn rendered(id: &str, preview: &Preview) -> String {

@@ -2,11 +2,10 @@
 
 use amends_api::schedules::command::{ScheduleCommandAccepted, ScheduleCommandRequest};
 use amends_api::schedules::view::{Firing, Schedule, ScheduleCommand, ScheduleDetail, Schedules};
-use anyhow::Context;
 use chrono::{DateTime, FixedOffset, SecondsFormat, TimeZone, Utc};
 
 use super::client::{self, Client};
-use super::table::{self, print, printable, table};
+use super::table::{self, printable, table};
 
 /// What to do with schedules.
 #[derive(clap::Subcommand)]
@@ -29,9 +28,6 @@ pub(crate) enum Subcommand {
 #[derive(clap::Args)]
 #[group(skip)]
 pub(crate) struct List {
-    /// Print what the server answered
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     client: client::Arguments,
 }
@@ -42,9 +38,6 @@ pub(crate) struct List {
 pub(crate) struct Show {
     /// The schedule
     name: String,
-    /// Print what the server answered
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     client: client::Arguments,
 }
@@ -58,9 +51,6 @@ pub(crate) struct Command {
     /// Why; it is recorded with your name
     #[arg(long)]
     reason: String,
-    /// Print what the server answered
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     client: client::Arguments,
 }
@@ -103,29 +93,16 @@ struct Span {
     dry_run: bool,
 }
 
-const UNREADABLE: &str = "the answer cannot be read";
-
 async fn list(arguments: List) -> anyhow::Result<()> {
-    let body = Client::try_new(arguments.client)?.get(&["schedules"], &[]).await?;
-    if arguments.json {
-        print(&body);
-        return Ok(());
-    }
-    let schedules: Schedules = serde_json::from_str(&body).context(UNREADABLE)?;
-    print(&listed(&schedules.items));
-    Ok(())
+    let client = Client::try_new(arguments.client)?;
+    let body = client.get(&["schedules"], &[]).await?;
+    client.tell(&body, |schedules: &Schedules| listed(&schedules.items))
 }
 
 async fn show(arguments: Show) -> anyhow::Result<()> {
     let client = Client::try_new(arguments.client)?;
     let body = client.get(&["schedules", &arguments.name], &[]).await?;
-    if arguments.json {
-        print(&body);
-        return Ok(());
-    }
-    let detail: ScheduleDetail = serde_json::from_str(&body).context(UNREADABLE)?;
-    print(&shown(&detail));
-    Ok(())
+    client.tell(&body, shown)
 }
 
 async fn ask(arguments: Command, command: &str, span: Option<Span>) -> anyhow::Result<()> {
@@ -138,13 +115,7 @@ async fn ask(arguments: Command, command: &str, span: Option<Span>) -> anyhow::R
     };
     let client = Client::try_new(arguments.client)?;
     let body = client.post(&["schedules", &arguments.name, "commands"], &request).await?;
-    if arguments.json {
-        print(&body);
-        return Ok(());
-    }
-    let accepted: ScheduleCommandAccepted = serde_json::from_str(&body).context(UNREADABLE)?;
-    print(&told(&request, &accepted));
-    Ok(())
+    client.tell(&body, |accepted| told(&request, accepted))
 }
 
 fn told(request: &ScheduleCommandRequest, accepted: &ScheduleCommandAccepted) -> String {

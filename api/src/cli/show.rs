@@ -18,9 +18,6 @@ use super::table::{self, print, printable, table};
 pub(crate) struct Arguments {
     /// The instance
     instance_id: Uuid,
-    /// Print what the server answered
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     client: client::Arguments,
 }
@@ -38,7 +35,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let id = arguments.instance_id.to_string();
     let instance = client.get(&["instances", &id], &[]).await?;
     let history = client.get(&["instances", &id, "history"], &[]).await?;
-    if arguments.json {
+    if client.tells_json() {
         let answers = Answers {
             instance: serde_json::from_str(&instance)?,
             history: serde_json::from_str(&history)?,

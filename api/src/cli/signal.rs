@@ -1,11 +1,9 @@
 //! `amends signal`: sends news to the instance of a business key.
 
 use amends_api::signals::send::{SignalAnswer, SignalOutcome, SignalRequest};
-use anyhow::Context;
 use serde_json::value::RawValue;
 
 use super::client::{self, Client};
-use super::table::print;
 
 /// Which news, and for whom.
 #[derive(clap::Args)]
@@ -23,25 +21,17 @@ pub(crate) struct Arguments {
     /// Your own id for it: the same id is taken once, however often it is sent
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Print what the server answered
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     client: client::Arguments,
 }
 
 /// Sends the signal. One that comes too late is no error: to send it again would change nothing.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { workflow, business_key, signal, body, id: signal_id, json, client } = arguments;
+    let Arguments { workflow, business_key, signal, body, id: signal_id, client } = arguments;
     let request = SignalRequest { workflow, business_key, signal, body, signal_id };
-    let body = Client::try_new(client)?.post(&["signals"], &request).await?;
-    if json {
-        print(&body);
-        return Ok(());
-    }
-    let answer: SignalAnswer = serde_json::from_str(&body).context("the answer cannot be read")?;
-    print(&rendered(&answer));
-    Ok(())
+    let client = Client::try_new(client)?;
+    let body = client.post(&["signals"], &request).await?;
+    client.tell(&body, rendered)
 }
 
 fn rendered(answer: &SignalAnswer) -> String {

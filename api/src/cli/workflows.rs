@@ -1,33 +1,24 @@
 //! `amends workflows`: what is on which version, and which versions can be removed.
 
 use amends_api::view::{Version, Versions};
-use anyhow::Context;
 use chrono::SecondsFormat;
 
 use super::client::{self, Client};
-use super::table::{self, print, printable, table};
+use super::table::{self, printable, table};
 
 /// What `amends workflows` takes.
 #[derive(clap::Args)]
 #[group(skip)]
 pub(crate) struct Arguments {
-    /// Print what the server answered
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     client: client::Arguments,
 }
 
 /// Shows the versions that a server knows of.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let body = Client::try_new(arguments.client)?.get(&["workflows"], &[]).await?;
-    if arguments.json {
-        print(&body);
-        return Ok(());
-    }
-    let versions: Versions = serde_json::from_str(&body).context("the answer cannot be read")?;
-    print(&rendered(&versions.items));
-    Ok(())
+    let client = Client::try_new(arguments.client)?;
+    let body = client.get(&["workflows"], &[]).await?;
+    client.tell(&body, |versions: &Versions| rendered(&versions.items))
 }
 
 fn rendered(versions: &[Version]) -> String {
