@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::error::{Error, is_data_error};
 use crate::limits;
+use crate::loops::vital;
 use crate::metrics::Metrics;
 use crate::probe::Probes;
 use crate::sabotage::Bug;
@@ -53,7 +54,8 @@ impl Committer {
     /// Starts the committer of a worker. It ends when every handle is gone or the worker is lost.
     pub(crate) fn start(desk: Desk) -> Self {
         let (queue, waiting) = mpsc::channel(limits::QUEUE_WRITES_MAX);
-        tokio::spawn(serve(desk, waiting));
+        let lost = desk.lost.clone();
+        tokio::spawn(async move { vital("committer", lost, serve(desk, waiting)).await });
         Self { queue }
     }
 

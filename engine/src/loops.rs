@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::attempt::panic_message;
 use crate::error::Error;
@@ -96,6 +97,16 @@ fn repeat<F>(
             }
         }
     });
+}
+
+/// Runs what a worker cannot be without. If it panics, the worker is lost: whoever takes it over
+/// begins with what is durable, and this process becomes another worker.
+pub(crate) async fn vital(what: &str, lost: CancellationToken, part: impl Future<Output = ()>) {
+    if let Err(panic) = AssertUnwindSafe(part).catch_unwind().await {
+        let message = panic_message(&*panic);
+        tracing::error!(message, "the {what} panicked; this worker is lost");
+        lost.cancel();
+    }
 }
 
 /// Passes on hints from other processes.

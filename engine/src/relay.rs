@@ -6,6 +6,7 @@
 //! cannot be delivered blocks only itself, until a scan from the beginning finds it in order.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 
+use crate::attempt::panic_message;
 use crate::error::Error;
 use crate::lanes::{Lane, Lanes};
 use crate::limits;
+use crate::loops::vital;
 use crate::record::Published;
 use crate::retry::RetryPolicy;
 use crate::sabotage::Bug;
@@ -65,7 +68,7 @@ pub(crate) fn start(worker: &Arc<Worker>) {
         tokio::select! {
             () = worker.drain.cancelled() => {}
             () = worker.lost.cancelled() => {}
-            () = relay.run() => {}
+            () = vital("relay", worker.lost.clone(), relay.run()) => {}
         }
     });
 }
@@ -358,9 +361,13 @@ async fn deliver_row(sink: &dyn Sink, row: &Row) -> Result<(), Undelivered> {
         at: row.at,
         data: event.data.get(),
     });
-    tokio::time::timeout(limits::DELIVERY_TIMEOUT, delivery).await.unwrap_or_else(|_| {
-        Err(Undelivered { message: "no answer in time".to_owned(), after: None })
-    })
+    let undelivered = |message: &str| Undelivered { message: message.to_owned(), after: None };
+    let delivery = AssertUnwindSafe(delivery).catch_unwind();
+    match tokio::time::timeout(limits::DELIVERY_TIMEOUT, delivery).await {
+        Ok(Ok(delivered)) => delivered,
+        Ok(Err(panic)) => Err(undelivered(&panic_message(&*panic))),
+        Err(_) => Err(undelivered("no answer in time")),
+    }
 }
 
 /// When a failed delivery is tried again: a second to five minutes later, for ever.

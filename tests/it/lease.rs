@@ -1,6 +1,10 @@
 //! Losing the lease: what a dead worker held is taken over, and what it still wants is refused.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use amends::Status;
+use amends::probe::Probes;
 use amends_tests::World;
 use amends_tests::crash::Crash;
 
@@ -37,6 +41,27 @@ async fn a_worker_that_leaves_hands_over_at_once_and_nothing_is_lost() {
         let counts = world.providers().counts(&format!("acme.myshopify.com/{number}")).await;
         assert!(counts.values().all(|count| *count == 1), "{counts:?}");
     }
+    world.finish().await;
+}
+
+/// A bug in the write path must not leave a worker that holds instances and cannot write.
+#[tokio::test]
+async fn a_worker_whose_committer_panics_is_lost_and_nothing_with_it() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let probes = Probes::new(move |point| {
+        let is_fifth = point == "commit.before" && count.fetch_add(1, Ordering::SeqCst) == 4;
+        Box::pin(async move { assert!(!is_fifth, "the test wants it") })
+    });
+    let mut world = World::builder().probes(probes).build().await;
+    let id = world.start_order("1001").await;
+    world.engine().quiesce().await;
+    let ready = world.engine().ready().await;
+    assert!(matches!(ready, Err(amends::Error::Unavailable)), "{ready:?}");
+    world.crash().await;
+    world.outlive_lease().await;
+    assert_eq!(world.instance(id).await.status, Status::Completed);
+    let counts = world.providers().counts(KEY).await;
+    assert!(counts.values().all(|count| *count == 1), "{counts:?}");
     world.finish().await;
 }
 

@@ -21,6 +21,18 @@ async fn a_key_that_cannot_be_delivered_blocks_only_itself_and_keeps_its_order()
 }
 
 #[tokio::test]
+async fn an_event_at_which_its_sink_panics_is_delivered_later_and_in_order() {
+    let world = World::new().await;
+    world.recorder().panic_once();
+    world.start_order("1001").await;
+    world.settle().await;
+    world.pass(Duration::from_secs(2)).await;
+    let numbers: Vec<_> = world.recorder().arrived().iter().map(|event| event.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5]);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn delivered_events_leave_nothing_in_the_outbox() {
     let world = World::new().await;
     world.start_order("1001").await;

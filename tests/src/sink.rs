@@ -1,5 +1,6 @@
 //! A subscription that remembers what it was sent, and can refuse.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use amends::sink::{Delivered, Sink, Undelivered};
@@ -25,6 +26,7 @@ pub struct Arrived {
 pub struct Recorder {
     arrived: Arc<Mutex<Vec<Arrived>>>,
     refused: Arc<Mutex<Vec<String>>>,
+    panics: Arc<AtomicBool>,
 }
 
 impl Recorder {
@@ -49,6 +51,11 @@ impl Recorder {
         self.refused.lock().expect("no test panics while it holds this").push(key.to_owned());
     }
 
+    /// Panics at the next arrival, as a sink may that has a bug.
+    pub fn panic_once(&self) {
+        self.panics.store(true, Ordering::SeqCst);
+    }
+
     /// Accepts everything again.
     pub fn accept_all(&self) {
         self.refused.lock().expect("no test panics while it holds this").clear();
@@ -58,6 +65,7 @@ impl Recorder {
 impl Sink for Recorder {
     fn deliver<'a>(&'a self, event: Delivered<'a>) -> BoxFuture<'a, Result<(), Undelivered>> {
         Box::pin(async move {
+            assert!(!self.panics.swap(false, Ordering::SeqCst), "the test wants it");
             let refused = self.refused.lock().expect("no test panics while it holds this");
             if refused.iter().any(|key| key == event.key) {
                 return Err(Undelivered { message: "refused by the test".to_owned(), after: None });
