@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use amends::command::Command;
+use amends::command::{Answer, Command};
 use amends::{Status, StepError};
 use amends_tests::improvised::{Packed, Part, Stage, send, start};
 use amends_tests::scripted::{Act, retry};
@@ -270,5 +270,35 @@ async fn code_may_change_under_live_instances_behind_a_marker() {
     assert_eq!(world.instance(old).await.status, Status::Completed);
     assert_eq!(world.instance(new).await.status, Status::Completed);
     assert_eq!(stage.log(), ["a 1", "b new", "a 1", "c end", "c end"]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_cancel_after_a_crash_undoes_every_branch_that_may_have_been_under_way() {
+    let (a, b) = (Part::default().acts([Act::Hang]), Part::default().acts([Act::Hang]));
+    let stage = Stage::new(a, b, Part::default());
+    let mut world = stage
+        .world(|saga, stage| {
+            async move {
+                let (one, two) = (text("1"), text("2"));
+                tokio::try_join!(
+                    saga.sleep(60 * MINUTE),
+                    saga.run(&stage.a, &one),
+                    saga.run(&stage.b, &two),
+                )?;
+                Ok(text("never"))
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    while stage.log().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    world.crash().await;
+    assert_eq!(world.command(id, Command::Cancel).await, Answer::Accepted);
+    world.outlive_lease().await;
+    assert_eq!(world.instance(id).await.status, Status::Cancelled);
+    assert_eq!(sorted(stage.log().split_off(2)), ["undo a 1", "undo b 2"]);
     world.finish().await;
 }

@@ -35,6 +35,21 @@ impl Instance {
         }
     }
 
+    /// Whether a lost worker may have left attempts of which nothing is recorded.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.state().history.is_interrupted() && !self.worker.lost.is_cancelled()
+    }
+
+    /// Keeps a call that has been halted from ending the run while there is doubt: its other
+    /// branches have not all said what they may have had under way. Once every call waits, the run
+    /// is dropped.
+    pub(crate) async fn let_the_others_speak(&self) {
+        if self.is_in_doubt() {
+            let _waiting = self.branches.wait(Wait::default());
+            std::future::pending::<()>().await;
+        }
+    }
+
     async fn pause(self: &Arc<Self>, wait: Wait) -> Result<(), Verdict> {
         let worker = &self.worker;
         let (read, deadline) = {

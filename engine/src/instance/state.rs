@@ -114,6 +114,14 @@ impl State {
         Ok(())
     }
 
+    /// Halts this replay, unless it is halted for something that counts more.
+    pub(crate) fn halt_for(&mut self, verdict: Verdict) {
+        self.halt = Some(match self.halt.take() {
+            Some(earlier) => verdict.over(earlier),
+            None => verdict,
+        });
+    }
+
     /// Moves to another status; the next write makes the row say so.
     pub(crate) fn transit(&mut self, transition: Transition) {
         if let Some(status) = self.status.after(transition) {

@@ -84,17 +84,17 @@ impl Saga {
     async fn call<T>(&self, call: impl Future<Output = Result<T, Verdict>>) -> Result<T, Halt> {
         let _counted = self.0.branches.call();
         // What a branch has been halted for holds for all.
-        if self.0.state().halt.is_some() {
+        if self.0.state().halt.is_some() && !self.0.is_in_doubt() {
             return Err(Halt(()));
         }
-        call.await.map_err(|verdict| {
-            let mut state = self.0.state();
-            state.halt = Some(match state.halt.take() {
-                Some(earlier) => verdict.over(earlier),
-                None => verdict,
-            });
-            Halt(())
-        })
+        match call.await {
+            Ok(answer) => Ok(answer),
+            Err(verdict) => {
+                self.0.state().halt_for(verdict);
+                self.0.let_the_others_speak().await;
+                Err(Halt(()))
+            }
+        }
     }
 
     /// Refuses an unnamed repetition of a step that is under way in another branch: which is which
@@ -126,10 +126,12 @@ impl Saga {
             .map_err(|error| Verdict::Unrecordable(format!("input of {}: {error}", S::NAME)))?;
         let asked = Asked { instance, erased: erased.as_ref(), key, input: &raw };
         loop {
+            // Also in a run that is halted a step says that it may have been under way.
+            let recalled = asked.recall();
             if let Some(halt) = instance.state().halt.clone() {
                 return Err(halt);
             }
-            let (attempt, due, probe) = match asked.recall()? {
+            let (attempt, due, probe) = match recalled? {
                 Recalled::Done(output) => {
                     return serde_json::from_str(output.get()).map_err(|error| {
                         let message = format!("output of {key}: {error}");
