@@ -6,7 +6,9 @@ use amends::command::{Answer, Command};
 use amends::{Effect, Started, Status};
 use amends_tests::World;
 use amends_tests::crash::Crash;
+use amends_tests::improvised::{self, Part, Stage};
 use amends_tests::scripted::{self, Act, ONCE, QUERYABLE, Script, Scripted, retry, unknown};
+use futures::FutureExt;
 use uuid::Uuid;
 
 async fn world(script: &Script) -> World {
@@ -68,6 +70,49 @@ async fn an_at_most_once_step_whose_worker_was_lost_never_runs_again_by_itself()
     world.outlive_lease().await;
     assert_eq!(code(&world, id).await, "OUTCOME_UNKNOWN");
     assert!(script.ran() <= 1);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_cancel_of_an_at_most_once_step_whose_worker_was_lost_makes_sure_that_it_is_undone() {
+    let script = Script::new(Effect::AtMostOnce, [Act::Hang]);
+    let mut world = world(&script).await;
+    let id = start(&world).await;
+    while script.ran() == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.crash().await;
+    world.outlive_lease().await;
+    assert_eq!(code(&world, id).await, "OUTCOME_UNKNOWN");
+    assert_eq!(world.command(id, Command::Cancel).await, Answer::Accepted);
+    world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Cancelled);
+    assert_eq!((script.ran(), script.undone()), (1, 1));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_pivot_that_the_provider_does_not_know_can_be_cancelled_again() {
+    let pivot = Part::default().effect(QUERYABLE).pivot().acts([unknown()]);
+    let stage = Stage::new(Part::default(), Part::default(), pivot);
+    let world = stage
+        .world(|saga, stage| {
+            async move {
+                saga.run(&stage.a, &"1".to_owned()).await?;
+                saga.run(&stage.c, &"2".to_owned()).await
+            }
+            .boxed()
+        })
+        .await;
+    let id = improvised::start(&world, "it").await;
+    world.settle().await;
+    world.pass(Duration::from_secs(61)).await;
+    assert_eq!(world.command(id, Command::Cancel).await, Answer::PastPivot, "not found once");
+    world.pass(Duration::from_secs(61)).await;
+    assert_eq!(world.command(id, Command::Cancel).await, Answer::Accepted);
+    world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Cancelled);
+    assert_eq!(stage.log(), ["a 1", "c 2", "probe c", "probe c", "undo a 1"]);
     world.finish().await;
 }
 

@@ -64,6 +64,7 @@ pub struct Part<N> {
     log: Log,
     effect: Option<Effect>,
     dependency: Option<&'static str>,
+    is_pivot: bool,
     name: std::marker::PhantomData<N>,
 }
 
@@ -75,6 +76,7 @@ impl<N> Clone for Part<N> {
             log: Arc::clone(&self.log),
             effect: self.effect,
             dependency: self.dependency,
+            is_pivot: self.is_pivot,
             name: self.name,
         }
     }
@@ -88,6 +90,7 @@ impl<N> Default for Part<N> {
             log: Log::default(),
             effect: None,
             dependency: None,
+            is_pivot: false,
             name: std::marker::PhantomData,
         }
     }
@@ -112,6 +115,13 @@ impl<N> Part<N> {
     #[must_use]
     pub fn effect(mut self, effect: Effect) -> Self {
         self.effect = Some(effect);
+        self
+    }
+
+    /// Nothing is undone once the step is done.
+    #[must_use]
+    pub fn pivot(mut self) -> Self {
+        self.is_pivot = true;
         self
     }
 
@@ -140,7 +150,8 @@ impl<N: Name> Step for Part<N> {
             Some(Effect::Transaction) => panic!("this step is none"),
         };
         let retry = RetryPolicy { jitter: 0.0, ..RetryPolicy::default() };
-        let declared = declared.undo().retry(retry.clone()).undo_retry(retry);
+        let declared = if self.is_pivot { declared.pivot() } else { declared.undo() };
+        let declared = declared.retry(retry.clone()).undo_retry(retry);
         match self.dependency {
             Some(dependency) => declared.through(dependency),
             None => declared,

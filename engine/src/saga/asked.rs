@@ -51,6 +51,10 @@ impl Asked<'_> {
             if let Some(obstacle) = obstacle {
                 return Err(obstacle);
             }
+        } else if let (Memo::Stick(_), Some(wanted)) = (&memo, obstacle.filter(Verdict::is_wanted))
+        {
+            // What is in doubt need not be found out first: its undo makes sure of it.
+            return Err(wanted);
         }
         match memo {
             Memo::Done(output) => Ok(Recalled::Done(output)),
@@ -109,6 +113,15 @@ impl Asked<'_> {
             self.instance.append(Some(self.key), Some(attempt), entry, &[])?;
         }
         Ok(())
+    }
+
+    /// A pivot that is certainly not applied was announced for nothing.
+    fn withdraw_pivot(&self) {
+        let mut state = self.instance.state();
+        let unknown = state.history.step(self.key).is_some_and(|step| step.unknown);
+        if self.erased.facts().compensation == Compensation::Pivot && !unknown {
+            state.set_past_pivot(false);
+        }
     }
 
     /// Says that an announced at-most-once call has not left after all.
@@ -186,6 +199,7 @@ impl Asked<'_> {
             Ok(Probed::NotFound) => {
                 let entry = Entry::StepNotFound(StepNotFound { retry_at: later });
                 self.instance.append(Some(self.key), Some(attempt), entry, &[])?;
+                self.withdraw_pivot();
                 Ok(None)
             }
             // Asking failed: nothing has been learnt, and asking again is harmless.
