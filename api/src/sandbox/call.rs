@@ -176,6 +176,7 @@ impl Sandbox {
     }
 }
 
-fn digest(body: &[u8]) -> String {
+/// SHA-256 of the bytes, in hex.
+pub(super) fn digest(body: &[u8]) -> String {
     Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -26,9 +26,15 @@ pub(super) struct Mix {
     /// An error before anything is applied.
     #[serde(default)]
     pub(super) error_percent: u8,
+    /// The money is taken late, perhaps after the caller has given up; charges only.
+    #[serde(default)]
+    pub(super) late_percent: u8,
     /// How long a time-out holds the connection.
     #[serde(default)]
     pub(super) delay_ms: Option<u64>,
+    /// How late what is late is applied.
+    #[serde(default)]
+    pub(super) late_ms: Option<u64>,
 }
 
 /// Two numbers that are as good as random, yet the same for the same call.
@@ -54,9 +60,19 @@ pub(super) fn draw(seed: u64, key: &str, nth: u64) -> Draw {
 impl Mix {
     /// Whether the shares leave room for each other.
     pub(super) fn is_possible(&self) -> bool {
-        let shares =
-            [self.unknown_percent, self.error_percent, self.decline_percent, self.refuse_percent];
+        let shares = [
+            self.unknown_percent,
+            self.error_percent,
+            self.decline_percent,
+            self.refuse_percent,
+            self.late_percent,
+        ];
         shares.iter().map(|&share| u64::from(share)).sum::<u64>() <= 100
+    }
+
+    /// How long a fault of the mix takes.
+    pub(super) fn delay_ms_of(&self, fault: Fault) -> Option<u64> {
+        if fault == Fault::Slow { self.late_ms } else { self.delay_ms }
     }
 
     /// The fault that a draw stands for, if it stands for any with this operation.
@@ -71,6 +87,7 @@ impl Mix {
         let error_end = unknown_end + u64::from(self.error_percent);
         let decline_end = error_end + u64::from(self.decline_percent);
         let refuse_end = decline_end + u64::from(self.refuse_percent);
+        let late_end = refuse_end + u64::from(self.late_percent);
         match draw.percent {
             share if share < unknown_end => pick(&UNKNOWN),
             share if share < error_end => pick(&ERROR),
@@ -78,6 +95,7 @@ impl Mix {
                 (operation == Operation::Charge).then_some(Fault::Decline)
             }
             share if share < refuse_end => (operation == Operation::Ship).then_some(Fault::Refuse),
+            share if share < late_end => (operation == Operation::Charge).then_some(Fault::Slow),
             _ => None,
         }
     }
@@ -93,7 +111,9 @@ mod tests {
         decline_percent: 10,
         refuse_percent: 5,
         error_percent: 15,
-        delay_ms: None,
+        late_percent: 10,
+        delay_ms: Some(400),
+        late_ms: Some(1_200),
     };
 
     #[test]
@@ -123,6 +143,7 @@ mod tests {
         assert!((1_350..1_650).contains(&share(&[Fault::ErrorBefore, Fault::Down])));
         assert!((900..1_100).contains(&share(&[Fault::Decline])));
         assert_eq!(share(&[Fault::Refuse]), 0);
+        assert!((900..1_100).contains(&share(&[Fault::Slow])));
     }
 
     #[test]
@@ -137,8 +158,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_late_meets_charges_only_and_has_a_delay_of_its_own() {
+        let late = Draw { percent: 59, variant: 0 };
+        assert_eq!(MIX.fault(Operation::Charge, late), Some(Fault::Slow));
+        assert_eq!(MIX.fault(Operation::Reserve, late), None);
+        assert_eq!(MIX.fault(Operation::Charge, Draw { percent: 60, variant: 0 }), None);
+        assert_eq!(MIX.delay_ms_of(Fault::Slow), Some(1_200));
+        assert_eq!(MIX.delay_ms_of(Fault::TimeoutAfter), Some(400));
+    }
+
+    #[test]
     fn shares_above_a_hundred_are_impossible() {
         assert!(MIX.is_possible());
-        assert!(!Mix { error_percent: 66, ..MIX }.is_possible());
+        assert!(!Mix { error_percent: 56, ..MIX }.is_possible());
     }
 }

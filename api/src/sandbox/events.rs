@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::Sandbox;
 use super::book::Change;
-use super::call::{finish, read_json};
+use super::call::{digest, finish, read_json};
 use super::fault::{Aim, Codes, Refusal, Stage, perform};
 use super::operation::Operation;
 use super::problem::{JsonResult, Problem};
@@ -32,6 +32,9 @@ pub(super) struct Event {
     kind: String,
     #[serde(default)]
     order: Value,
+    /// SHA-256 of the body as it came, in hex, by which two arrivals are told apart.
+    #[serde(default)]
+    digest: String,
 }
 
 /// An event that arrived.
@@ -55,7 +58,8 @@ async fn deliver(
     State(sandbox): State<Sandbox>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let event: Event = read_json(&body?)?;
+    let body = body?;
+    let event = Event { digest: digest(&body), ..read_json(&body)? };
     let strike = sandbox.faults().choose(&Aim {
         operation: Operation::Deliver,
         key: None,

@@ -161,7 +161,7 @@ impl InForce {
         let sight = self.sights.entry((aim.operation.provider(), key.clone())).or_default();
         *sight += 1;
         let fault = mix.fault(aim.operation, draw(mix.seed, key.as_str(), *sight))?;
-        fault.can_strike(aim.stage).then(|| Strike::new(fault, mix.delay_ms))
+        fault.can_strike(aim.stage).then(|| Strike::new(fault, mix.delay_ms_of(fault)))
     }
 }
 

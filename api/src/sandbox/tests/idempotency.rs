@@ -206,5 +206,8 @@ async fn events_are_listed_as_they_arrived_duplicates_too() {
     assert_eq!(events[2]["arrival"], 4);
     assert_eq!((&events[0]["sequence"], &events[0]["order"]), (&json!("7"), &json!("o-1")));
     assert_eq!(events[0]["type"], "order.charged");
+    let digest = |index: usize| events[index]["digest"].as_str().unwrap();
+    assert_eq!((digest(1).len(), digest(1)), (64, digest(2)));
+    assert_ne!(digest(0), digest(1));
     assert_eq!(bench.deliver(json!({ "id": "e" })).await.outcome(), (400, Some("body_invalid")));
 }
