@@ -2,34 +2,17 @@
 
 use amends_tests::World;
 use amends_tests::http::{Answer, Api, Call, SHOP, Stored, now, stored};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use amends_tests::shopify::{self, signature};
 use chrono::TimeDelta;
 use futures::future::join_all;
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 const NOTHING: Stored =
     Stored { instances: 0, deliveries: 0, commands: 0, mail: 0, early_signals: 0 };
 const ONE: Stored = Stored { instances: 1, deliveries: 1, ..NOTHING };
 
-/// An order as Shopify describes it.
 fn order() -> Value {
-    json!({
-        "id": 5_940_139_491_234_u64, "name": "#1001", "email": "jane@example.com",
-        "currency": "MYR", "total_tax": "0.00", "total_discounts": "0.00", "total_price": "59.90",
-        "line_items": [{"sku": "TEE-M-BLK", "title": "Tee", "quantity": 2, "price": "29.95"}],
-        "shipping_lines": [], "customer": {"first_name": "Jane", "last_name": "Tan"},
-        "shipping_address": {"name": "Jane Tan", "address1": "1 Jalan Satu",
-            "city": "Kuala Lumpur", "zip": "50000", "country_code": "MY"},
-    })
-}
-
-fn signature(secret: &str, body: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    mac.update(body.as_bytes());
-    STANDARD.encode(mac.finalize().into_bytes())
+    shopify::order(5_940_139_491_234)
 }
 
 /// A delivery of a new order, signed with the shop's secret.

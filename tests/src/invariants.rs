@@ -73,6 +73,12 @@ const INVARIANTS: [(&str, &str); 10] = [
 
 /// Panics with everything that is broken.
 pub async fn check(connection: &mut PgConnection) {
+    let broken = broken(connection).await;
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// Everything that is broken: what, and where.
+pub async fn broken(connection: &mut PgConnection) -> Vec<String> {
     let mut broken = Vec::new();
     for (what, query) in INVARIANTS {
         let found: Vec<String> =
@@ -81,5 +87,5 @@ pub async fn check(connection: &mut PgConnection) {
             broken.push(format!("{what}: {}", found.join(", ")));
         }
     }
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    broken
 }

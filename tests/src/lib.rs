@@ -11,6 +11,7 @@ pub mod awaiting;
 pub mod cluster;
 pub mod crash;
 pub mod detour;
+pub mod durable;
 pub mod http;
 pub mod improvised;
 pub mod invariants;
@@ -21,6 +22,7 @@ pub mod process;
 pub mod providers;
 pub mod scripted;
 pub mod shop;
+pub mod shopify;
 pub mod sink;
 pub mod timeline;
 

@@ -29,7 +29,13 @@ pub fn binary() -> PathBuf {
 /// The program with these arguments, and nothing in its environment that bends it.
 #[must_use]
 pub fn command(arguments: &[&str], settings: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(binary());
+    command_of(&binary(), arguments, settings)
+}
+
+/// Another program with these arguments, and nothing in its environment that bends Amends.
+#[must_use]
+pub fn command_of(program: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(program);
     command.args(arguments).env_remove("DATABASE_URL").env_remove("AMENDS_LOG_JSON");
     command.env("AMENDS_LOG", "info").envs(settings.iter().copied());
     command.stdin(Stdio::null()).kill_on_drop(true);
@@ -45,18 +51,29 @@ pub struct Process {
 impl Process {
     /// Starts the program and waits until it serves. Its log goes to the end of the file `log`.
     pub async fn serve(arguments: &[&str], settings: &[(&str, &str)], log: &Path) -> Self {
-        let spawned = command(arguments, settings).stderr(Stdio::piped()).spawn();
+        let started = Self::start(command(arguments, settings), log).await;
+        started.unwrap_or_else(|| {
+            panic!("`amends {}` does not serve; see {}", arguments.join(" "), log.display())
+        })
+    }
+
+    /// Starts a program and waits until it serves; `None` if it ends instead, or takes too long.
+    pub async fn start(mut command: Command, log: &Path) -> Option<Self> {
+        let spawned = command.stderr(Stdio::piped()).spawn();
         let mut child = spawned.expect("the program can be started");
         let stderr = child.stderr.take().expect("its standard error is piped");
         let mut lines = BufReader::new(stderr).lines();
         let opened = tokio::fs::File::options().create(true).append(true).open(log).await;
         let mut file = opened.expect("the log can be written");
-        let address = timeout(START, address(&mut lines, &mut file)).await;
-        let Ok(Some(url)) = address else {
-            panic!("`amends {}` does not serve; see {}", arguments.join(" "), log.display());
-        };
+        let url = timeout(START, address(&mut lines, &mut file)).await.ok()??;
         tokio::spawn(async move { while copy_line(&mut lines, &mut file).await.is_some() {} });
-        Self { child, url }
+        Some(Self { child, url })
+    }
+
+    /// What the operating system knows it by, as long as it lives.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// Where it serves.

@@ -1,17 +1,15 @@
 //! A durable Postgres, stand-in providers and a server, each a process of its own.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use amends_api::postgres::{Durability, Embedded, Options};
-use amends_tests::cluster::{bin_dir, scratch, stop_with_this_process};
+use amends_tests::cluster::scratch;
+use amends_tests::durable::Durable;
 use amends_tests::process::{Process, eventually};
 use reqwest::Client;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
-use tokio::process::Command;
 use uuid::Uuid;
 
 pub(super) const INGEST_TOKEN: &str = "ingest-token";
@@ -25,8 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 pub(super) struct Scene {
     folder: PathBuf,
     client: Client,
-    postgres: Option<Embedded>,
-    options: PgConnectOptions,
+    postgres: Durable,
     sandbox: Process,
     server: Option<Process>,
     server_address: String,
@@ -46,14 +43,11 @@ impl Scene {
             [("AMENDS_SANDBOX_LISTEN", "127.0.0.1:0"), ("AMENDS_SANDBOX_LEDGER", ledger.as_str())];
         let log = folder.join("sandbox.log");
         let sandbox = Process::serve(&["sandbox"], &settings, &log).await;
-        let postgres = start_postgres(&folder).await;
-        stop_with_this_process(&folder);
-        let options = PgConnectOptions::from_str(postgres.url()).unwrap();
+        let postgres = Durable::start(&folder).await;
         let mut scene = Self {
             folder,
             client: Client::builder().no_proxy().build().unwrap(),
-            postgres: Some(postgres),
-            options,
+            postgres,
             sandbox,
             server: None,
             server_address: "127.0.0.1:0".to_owned(),
@@ -73,10 +67,9 @@ impl Scene {
     /// Starts the server where it was before.
     pub(super) async fn start_server(&mut self) {
         let events_url = format!("{}/events", self.sandbox.url());
-        let database_url = self.postgres.as_ref().map(Embedded::url).unwrap_or_default();
         let settings = [
             ("AMENDS_LISTEN", self.server_address.as_str()),
-            ("DATABASE_URL", database_url),
+            ("DATABASE_URL", self.postgres.url()),
             ("AMENDS_PROVIDERS_URL", self.sandbox.url()),
             ("AMENDS_EVENTS_URL", events_url.as_str()),
             ("AMENDS_TOKENS", TOKENS),
@@ -94,18 +87,7 @@ impl Scene {
 
     /// Ends the database with SIGKILL, and starts it again.
     pub(super) async fn restart_postgres(&mut self) {
-        let mut database = self.database().await;
-        let data: String =
-            sqlx::query_scalar("show data_directory").fetch_one(&mut database).await.unwrap();
-        let pid_file = PathBuf::from(data).join("postmaster.pid");
-        let pid_file = std::fs::read_to_string(pid_file).unwrap();
-        let group: u32 = pid_file.lines().next().unwrap().parse().unwrap();
-        // The processes below it are groups of their own, and end when it does.
-        let kill = format!("kill -KILL -{group}");
-        let killed = Command::new("sh").args(["-c", &kill]).status().await.unwrap();
-        assert!(killed.success(), "Postgres cannot be killed: {kill}");
-        self.postgres = None;
-        self.postgres = Some(start_postgres(&self.folder).await);
+        self.postgres.kill_and_start().await;
     }
 
     /// Lets an operation take 5 s, for as many orders as come first, and the receiver of events
@@ -201,15 +183,15 @@ impl Scene {
 
     /// A connection past the server.
     pub(super) async fn database(&self) -> PgConnection {
-        self.options.connect().await.unwrap()
+        self.options().connect().await.unwrap()
     }
 
     pub(super) fn options(&self) -> PgConnectOptions {
-        self.options.clone()
+        self.postgres.options()
     }
 
     async fn empty_database(&self) {
-        let mut admin = self.options.clone().database("postgres").connect().await.unwrap();
+        let mut admin = self.options().database("postgres").connect().await.unwrap();
         for statement in ["drop database if exists amends with (force)", "create database amends"] {
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
         }
@@ -219,14 +201,8 @@ impl Scene {
     pub(super) async fn close(mut self) {
         self.kill_server().await;
         self.sandbox.kill().await;
-        self.postgres.take().unwrap().stop().await.unwrap();
+        self.postgres.stop().await;
     }
-}
-
-async fn start_postgres(folder: &std::path::Path) -> Embedded {
-    let data_dir = folder.to_owned();
-    let options = Options { data_dir, bin_dir: bin_dir(), durability: Durability::Full };
-    Embedded::start(options).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn enough(is_enough: bool, left: impl FnOnce() -> String) -> Result<(), String> {
