@@ -1,0 +1,117 @@
+//! How much a run has put to the test: a run in which nothing happened proves nothing.
+
+use serde::Serialize;
+
+use super::Evidence;
+use super::events::redelivered;
+use super::evidence::Record;
+use crate::load::What;
+use crate::watch::Watch;
+
+/// The orders of the run that the least counts are given for.
+const ORDERS: u64 = 2_000;
+
+/// How often something happened that a promise is about.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Coverage {
+    pub(crate) what: &'static str,
+    pub(crate) count: u64,
+    /// So often it has to happen.
+    pub(crate) least: u64,
+}
+
+/// Counts everything, from outside.
+pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<Coverage> {
+    let count = |is: &dyn Fn(&Record) -> bool| {
+        evidence.records.values().flatten().filter(|record| is(record)).count() as u64
+    };
+    let cancels = |was_accepted: bool| {
+        let cancels = evidence.commands.iter().filter(|it| it.command == "cancel");
+        cancels.filter(|it| (it.answer == "accepted") == was_accepted).count() as u64
+    };
+    let refused = evidence.told.iter().filter(|it| it.what == What::Reused && it.status == 422);
+    let replayed = evidence.told.iter().filter(|it| it.repetitions > 0 || it.what == What::Again);
+    let charges = |is: fn(&[&Record]) -> bool| {
+        let of_charge = |records: &Vec<Record>| {
+            let charge = |it: &&Record| it.step.as_deref() == Some("charge");
+            is(&records.iter().filter(charge).collect::<Vec<_>>())
+        };
+        evidence.records.values().filter(|records| of_charge(records)).count() as u64
+    };
+    let is_doubtful_plan = |record: &Record| {
+        let steps = record.payload.0["plan"].as_array();
+        steps.is_some_and(|steps| steps.iter().any(|step| step["known"] == false))
+    };
+    let counted = [
+        ("dead servers taken over", watch.sum("amends_workers_taken_over"), 25),
+        ("servers that found themselves taken over", watch.sum("amends_workers_lost"), 4),
+        ("commits sent again for want of an answer", watch.sum("amends_commits_resent"), 3),
+        (
+            "attempts interrupted by the loss of a server",
+            count(&|it| it.kind == "step_interrupted"),
+            50,
+        ),
+        (
+            "attempts with an unknown outcome",
+            count(&|it| it.says("outcome") == Some("unknown")),
+            100,
+        ),
+        ("unknown charges found to be applied", charges(found_applied), 15),
+        ("unknown charges found not to be applied", charges(found_not_applied), 10),
+        ("late charges found by their undo", charges(found_late), 5),
+        ("compensations tried again", count(&|it| it.kind == "compensation_attempt_failed"), 20),
+        ("compensations of something unknown", count(&is_doubtful_plan), 10),
+        ("compensated instances", ended(evidence, "compensated"), 100),
+        ("completed instances", ended(evidence, "completed"), 800),
+        ("cancels that won", cancels(true), 10),
+        ("cancels that came too late", cancels(false), 10),
+        ("signals before anybody waited", early_signals(evidence), 50),
+        ("waits that ended without a signal", count(&|it| timed_out(it)), 20),
+        ("instances put to a person", count(&|it| it.kind == "stuck"), 10),
+        ("events delivered again", redelivered(evidence), 50),
+        ("requests refused because their id was reused", refused.count() as u64, 10),
+        ("requests repeated", replayed.count() as u64, 300),
+    ];
+    let scaled = |(what, count, least): (&'static str, u64, u64)| Coverage {
+        what,
+        count,
+        least: (least * orders / ORDERS).max(1),
+    };
+    counted.into_iter().map(scaled).collect()
+}
+
+/// Its outcome was in doubt, and asking found it done.
+fn found_applied(charge: &[&Record]) -> bool {
+    charge.windows(2).any(|pair| pair[0].is_doubt() && pair[1].kind == "step_done")
+}
+
+/// Its outcome was in doubt, asking twice found nothing, and it was tried once more.
+fn found_not_applied(charge: &[&Record]) -> bool {
+    charge.windows(3).any(|three| {
+        let kinds = [three[0], three[1]].map(|record| record.kind.as_str());
+        kinds == ["step_not_found"; 2] && three[2].kind.starts_with("step_")
+    })
+}
+
+/// The first undo found nothing, and the second one found what had come late.
+fn found_late(charge: &[&Record]) -> bool {
+    let undone = charge.iter().filter(|record| record.kind == "step_compensated");
+    let applied: Vec<_> = undone.map(|record| record.payload.0["applied"] == true).collect();
+    applied == [false, true]
+}
+
+fn timed_out(record: &Record) -> bool {
+    record.kind == "wait_ended" && record.payload.0["signal"].is_null()
+}
+
+fn early_signals(evidence: &Evidence) -> u64 {
+    let is_early = |records: &&Vec<Record>| {
+        let at = |kind: &str| records.iter().position(|record| record.kind == kind);
+        matches!((at("signal"), at("wait_started")), (Some(signal), Some(wait)) if signal < wait)
+    };
+    evidence.records.values().filter(is_early).count() as u64
+}
+
+fn ended(evidence: &Evidence, status: &str) -> u64 {
+    evidence.instances.iter().filter(|instance| instance.status == status).count() as u64
+}

@@ -1,0 +1,157 @@
+//! The customers: they send every order until they are told that it is kept, and some of them
+//! twice, out of turn, or under an id that was used before. What they are told goes to a log.
+
+mod plan;
+mod request;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use reqwest::Client;
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use uuid::Uuid;
+
+use crate::chance::Chance;
+use crate::log::Log;
+use crate::operator::Operator;
+use crate::schedule::Schedule;
+use crate::server::Server;
+pub(crate) use plan::{Channel, Plan, plans};
+use plan::{Meddling, Payment};
+
+/// No customer waits longer for an answer.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// What a request was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum What {
+    /// An order.
+    Order,
+    /// The same request once more.
+    Again,
+    /// Something else under the same id.
+    Reused,
+    /// The news that a settlement is paid, under this id.
+    Signal,
+}
+
+/// An answer that ends the matter, as its customer got it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Answered {
+    pub(crate) number: u64,
+    pub(crate) business_key: String,
+    pub(crate) what: What,
+    pub(crate) status: u16,
+    /// Which instance it was said to be about.
+    pub(crate) instance_id: Option<Uuid>,
+    /// What was said to come of a signal.
+    pub(crate) outcome: Option<String>,
+    /// How often it was asked without an answer, or told to come back.
+    pub(crate) repetitions: u32,
+}
+
+/// All customers.
+pub(crate) struct Load {
+    seed: u64,
+    client: Client,
+    servers: Vec<String>,
+    told: Log<Answered>,
+    operator: Arc<Operator>,
+}
+
+impl Load {
+    pub(crate) fn open(
+        seed: u64,
+        servers: &[Server],
+        folder: &Path,
+        operator: Arc<Operator>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let client = Client::builder().timeout(ANSWER).no_proxy().build()?;
+        let servers = servers.iter().map(Server::url).collect();
+        let told = Log::create(&folder.join("load.jsonl")).context("the log can be written")?;
+        Ok(Arc::new(Self { seed, client, servers, told, operator }))
+    }
+
+    /// Sends everything in its turn. Ends when all have been told that their order is kept.
+    pub(crate) async fn send(self: &Arc<Self>, schedule: &Schedule, begin: Instant) {
+        let mut customers = JoinSet::new();
+        for plan in plans(schedule) {
+            let load = Arc::clone(self);
+            customers.spawn(async move {
+                sleep_until(begin + Duration::from_millis(plan.at_milliseconds)).await;
+                load.order(&plan).await;
+            });
+        }
+        while let Some(customer) = customers.join_next().await {
+            customer.unwrap_or_else(|error| panic!("a customer failed: {error}"));
+        }
+    }
+
+    /// What the customers were told.
+    pub(crate) fn told(&self) -> Vec<Answered> {
+        self.told.entries()
+    }
+
+    async fn order(&self, plan: &Plan) {
+        let mut chance = Chance::of(self.seed, "customer", plan.number);
+        if plan.payment == Payment::Before {
+            self.ask(plan, What::Signal, &mut chance).await;
+        }
+        let Some(instance_id) = self.ask(plan, What::Order, &mut chance).await else {
+            return self.follow_up(plan, &mut chance).await;
+        };
+        tokio::join!(self.meddle(plan, instance_id), self.follow_up(plan, &mut chance));
+    }
+
+    /// What comes after an order was accepted.
+    async fn follow_up(&self, plan: &Plan, chance: &mut Chance) {
+        if plan.is_sent_twice {
+            self.ask(plan, What::Again, chance).await;
+        }
+        if plan.is_reused {
+            self.ask(plan, What::Reused, chance).await;
+        }
+        if let Payment::After { milliseconds, times } = plan.payment {
+            sleep(Duration::from_millis(milliseconds)).await;
+            for _ in 0..times {
+                self.ask(plan, What::Signal, chance).await;
+            }
+        }
+    }
+
+    /// Gives the command that somebody has in mind for an order.
+    async fn meddle(&self, plan: &Plan, instance_id: Uuid) {
+        if let Some(Meddling { command, after_milliseconds }) = plan.meddling {
+            sleep(Duration::from_millis(after_milliseconds)).await;
+            self.operator.command(plan.number as usize, instance_id, command).await;
+        }
+    }
+
+    /// Asks, now this server and now that one, until there is an answer that ends the matter.
+    async fn ask(&self, plan: &Plan, what: What, chance: &mut Chance) -> Option<Uuid> {
+        for repetitions in 0.. {
+            let server = &self.servers[chance.within(0..self.servers.len() as u64) as usize];
+            let request = request::of(plan, what, &self.client, server);
+            if let Some(answer) = request::send(request).await {
+                let instance_id = answer.instance_id();
+                self.told.add(Answered {
+                    number: plan.number,
+                    business_key: plan.business_key(),
+                    what,
+                    status: answer.status,
+                    instance_id,
+                    outcome: answer.outcome(),
+                    repetitions,
+                });
+                return instance_id;
+            }
+            sleep(Duration::from_millis(chance.within(50..400))).await;
+        }
+        None
+    }
+}

@@ -1,0 +1,151 @@
+//! What each order is like: by which way it comes, how often, in which order, and who cancels it.
+//!
+//! Follows from the seed and the number of the order.
+
+use crate::chance::Chance;
+use crate::schedule::Schedule;
+use crate::serve::SHOP;
+
+/// The way an order comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channel {
+    /// As a webhook.
+    Shopify,
+    /// By `POST /orders`.
+    Orders,
+    /// As a settlement.
+    Settlement,
+}
+
+/// When the signal of a settlement is sent, seen from its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Payment {
+    Never,
+    Before,
+    After { milliseconds: u64, times: u32 },
+}
+
+/// What somebody asks of an order, and when, seen from its acceptance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Meddling {
+    pub(crate) command: &'static str,
+    pub(crate) after_milliseconds: u64,
+}
+
+/// One order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) number: u64,
+    pub(crate) at_milliseconds: u64,
+    pub(crate) channel: Channel,
+    pub(crate) is_sent_twice: bool,
+    /// The same id is used again, for something else.
+    pub(crate) is_reused: bool,
+    pub(crate) payment: Payment,
+    /// The provider takes its time, and somebody cancels meanwhile.
+    pub(crate) is_charged_late: bool,
+    pub(crate) meddling: Option<Meddling>,
+}
+
+/// Every order of a run, as they come.
+pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
+    let span = schedule.span_milliseconds;
+    (0..schedule.orders)
+        .map(|number| {
+            let mut chance = Chance::of(schedule.seed, "order", number);
+            let turn = span * number / schedule.orders;
+            // One in five comes out of its turn.
+            let late = if chance.percent(20) { chance.within(0..3_000) } else { 0 };
+            let channel = match chance.within(0..100) {
+                0..40 => Channel::Shopify,
+                40..60 => Channel::Orders,
+                _ => Channel::Settlement,
+            };
+            let is_sent_twice = chance.percent(20);
+            let is_reused = channel != Channel::Shopify && chance.percent(3);
+            let payment = payment(&mut chance, channel);
+            let is_charged_late = channel == Channel::Settlement && chance.percent(3);
+            let meddling = match is_charged_late {
+                true => {
+                    Some(Meddling { command: "cancel", after_milliseconds: chance.within(20..500) })
+                }
+                false => meddling(&mut chance, channel),
+            };
+            Plan {
+                number,
+                at_milliseconds: turn + late,
+                channel,
+                is_sent_twice,
+                is_reused,
+                payment,
+                is_charged_late,
+                meddling,
+            }
+        })
+        .collect()
+}
+
+fn payment(chance: &mut Chance, channel: Channel) -> Payment {
+    match (channel, chance.within(0..100)) {
+        (Channel::Shopify | Channel::Orders, _) | (Channel::Settlement, 0..10) => Payment::Never,
+        (Channel::Settlement, 10..30) => Payment::Before,
+        (Channel::Settlement, _) => Payment::After {
+            milliseconds: chance.within(0..4_000),
+            times: if chance.percent(20) { 2 } else { 1 },
+        },
+    }
+}
+
+fn meddling(chance: &mut Chance, channel: Channel) -> Option<Meddling> {
+    let (early, late) = (chance.within(0..600), chance.within(4_000..12_000));
+    let after_milliseconds = if chance.percent(60) { early } else { late };
+    match chance.within(0..100) {
+        // Whoever sends a webhook is not told which instance it became.
+        _ if channel == Channel::Shopify => None,
+        0..5 => Some(Meddling { command: "cancel", after_milliseconds }),
+        5..7 => Some(Meddling { command: "retry", after_milliseconds }),
+        _ => None,
+    }
+}
+
+impl Plan {
+    /// What Shopify calls the order.
+    pub(crate) fn shopify_id(&self) -> u64 {
+        5_000_000 + self.number
+    }
+
+    pub(crate) fn business_key(&self) -> String {
+        match self.channel {
+            Channel::Shopify => format!("{}/{}", SHOP.0, self.shopify_id()),
+            Channel::Orders => format!("{}/{}", SHOP.0, self.number),
+            Channel::Settlement => format!("settlement-{}", self.number),
+        }
+    }
+
+    /// What the order costs.
+    pub(crate) fn total_minor(&self) -> i64 {
+        match self.channel {
+            Channel::Shopify | Channel::Orders => 5_990,
+            Channel::Settlement => 1_000 + (self.number % 9_000) as i64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_sends_the_same_orders() {
+        let of = |seed| plans(&Schedule::of(seed, 500));
+        assert_eq!(of(7), of(7));
+        assert_ne!(of(7), of(8));
+    }
+
+    #[test]
+    fn no_two_orders_are_about_the_same_thing() {
+        let plans = plans(&Schedule::of(7, 500));
+        let keys: std::collections::HashSet<_> = plans.iter().map(Plan::business_key).collect();
+        assert_eq!(keys.len(), 500);
+    }
+}

@@ -1,0 +1,162 @@
+//! Tries to break every promise with real processes, and judges by outside evidence alone.
+//!
+//! A seed decides what is broken when. Two phases: while things are broken, nothing wrong may
+//! happen; once everything is healed, everything must come to its end. The verdict is the checker's,
+//! which reads what customers and operators were told, the providers' ledger, the receiver's log
+//! and the database. A run that has put too little to the test fails as well.
+//!
+//! Exit codes: 0 nothing is wrong, 1 something is.
+
+#![expect(clippy::expect_used, reason = "a program that tests fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "it runs against real processes, in real time")]
+
+mod chance;
+mod schedule;
+
+mod load;
+mod operator;
+mod saboteur;
+mod watch;
+
+mod log;
+mod proxy;
+mod scene;
+mod server;
+mod wire;
+
+mod serve;
+mod settlement;
+
+mod checker;
+mod report;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use tokio::time::{Instant, sleep};
+
+use checker::Evidence;
+use load::Load;
+use operator::Operator;
+use report::{Report, Run};
+use scene::{LOOK, Scene};
+use schedule::Schedule;
+use watch::Watch;
+
+/// How long everything may take to end once it is healed.
+const LIVENESS: Duration = Duration::from_secs(120);
+
+/// Breaks Amends in every way that is known, and checks that it keeps what it promises
+#[derive(Parser)]
+#[command(name = "chaos")]
+struct CommandLine {
+    #[command(flatten)]
+    arguments: Arguments,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(clap::Args)]
+struct Arguments {
+    /// Decides what is broken when; the same seed breaks the same things
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many orders are sent: 2,000 take four minutes, 40,000 an hour
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(100..))]
+    orders: u64,
+    /// Print what would be broken when, and do nothing
+    #[arg(long)]
+    print_schedule: bool,
+}
+
+/// What the program starts itself as.
+#[derive(Subcommand)]
+enum Role {
+    /// A server that is broken from outside
+    #[command(hide = true)]
+    Serve(serve::Arguments),
+    /// The stand-in providers
+    #[command(hide = true)]
+    Sandbox(serve::SandboxArguments),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let CommandLine { arguments, role } = CommandLine::parse();
+    match role {
+        Some(Role::Serve(arguments)) => serve::serve(arguments).await.map(|()| ExitCode::SUCCESS),
+        Some(Role::Sandbox(arguments)) => {
+            serve::sandbox(arguments).await.map(|()| ExitCode::SUCCESS)
+        }
+        None => run(arguments).await,
+    }
+}
+
+async fn run(Arguments { seed, orders, print_schedule }: Arguments) -> anyhow::Result<ExitCode> {
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    let schedule = Schedule::of(seed, orders);
+    let as_json = serde_json::to_string_pretty(&schedule)?;
+    if print_schedule {
+        println!("{as_json}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let scene = Arc::new(Scene::open(seed).await?);
+    println!("seed {seed}, {orders} orders; logs are in {}", scene.folder.display());
+    std::fs::write(scene.folder.join("schedule.json"), as_json)?;
+    let report = judge(&scene, &schedule).await?;
+    println!("{report}");
+    std::fs::write(scene.folder.join("report.json"), serde_json::to_string_pretty(&report)?)?;
+    if let Ok(scene) = Arc::try_unwrap(scene) {
+        let folder = scene.close().await?;
+        if report.is_clean() {
+            std::fs::remove_dir_all(folder)?;
+        }
+    }
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Both phases, and the verdict.
+async fn judge(scene: &Arc<Scene>, schedule: &Schedule) -> anyhow::Result<Report> {
+    let watch = Watch::begin(&scene.servers)?;
+    let operator = Operator::open(&scene.servers, &scene.folder)?;
+    let load = Load::open(schedule.seed, &scene.servers, &scene.folder, Arc::clone(&operator))?;
+    scene.tell_sandbox("/faults/random", &saboteur::mix(schedule.seed)).await?;
+
+    let begin = Instant::now();
+    let (broken, ()) =
+        tokio::join!(saboteur::work(scene, schedule, begin), load.send(schedule, begin));
+    let safety = begin.elapsed();
+
+    scene.heal(schedule.seed).await?;
+    let healed = Instant::now();
+    let left = until_all_has_ended(scene, &operator, healed).await?;
+    let liveness = healed.elapsed();
+
+    let evidence = Evidence::gather(scene, schedule, &load, &operator).await?;
+    let run = Run { schedule, safety, liveness, broken: &broken, left, watch: &watch };
+    Ok(Report::of(run, &evidence))
+}
+
+/// Waits until every order has ended and every event is delivered, and has people put right what
+/// needs them. Says what is left when the time is over.
+async fn until_all_has_ended(
+    scene: &Scene,
+    operator: &Operator,
+    healed: Instant,
+) -> anyhow::Result<Vec<String>> {
+    loop {
+        let mut left = operator.put_right(scene).await?;
+        let waiting: i64 = sqlx::query_scalar("select count(*) from amends.outbox")
+            .fetch_one(&mut scene.database().await?)
+            .await?;
+        if waiting > 0 {
+            left.push(format!("{waiting} events are not delivered"));
+        }
+        if left.is_empty() || healed.elapsed() > LIVENESS {
+            return Ok(left);
+        }
+        sleep(4 * LOOK).await;
+    }
+}

@@ -1,0 +1,136 @@
+//! The people who look after it: they cancel and retry what customers ask them to, and in the end
+//! put right what needs a person, by what they can find out.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::Client;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::log::Log;
+use crate::scene::Scene;
+use crate::serve::OPERATOR_TOKEN;
+use crate::server::Server;
+use crate::settlement::Applied;
+
+const ANSWER: Duration = Duration::from_secs(3);
+/// How often a command is given that gets no answer.
+const TRIES: u32 = 20;
+
+/// A command and its answer.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Commanded {
+    pub(crate) instance_id: Uuid,
+    pub(crate) command: String,
+    /// What was answered; a refusal by its code.
+    pub(crate) answer: String,
+    /// How often it was given before without an answer.
+    pub(crate) repetitions: u32,
+}
+
+/// The people.
+pub(crate) struct Operator {
+    client: Client,
+    servers: Vec<String>,
+    told: Log<Commanded>,
+}
+
+/// An instance that will not end by itself, or not soon.
+#[derive(Debug, sqlx::FromRow)]
+struct Case {
+    instance_id: Uuid,
+    business_key: String,
+    status: String,
+    failure_code: Option<String>,
+    run_at: Option<DateTime<Utc>>,
+}
+
+impl Operator {
+    pub(crate) fn open(servers: &[Server], folder: &Path) -> anyhow::Result<Arc<Self>> {
+        let client = Client::builder().timeout(ANSWER).no_proxy().build()?;
+        let servers = servers.iter().map(Server::url).collect();
+        let told = Log::create(&folder.join("operator.jsonl")).context("the log can be written")?;
+        Ok(Arc::new(Self { client, servers, told }))
+    }
+
+    /// What they were told.
+    pub(crate) fn told(&self) -> Vec<Commanded> {
+        self.told.entries()
+    }
+
+    /// Gives a command until there is an answer, first to this server.
+    pub(crate) async fn command(&self, server: usize, instance_id: Uuid, command: &str) {
+        let body = json!({ "command": command, "reason": "the customer asked for it" });
+        self.give(server, instance_id, command, &body).await;
+    }
+
+    /// Puts right what needs a person, and has everybody go on at once who waits to try again.
+    /// Says what is left.
+    pub(crate) async fn put_right(&self, scene: &Scene) -> anyhow::Result<Vec<String>> {
+        let open = sqlx::query_as::<_, Case>(
+            "select instance_id, business_key, status, failure_code, run_at from amends.instance
+             where ended_at is null order by instance_id",
+        );
+        let open = open.fetch_all(&mut scene.database().await?).await?;
+        let soon = Utc::now() + TimeDelta::seconds(2);
+        for (number, case) in open.iter().enumerate() {
+            let id = case.instance_id;
+            match (case.status.as_str(), case.failure_code.as_deref()) {
+                ("stuck", Some("OUTCOME_UNKNOWN")) => self.find_out(scene, case).await?,
+                ("stuck", _) => self.command(number, id, "resume").await,
+                ("waiting" | "compensating", _) if case.run_at.is_some_and(|at| at > soon) => {
+                    self.command(number, id, "retry").await;
+                }
+                _ => {}
+            }
+        }
+        let left = |case: &Case| {
+            let Case { business_key, status, failure_code, .. } = case;
+            format!("{business_key} is {status} ({})", failure_code.as_deref().unwrap_or("-"))
+        };
+        Ok(open.iter().map(left).collect())
+    }
+
+    /// Looks at the printer of labels, and tells the instance what is there.
+    async fn find_out(&self, scene: &Scene, case: &Case) -> anyhow::Result<()> {
+        let ledger = scene.sandbox(&format!("/ledger?order_id={}", case.business_key)).await?;
+        let entries = ledger["entries"].as_array().context("a ledger has entries")?;
+        let label = entries.iter().find(|entry| entry["operation"] == "issue");
+        let finding = label.map_or(json!("not_applied"), |label| {
+            let text = |member: &str| label[member].as_str().unwrap_or_default().to_owned();
+            json!({ "applied": Applied { key: text("key"), reference: text("reference") } })
+        });
+        let body = json!({
+            "command": "resolve",
+            "reason": "somebody has looked at the printer",
+            "resolution": { "step": "label", "finding": finding, "evidence": "the printer's list" },
+        });
+        self.give(0, case.instance_id, "resolve", &body).await;
+        Ok(())
+    }
+
+    async fn give(&self, server: usize, instance_id: Uuid, command: &str, body: &Value) {
+        for repetitions in 0..TRIES {
+            let server = &self.servers
+                [(server % self.servers.len() + repetitions as usize) % self.servers.len()];
+            let url = format!("{server}/instances/{instance_id}/commands");
+            let request = self.client.post(url).bearer_auth(OPERATOR_TOKEN).json(body);
+            if let Ok(answer) = request.send().await
+                && answer.status().as_u16() < 500
+                && let Ok(body) = answer.json::<Value>().await
+            {
+                let answer = body["answer"].as_str().or(body["code"].as_str()).unwrap_or("none");
+                let (command, answer) = (command.to_owned(), answer.to_owned());
+                self.told.add(Commanded { instance_id, command, answer, repetitions });
+                return;
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}

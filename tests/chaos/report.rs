@@ -1,0 +1,99 @@
+//! What a run comes to, for people and as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::checker::{Coverage, Evidence, Violation, coverage, violations};
+use crate::saboteur::Broken;
+use crate::schedule::Schedule;
+use crate::watch::Watch;
+
+/// So many violations are shown of each invariant.
+const SHOWN: usize = 5;
+
+/// What a run was.
+pub(crate) struct Run<'a> {
+    pub(crate) schedule: &'a Schedule,
+    pub(crate) safety: Duration,
+    pub(crate) liveness: Duration,
+    pub(crate) broken: &'a Broken,
+    /// What had not ended when the time was over.
+    pub(crate) left: Vec<String>,
+    pub(crate) watch: &'a Watch,
+}
+
+/// What it comes to.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    seed: u64,
+    orders: u64,
+    /// How long things were broken, and how long it took afterwards until everything had ended.
+    seconds_of_safety: f64,
+    seconds_of_liveness: f64,
+    faults: BTreeMap<&'static str, u64>,
+    coverage: Vec<Coverage>,
+    /// Effects that a server had asked for before it was stopped, and that came after it went on.
+    effects_by_zombies: usize,
+    violations: Vec<Violation>,
+}
+
+impl Report {
+    pub(crate) fn of(run: Run<'_>, evidence: &Evidence) -> Self {
+        let unended = run.left.into_iter().map(|what| Violation {
+            invariant: "everything ends within two minutes once everything is healed",
+            what,
+        });
+        let mut violations = violations(evidence);
+        violations.extend(unended);
+        Self {
+            seed: run.schedule.seed,
+            orders: run.schedule.orders,
+            seconds_of_safety: run.safety.as_secs_f64(),
+            seconds_of_liveness: run.liveness.as_secs_f64(),
+            faults: run.broken.counts(),
+            coverage: coverage(evidence, run.watch, run.schedule.orders),
+            effects_by_zombies: evidence.effects_by_zombies(),
+            violations,
+        }
+    }
+
+    /// Whether nothing is wrong, and enough was put to the test to say so.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.violations.is_empty() && self.coverage.iter().all(|it| it.count >= it.least)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            text,
+            "seed {}, {} orders: broken for {:.0} s, all ended {:.0} s later",
+            self.seed, self.orders, self.seconds_of_safety, self.seconds_of_liveness
+        )?;
+        writeln!(text, "\nbroken:")?;
+        for (what, count) in &self.faults {
+            writeln!(text, "{count:>7}  {what}")?;
+        }
+        writeln!(text, "\nput to the test:")?;
+        for Coverage { what, count, least } in &self.coverage {
+            let verdict = if count < least { "  TOO LITTLE" } else { "" };
+            writeln!(text, "{count:>7}  {what} (at least {least}){verdict}")?;
+        }
+        writeln!(text, "{:>7}  effects of servers that had stood still", self.effects_by_zombies)?;
+        let mut shown: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for Violation { invariant, what } in &self.violations {
+            shown.entry(invariant).or_default().push(what);
+        }
+        for (invariant, wrong) in shown {
+            writeln!(text, "\nBROKEN PROMISE, {} times: {invariant}", wrong.len())?;
+            for what in wrong.iter().take(SHOWN) {
+                writeln!(text, "  - {what}")?;
+            }
+        }
+        let verdict = if self.is_clean() { "nothing is wrong" } else { "NOT CLEAN" };
+        write!(text, "\n{verdict}")
+    }
+}

@@ -1,0 +1,147 @@
+//! Does what the schedule says, at the time it says, and counts what has come of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sqlx::Row;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::chance::Chance;
+use crate::load::{Plan, plans};
+use crate::proxy::Harm;
+use crate::scene::Scene;
+use crate::schedule::{Fault, SERVERS, Schedule};
+
+/// Longer than anybody waits for an answer to a charge.
+const LATE_MILLISECONDS: u64 = 1_200;
+
+/// More rules than these would not fit into a request.
+const LATE_CHARGES_MAX: usize = 300;
+
+/// The mix of the providers' failures.
+pub(crate) fn mix(seed: u64) -> Value {
+    json!({ "seed": seed, "unknown_percent": 8, "error_percent": 5, "decline_percent": 10,
+        "refuse_percent": 10, "late_percent": 5, "delay_ms": 400,
+        "late_ms": LATE_MILLISECONDS })
+}
+
+/// The charges that are made late, whatever the mix says.
+fn late_charges(schedule: &Schedule) -> Vec<Value> {
+    let late = plans(schedule).into_iter().filter(|plan| plan.is_charged_late);
+    let rule = |plan: Plan| {
+        json!({ "provider": "payment", "operation": "charge", "fault": "slow",
+            "order_id": plan.business_key(), "delay_ms": LATE_MILLISECONDS })
+    };
+    late.take(LATE_CHARGES_MAX).map(rule).collect()
+}
+
+/// What has been broken, by kind.
+#[derive(Default)]
+pub(crate) struct Broken(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Broken {
+    fn add(&self, what: &'static str, count: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += count;
+    }
+
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Breaks everything in its turn, and ends when the last of it has been put right.
+pub(crate) async fn work(scene: &Arc<Scene>, schedule: &Schedule, begin: Instant) -> Broken {
+    let broken = Arc::new(Broken::default());
+    let late = Arc::new(late_charges(schedule));
+    fail_sink(scene, &late, 0).await;
+    let mut under_way = JoinSet::new();
+    for event in &schedule.events {
+        sleep_until(begin + Duration::from_millis(event.at_milliseconds)).await;
+        let (scene, broken, late) = (Arc::clone(scene), Arc::clone(&broken), Arc::clone(&late));
+        let fault = event.fault;
+        under_way.spawn(async move {
+            if let Fault::FailSink { count } = fault {
+                fail_sink(&scene, &late, count).await;
+                broken.add("failures of the receiver of events", u64::from(count));
+            } else {
+                perform(&scene, fault, &broken).await;
+            }
+        });
+    }
+    while let Some(done) = under_way.join_next().await {
+        done.unwrap_or_else(|error| panic!("a fault could not be brought about: {error}"));
+    }
+    broken.add("commits cut from their answers", scene.database_proxy.answers_cut());
+    broken.add("calls cut from their answers", scene.providers_proxy.answers_cut());
+    Broken(Mutex::new(broken.counts()))
+}
+
+async fn perform(scene: &Scene, fault: Fault, broken: &Broken) {
+    let harm = |count, salt, harm| {
+        scene.database_proxy.harm(count, harm, &mut Chance::of(salt, "connections", 0))
+    };
+    match fault {
+        Fault::KillServer { server } => {
+            for turn in 0..SERVERS {
+                if scene.servers[(server + turn) % SERVERS].kill_and_start().await {
+                    broken.add("servers killed", 1);
+                    break;
+                }
+            }
+        }
+        Fault::FreezeServer { server, milliseconds } => {
+            scene.servers[server].freeze(Duration::from_millis(milliseconds)).await;
+            broken.add("servers frozen beyond their lease", 1);
+        }
+        Fault::KillPostgres => {
+            scene.restart_postgres().await;
+            broken.add("databases killed", 1);
+        }
+        Fault::TerminateSessions { count, salt } => {
+            broken.add("sessions terminated", terminate(scene, count, salt).await);
+        }
+        Fault::ResetConnections { count, salt } => {
+            broken.add("connections reset", harm(count, salt, Harm::Reset));
+        }
+        Fault::SwallowConnections { count, milliseconds, salt } => {
+            let swallow = Harm::Swallow(Duration::from_millis(milliseconds));
+            broken.add("connections gone silent", harm(count, salt, swallow));
+        }
+        Fault::DelayConnections { count, milliseconds, salt } => {
+            let delay = Harm::Delay(Duration::from_millis(milliseconds));
+            broken.add("connections slowed down", harm(count, salt, delay));
+        }
+        Fault::CutAnswers { count, bytes, salt } => {
+            broken
+                .add("connections cut within an answer", harm(count, salt, Harm::CutAfter(bytes)));
+        }
+        Fault::CutCommits { count } => scene.database_proxy.cut_answers(count),
+        Fault::CutCalls { count } => scene.providers_proxy.cut_answers(count),
+        Fault::FailSink { .. } => {}
+    }
+}
+
+/// Has the receiver of events fail so often. Rules replace each other, so all of them are sent.
+async fn fail_sink(scene: &Scene, late: &[Value], count: u32) {
+    let rule = json!({ "provider": "events", "operation": "deliver", "fault": "error_after",
+        "times": count });
+    let rules: Vec<_> = std::iter::once(&rule).chain(late).collect();
+    let told = scene.tell_sandbox("/faults", &json!({ "rules": rules })).await;
+    told.expect("the stand-ins answer");
+}
+
+/// Ends so many sessions of the servers, whichever. None, while there is no database.
+async fn terminate(scene: &Scene, count: usize, salt: u64) -> u64 {
+    let Ok(mut database) = scene.database().await else { return 0 };
+    let ended = sqlx::query(
+        "select pg_terminate_backend(pid) from
+         (select pid from pg_stat_activity where application_name = 'amends'
+          order by md5(pid::text || $1) limit $2) chosen",
+    );
+    let ended = ended.bind(salt.to_string()).bind(count as i64).fetch_all(&mut database).await;
+    let ended = ended.unwrap_or_default();
+    ended.iter().filter(|row| row.try_get(0).unwrap_or(false)).count() as u64
+}

@@ -1,0 +1,153 @@
+//! What is broken when: a list that follows from the seed and the number of orders.
+//!
+//! The same list can be run again; how the operating system interleaves it is its own affair.
+
+use serde::Serialize;
+
+use crate::chance::Chance;
+
+/// How long the orders take to be sent, per order.
+const MILLISECONDS_PER_ORDER: u64 = 75;
+/// Nothing is broken before this.
+const CALM_MILLISECONDS: u64 = 2_000;
+/// How many servers there are to break.
+pub(crate) const SERVERS: usize = 3;
+
+/// Something that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+pub(crate) enum Fault {
+    /// A server is ended with SIGKILL, and started again.
+    KillServer { server: usize },
+    /// A server is stopped for longer than its lease, and goes on as if nothing had been.
+    FreezeServer { server: usize, milliseconds: u64 },
+    /// The database is ended with SIGKILL, all of it, and started again.
+    KillPostgres,
+    /// The database ends sessions of servers.
+    TerminateSessions { count: usize, salt: u64 },
+    /// Connections to the database are reset.
+    ResetConnections { count: usize, salt: u64 },
+    /// Connections to the database swallow what is sent, and are reset later.
+    SwallowConnections { count: usize, milliseconds: u64, salt: u64 },
+    /// Connections to the database become slow.
+    DelayConnections { count: usize, milliseconds: u64, salt: u64 },
+    /// Connections to the database are reset in the middle of an answer.
+    CutAnswers { count: usize, bytes: usize, salt: u64 },
+    /// The next commits are sent, carried out, and their answers lost.
+    CutCommits { count: u32 },
+    /// The next calls to providers are sent, carried out, and their answers lost.
+    CutCalls { count: u32 },
+    /// The receiver of events keeps the next events, and says that it has failed.
+    FailSink { count: u32 },
+}
+
+/// A fault and its time, from the first order on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Event {
+    pub(crate) at_milliseconds: u64,
+    #[serde(flatten)]
+    pub(crate) fault: Fault,
+}
+
+/// Everything that goes wrong, in its order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Schedule {
+    pub(crate) seed: u64,
+    pub(crate) orders: u64,
+    pub(crate) span_milliseconds: u64,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Schedule {
+    pub(crate) fn of(seed: u64, orders: u64) -> Self {
+        let span_milliseconds = orders * MILLISECONDS_PER_ORDER;
+        let mut schedule = Self { seed, orders, span_milliseconds, events: Vec::new() };
+        schedule.every(4_500, "kill", |chance| Fault::KillServer { server: any_server(chance) });
+        schedule.every(20_000, "freeze", |chance| Fault::FreezeServer {
+            server: any_server(chance),
+            milliseconds: chance.within(4_500..6_500),
+        });
+        schedule.every(45_000, "postgres", |_| Fault::KillPostgres);
+        schedule.every(2_200, "terminate", |chance| Fault::TerminateSessions {
+            count: some(chance, 1..3),
+            salt: chance.next(),
+        });
+        schedule.every(12_000, "reset", |chance| Fault::ResetConnections {
+            count: some(chance, 1..6),
+            salt: chance.next(),
+        });
+        schedule.every(25_000, "swallow", |chance| Fault::SwallowConnections {
+            count: some(chance, 1..8),
+            milliseconds: chance.within(4_000..8_000),
+            salt: chance.next(),
+        });
+        schedule.every(25_000, "delay", |chance| Fault::DelayConnections {
+            count: some(chance, 1..8),
+            milliseconds: chance.within(50..600),
+            salt: chance.next(),
+        });
+        schedule.every(14_000, "cut answers", |chance| Fault::CutAnswers {
+            count: some(chance, 1..4),
+            bytes: some(chance, 1..400),
+            salt: chance.next(),
+        });
+        schedule.every(6_000, "cut commits", |_| Fault::CutCommits { count: 1 });
+        schedule.every(3_000, "cut calls", |_| Fault::CutCalls { count: 2 });
+        schedule.every(4_000, "sink", |_| Fault::FailSink { count: 6 });
+        schedule.events.sort_by_key(|event| event.at_milliseconds);
+        schedule
+    }
+
+    /// Adds a fault about once in so many milliseconds, and at least once.
+    fn every(&mut self, gap: u64, purpose: &str, fault: impl Fn(&mut Chance) -> Fault) {
+        let span = self.span_milliseconds.saturating_sub(CALM_MILLISECONDS);
+        let count = span.div_ceil(gap).max(1);
+        for number in 0..count {
+            let mut chance = Chance::of(self.seed, purpose, number);
+            let share = span / count;
+            let within = share / 5 + chance.within(0..(share * 3 / 5).max(1));
+            let at_milliseconds = CALM_MILLISECONDS + number * share + within;
+            self.events.push(Event { at_milliseconds, fault: fault(&mut chance) });
+        }
+    }
+}
+
+fn any_server(chance: &mut Chance) -> usize {
+    some(chance, 0..SERVERS as u64)
+}
+
+fn some(chance: &mut Chance, range: std::ops::Range<u64>) -> usize {
+    chance.within(range) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_breaks_the_same_things_at_the_same_times() {
+        assert_eq!(Schedule::of(7, 2_000), Schedule::of(7, 2_000));
+        assert_ne!(Schedule::of(7, 2_000).events, Schedule::of(8, 2_000).events);
+    }
+
+    #[test]
+    fn every_fault_is_there_in_the_shortest_run_too_and_within_its_time() {
+        let schedule = Schedule::of(7, 100);
+        let kinds: std::collections::HashSet<_> =
+            schedule.events.iter().map(|event| std::mem::discriminant(&event.fault)).collect();
+        assert_eq!(kinds.len(), 11);
+        assert!(schedule.events.iter().all(|it| it.at_milliseconds < schedule.span_milliseconds));
+    }
+
+    #[test]
+    fn a_run_of_two_thousand_orders_is_as_rough_as_it_is_said_to_be() {
+        let count = |is: fn(&Fault) -> bool| {
+            Schedule::of(7, 2_000).events.iter().filter(|event| is(&event.fault)).count()
+        };
+        assert!(count(|it| matches!(it, Fault::KillServer { .. })) >= 25);
+        assert!(count(|it| matches!(it, Fault::FreezeServer { .. })) >= 5);
+        assert!(count(|it| matches!(it, Fault::KillPostgres)) >= 3);
+        assert!(count(|it| matches!(it, Fault::TerminateSessions { .. })) >= 50);
+        assert!(count(|it| matches!(it, Fault::CutCommits { .. })) >= 5);
+    }
+}

@@ -1,0 +1,150 @@
+//! A server that is broken on purpose from outside: the product's own, with one workflow more.
+//!
+//! `chaos serve` is to be started by the program itself, which tells it everything in the
+//! environment; `chaos sandbox` is the product's stand-in providers.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use amends::{Delivery, Engine, Priority, Settings, Start, Started, Workflow};
+use amends_api::app::{HttpConfig, app};
+use amends_api::auth::{Role, Token};
+use amends_api::sandbox;
+use amends_api::secret::Secret;
+use amends_api::serve::workflows;
+use amends_api::sink::http::HttpSink;
+use amends_api::webhook::Shops;
+use amends_workflows::ports::Ports;
+use anyhow::Context;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgConnectOptions;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+use uuid::Uuid;
+
+use crate::settlement::{self, Settlement, Settling};
+
+/// How long a silent server keeps what it holds.
+pub(crate) const LEASE: Duration = Duration::from_secs(3);
+/// Who may send orders, and who may command.
+pub(crate) const INGEST_TOKEN: &str = "ingest-token";
+pub(crate) const OPERATOR_TOKEN: &str = "operator-token";
+/// The Shopify shop, with its secret.
+pub(crate) const SHOP: (&str, &str) = ("acme.myshopify.com", "shpss_secret");
+
+/// What a server is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[arg(long)]
+    listen: SocketAddr,
+    #[arg(long)]
+    database_url: String,
+    #[arg(long)]
+    providers_url: String,
+}
+
+/// What the stand-ins are told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SandboxArguments {
+    #[arg(long)]
+    ledger: PathBuf,
+}
+
+/// A request to start a settlement.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SettlementRequest {
+    /// The sender's own id of the request.
+    pub(crate) delivery_id: String,
+    pub(crate) settlement: Settlement,
+}
+
+/// What it is answered.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SettlementAnswer {
+    pub(crate) instance_id: Uuid,
+}
+
+/// Serves until it is killed, or whoever started it is gone.
+pub(crate) async fn serve(arguments: Arguments) -> anyhow::Result<()> {
+    begin();
+    let engine = open(&arguments).await?;
+    let own = Router::new().route("/settlements", post(start)).with_state(engine.clone());
+    let router = own.merge(app(engine, &http()));
+    let listener = TcpListener::bind(arguments.listen).await.context("cannot listen")?;
+    tracing::info!("listening on http://{}", listener.local_addr()?);
+    Ok(axum::serve(listener, router).await?)
+}
+
+/// Serves the stand-ins, just as long.
+pub(crate) async fn sandbox(arguments: SandboxArguments) -> anyhow::Result<()> {
+    begin();
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let options = sandbox::Options { ledger: arguments.ledger, listen };
+    Ok(sandbox::serve(options, std::future::pending()).await?)
+}
+
+async fn open(arguments: &Arguments) -> anyhow::Result<Engine> {
+    let options = PgConnectOptions::from_str(&arguments.database_url)?;
+    let ports = Ports::http(&arguments.providers_url)?;
+    let settings = Settings { lease: LEASE, ..Settings::default() };
+    let builder = workflows(options, ports.clone()).settings(settings);
+    let builder = settlement::register(builder, ports, &arguments.providers_url)?;
+    let sink = HttpSink::try_new(&format!("{}/events", arguments.providers_url))?;
+    Ok(builder.subscription("events", sink).open().await?)
+}
+
+fn http() -> HttpConfig {
+    let mut shopify = Shops::default();
+    shopify.insert(SHOP.0, vec![Secret::new(SHOP.1)]);
+    let tokens = vec![
+        Token::new("shop", Role::Ingest, INGEST_TOKEN),
+        Token::new("anna", Role::Operator, OPERATOR_TOKEN),
+    ];
+    HttpConfig { tokens, shopify, ..HttpConfig::default() }
+}
+
+/// Starts a settlement. A 2xx says that it is durable; a reused id is refused.
+async fn start(
+    State(engine): State<Engine>,
+    body: String,
+) -> Result<Json<SettlementAnswer>, StatusCode> {
+    let request: SettlementRequest =
+        serde_json::from_str(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let input = serde_json::to_string(&request.settlement).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let delivery = Delivery {
+        source: "settlements".to_owned(),
+        external_id: request.delivery_id,
+        body: body.into_bytes(),
+    };
+    let start = Start {
+        workflow: Settling::NAME,
+        business_key: request.settlement.order_id,
+        input,
+        delivery: Some(delivery),
+        priority: Priority::Normal,
+    };
+    match engine.start(start).await {
+        Ok(Started::New(id) | Started::Replayed(id) | Started::Duplicate(id)) => {
+            Ok(Json(SettlementAnswer { instance_id: id }))
+        }
+        Ok(Started::Conflict) => Err(StatusCode::UNPROCESSABLE_ENTITY),
+        Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+/// Logs, and ends the process when its standard input does.
+fn begin() {
+    std::thread::spawn(|| {
+        // The end of it and an error mean the same.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(0);
+    });
+    let filter = EnvFilter::new("info,sqlx=warn");
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

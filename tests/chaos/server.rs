@@ -1,0 +1,118 @@
+//! A server as a process: killed, stopped, continued, and always started again at its address.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use amends_tests::process::{Process, command_of};
+use chrono::{DateTime, Utc};
+use tokio::process::Command;
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+
+/// How long a server that went on is left alone, so that it can do what it must not do.
+const HAUNTING: Duration = Duration::from_secs(2);
+
+/// A server. Whoever harms it waits until the one before has put it right.
+pub(crate) struct Server {
+    address: String,
+    database_url: String,
+    providers_url: String,
+    log: PathBuf,
+    running: Mutex<Option<Process>>,
+    freezes: Mutex<Vec<Freeze>>,
+}
+
+/// A time in which a process stood still.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Freeze {
+    pub(crate) process: u32,
+    pub(crate) from: DateTime<Utc>,
+    pub(crate) to: DateTime<Utc>,
+}
+
+impl Server {
+    /// Starts a server on a free port.
+    pub(crate) async fn start(database: SocketAddr, providers: SocketAddr, log: PathBuf) -> Self {
+        let mut server = Self {
+            address: "127.0.0.1:0".to_owned(),
+            database_url: format!("postgres://amends@{database}/amends?sslmode=disable"),
+            providers_url: format!("http://{providers}"),
+            log,
+            running: Mutex::default(),
+            freezes: Mutex::default(),
+        };
+        let process = server.launch().await;
+        server.address = process.address().to_owned();
+        server.running = Mutex::new(Some(process));
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Ends it with SIGKILL, and starts it again; unless something is done to it already.
+    pub(crate) async fn kill_and_start(&self) -> bool {
+        let Ok(mut running) = self.running.try_lock() else { return false };
+        if let Some(process) = running.take() {
+            process.kill().await;
+        }
+        *running = Some(self.launch().await);
+        true
+    }
+
+    /// Stops it in whatever it is doing, and has it go on later.
+    pub(crate) async fn freeze(&self, how_long: Duration) {
+        let running = self.running.lock().await;
+        let Some(process) = running.as_ref().and_then(Process::id) else { return };
+        signal("STOP", process).await;
+        let from = Utc::now();
+        sleep(how_long).await;
+        self.freezes.lock().await.push(Freeze { process, from, to: Utc::now() });
+        signal("CONT", process).await;
+        sleep(HAUNTING).await;
+    }
+
+    /// When it stood still.
+    pub(crate) async fn freezes(&self) -> Vec<Freeze> {
+        self.freezes.lock().await.clone()
+    }
+
+    /// Ends it.
+    pub(crate) async fn end(&self) {
+        if let Some(process) = self.running.lock().await.take() {
+            process.kill().await;
+        }
+    }
+
+    /// Starts it until it serves: without a database it ends instead.
+    async fn launch(&self) -> Process {
+        let arguments = [
+            "serve",
+            "--listen",
+            &self.address,
+            "--database-url",
+            &self.database_url,
+            "--providers-url",
+            &self.providers_url,
+        ];
+        loop {
+            let program = std::env::current_exe().expect("a running program has a file");
+            let mut command = command_of(&program, &arguments, &[]);
+            // It ends when this is closed, however this process ends.
+            command.stdin(Stdio::piped());
+            if let Some(process) = Process::start(command, &self.log).await {
+                return process;
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+async fn signal(name: &str, process: u32) {
+    let kill = format!("kill -{name} {process}");
+    let sent = Command::new("sh").args(["-c", &kill]).status().await.expect("there is a shell");
+    assert!(sent.success(), "{kill}");
+}

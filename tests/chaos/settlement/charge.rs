@@ -1,0 +1,85 @@
+//! Takes the money of a provider that can be asked: an unknown outcome is looked up, never tried.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use amends::{
+    Call, Declaration, Moment, Movement, MovementKind, Probe, Probed, Step, StepError, Undo, Undone,
+};
+use chrono::TimeDelta;
+use serde_json::json;
+
+use super::provider::{Applied, Provider};
+use super::{Settlement, impatience};
+
+/// Longer than a late application and the lag of the list take together, so that what is not found
+/// after it is not there.
+const QUIET: Duration = Duration::from_secs(3);
+/// How far the list of charges is behind.
+const LAG: TimeDelta = TimeDelta::seconds(1);
+
+#[derive(Clone)]
+pub(super) struct Charge(pub(super) Arc<Provider>);
+
+impl Step for Charge {
+    const NAME: &'static str = "charge";
+    type Input = Settlement;
+    type Output = Applied;
+
+    fn declare(&self) -> Declaration<Self> {
+        let (retry, undo_retry) = (impatience(), impatience());
+        Declaration::queryable(QUIET).undo().retry(retry).undo_retry(undo_retry)
+    }
+
+    async fn run(&self, call: &Call, order: &Settlement) -> Result<Applied, StepError> {
+        let body = json!({
+            "order_id": order.order_id,
+            "amount_minor": order.total.amount_minor,
+            "currency": order.total.currency,
+        });
+        self.0.apply("/payments/charges", call, &body, "charge_id").await
+    }
+
+    fn money(&self, moment: Moment<'_, Self>) -> Vec<Movement> {
+        let movement = |kind, order: &Settlement, reference: &str| Movement {
+            kind,
+            money: order.total,
+            reference: reference.to_owned(),
+        };
+        match moment {
+            Moment::Done { input, output } => {
+                vec![movement(MovementKind::Capture, input, &output.reference)]
+            }
+            Moment::Undone { input, output, undone } if undone.applied => {
+                let reference = undone.reference.as_deref().unwrap_or_default();
+                let capture = movement(MovementKind::Capture, input, reference);
+                let refund = movement(MovementKind::Refund, input, reference);
+                // A charge whose answer was lost is in no record; its refund is the proof of it.
+                if output.is_some() { vec![refund] } else { vec![capture, refund] }
+            }
+            Moment::Undone { .. } | Moment::Failed { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Undo for Charge {
+    async fn undo(
+        &self,
+        call: &Call,
+        order: &Settlement,
+        output: Option<&Applied>,
+    ) -> Result<Undone, StepError> {
+        let applied = match output {
+            Some(applied) => vec![applied.clone()],
+            None => self.0.seen(call, ("charge", &order.order_id), LAG).await?,
+        };
+        self.0.take_back("/payments/refunds", call, ("charge_key", "refund_id"), &applied).await
+    }
+}
+
+impl Probe for Charge {
+    async fn probe(&self, call: &Call, order: &Settlement) -> Result<Probed<Applied>, StepError> {
+        let mut seen = self.0.seen(call, ("charge", &order.order_id), LAG).await?;
+        Ok(seen.pop().map_or(Probed::NotFound, Probed::Applied))
+    }
+}
