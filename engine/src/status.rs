@@ -91,9 +91,8 @@ impl Status {
             (Stuck, Transition::Resume) => Some(Running),
             (Compensating, Transition::FinishCompensated) => Some(Compensated),
             (Compensating, Transition::FinishCancelled) => Some(Cancelled),
-            (Pending | Running | Waiting | Compensating | Stuck, Transition::Terminate) => {
-                Some(Terminated)
-            }
+            // What nobody runs is taken up first, to read that it is to end.
+            (Running | Compensating | Stuck, Transition::Terminate) => Some(Terminated),
             _ => None,
         }
     }
