@@ -95,6 +95,7 @@ pub(crate) fn compensation_failed(step: &str, failure: &Failure) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::time::Duration;
 
     const ONCE: Effect = Effect::Idempotent { key_window: None };
@@ -130,6 +131,41 @@ mod tests {
         };
         assert_eq!(next(&wish(30), 1, ONCE).retry_at, at(30_000));
         assert_eq!(next(&wish(0), 1, ONCE).retry_at, at(500));
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_called_again_too_early_too_often_or_when_he_must_not_be(
+            failed in 1..6_u32, wish in 0..100_000_u64, quiet in 0..100_000_u64,
+            chance in 0.0..1.0_f64, error in 0..3_u8, effect in 0..4_u8,
+        ) {
+            let (wish, quiet) = (Duration::from_secs(wish), Duration::from_secs(quiet));
+            let effects = [ONCE, Effect::Queryable { quiet }, Effect::AtMostOnce, Effect::Transaction];
+            let effect = effects[usize::from(effect)];
+            let retry = StepError::Retry { failure: Failure::new("X", "x"), after: Some(wish) };
+            let errors = [retry, StepError::fail("X", "x"), StepError::unknown("X", "x")];
+            let error = &errors[usize::from(error)];
+            let policy = RetryPolicy { attempts_max: 3, ..RetryPolicy::default() };
+            let now = DateTime::UNIX_EPOCH;
+            let ended = next_attempt(error, failed, &policy, effect, chance, now);
+            let is_unknown = matches!(error, StepError::Unknown(_));
+            let is_forbidden = is_unknown && effect == Effect::AtMostOnce;
+            let is_last =
+                failed >= 3 || matches!(error, StepError::Fail(_)) || is_forbidden;
+            prop_assert_eq!(ended.retry_at.is_none(), is_last);
+            if let Some(retry_at) = ended.retry_at {
+                let asked = if is_unknown { Duration::ZERO } else { wish };
+                let shown = if is_unknown && effect == effects[1] { quiet } else { Duration::ZERO };
+                prop_assert!(retry_at - now >= TimeDelta::from_std(asked.max(shown)).unwrap());
+            }
+        }
+
+        #[test]
+        fn chance_is_a_share_and_the_same_for_the_same_attempt(id: u128, attempt: u32) {
+            let drawn = chance(Uuid::from_u128(id), "charge", attempt);
+            prop_assert!((0.0..1.0).contains(&drawn));
+            prop_assert!(drawn.to_bits() == chance(Uuid::from_u128(id), "charge", attempt).to_bits());
+        }
     }
 
     #[test]

@@ -18,8 +18,17 @@ use crate::step::{Call, Compensation, Effect, StepError, Undone};
 
 /// Steps that are nothing but a name and a kind.
 pub(crate) fn steps(named: impl IntoIterator<Item = (&'static str, Compensation)>) -> Steps {
+    declared(named, Effect::Idempotent { key_window: None }, &RetryPolicy::default())
+}
+
+/// The same, with this effect and these attempts at running and at undoing.
+pub(crate) fn declared(
+    named: impl IntoIterator<Item = (&'static str, Compensation)>,
+    effect: Effect,
+    retry: &RetryPolicy,
+) -> Steps {
     let fakes = named.into_iter().map(|(name, compensation)| {
-        let fake = Fake { name, compensation, retry: RetryPolicy::default() };
+        let fake = Fake { name, effect, compensation, retry: retry.clone() };
         Arc::new(fake) as Arc<dyn AnyStep>
     });
     Steps::of(fakes.collect())
@@ -27,6 +36,7 @@ pub(crate) fn steps(named: impl IntoIterator<Item = (&'static str, Compensation)
 
 struct Fake {
     name: &'static str,
+    effect: Effect,
     compensation: Compensation,
     retry: RetryPolicy,
 }
@@ -38,7 +48,7 @@ impl AnyStep for Fake {
 
     fn facts(&self) -> Facts<'_> {
         Facts {
-            effect: Effect::Idempotent { key_window: None },
+            effect: self.effect,
             compensation: self.compensation,
             retry: &self.retry,
             undo_retry: &self.retry,
@@ -84,7 +94,8 @@ fn append(history: &mut History, step: &str, entry: Entry) {
     RECORDED.with_borrow_mut(|recorded| recorded.push(record));
 }
 
-fn input() -> Box<RawValue> {
+/// What every step is asked with, and answers.
+pub(crate) fn input() -> Box<RawValue> {
     RawValue::from_string(r#"{"amount":1}"#.to_owned()).unwrap()
 }
 

@@ -25,6 +25,8 @@ mod compensation;
 #[cfg(test)]
 mod fake;
 mod history;
+#[cfg(test)]
+mod lives;
 mod memo;
 pub mod preview;
 pub mod priority;

@@ -142,3 +142,57 @@ impl Ledger {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Imbalance(pub String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn movements() -> impl Strategy<Value = Vec<Movement>> {
+        let kind = prop::sample::select(vec![
+            MovementKind::Authorise,
+            MovementKind::Capture,
+            MovementKind::Refund,
+            MovementKind::Void,
+        ]);
+        let amount = prop_oneof![0..1000_i64, Just(i64::MAX)];
+        let movement = (kind, amount).prop_map(|(kind, amount_minor)| {
+            let currency = "MYR".parse().unwrap();
+            Movement { kind, money: Money { amount_minor, currency }, reference: "r".to_owned() }
+        });
+        prop::collection::vec(movement, 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn a_sum_is_exact_or_none(movements in movements()) {
+            let sign = |kind| match kind {
+                MovementKind::Capture => 1,
+                MovementKind::Refund => -1,
+                MovementKind::Authorise | MovementKind::Void => 0,
+            };
+            let sums: Vec<i128> = movements
+                .iter()
+                .scan(0, |sum, it| {
+                    *sum += sign(it.kind) * i128::from(it.money.amount_minor);
+                    Some(*sum)
+                })
+                .collect();
+            let exact = sums.last().copied().unwrap_or_default();
+            let fits = sums.iter().all(|sum| i64::try_from(*sum).is_ok());
+            let expected = fits.then(|| i64::try_from(exact).unwrap());
+            let ledger = Ledger { movements };
+            prop_assert_eq!(ledger.captured_net("MYR".parse().unwrap()), expected);
+            let other = ledger.captured_net("EUR".parse().unwrap());
+            prop_assert_eq!(other, ledger.movements.is_empty().then_some(0));
+        }
+
+        #[test]
+        fn a_currency_is_three_capital_letters(text in "[A-Za-zÄß0-9]{0,5}") {
+            let is_one = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase());
+            let currency = text.parse::<Currency>();
+            prop_assert_eq!(currency.is_ok(), is_one);
+            prop_assert_eq!(currency.map_or(text.clone(), String::from), text);
+        }
+    }
+}

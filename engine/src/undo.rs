@@ -82,7 +82,7 @@ impl Transaction for AskedUndo<'_> {
 
 /// When to undo once more what was unknown and was not found: a provider may be slow to show what
 /// it applied. It is looked for once, after the time that the provider may take.
-fn recheck_at(
+pub(crate) fn recheck_at(
     effect: Effect,
     known: bool,
     attempts: &Attempts,
