@@ -1,7 +1,7 @@
 # The commands of this repository; `make` alone lists them.
 
 .POSIX:
-.PHONY: help demo test check bench postgres
+.PHONY: help demo test check bench bugs postgres
 
 # list these commands
 help:
@@ -28,6 +28,10 @@ check:
 # measure the engine, built for release; ARGS="--help" for its options
 bench: postgres
 	cargo run --release --quiet --locked --bin amends -- bench $(ARGS)
+
+# have the chaos program notice bugs on purpose, one after the other; ARGS="--help" for its options
+bugs: postgres
+	cargo run --quiet --locked -p amends-tests --features sabotage --bin chaos -- bugs $(ARGS)
 
 # make sure there is a Postgres to run on; installs one with the system's package manager
 postgres:

@@ -5,7 +5,8 @@
 //! which reads what customers and operators were told, the providers' ledger, the receiver's log
 //! and the database. A run that has put too little to the test fails as well.
 //!
-//! Exit codes: 0 nothing is wrong, 1 something is.
+//! Exit codes: 0 nothing is wrong, 2 a promise is broken, 3 too little was put to the test; 1 the
+//! run did not come to its end.
 
 #![expect(clippy::expect_used, reason = "a program that tests fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "it runs against real processes, in real time")]
@@ -27,6 +28,8 @@ mod wire;
 mod serve;
 mod settlement;
 
+#[cfg(feature = "sabotage")]
+mod bugs;
 mod checker;
 mod report;
 
@@ -80,6 +83,9 @@ enum Role {
     /// The stand-in providers
     #[command(hide = true)]
     Sandbox(serve::SandboxArguments),
+    /// Has one bug after the other put into the engine, and checks that each is noticed
+    #[cfg(feature = "sabotage")]
+    Bugs(bugs::Arguments),
 }
 
 #[tokio::main]
@@ -90,6 +96,8 @@ async fn main() -> anyhow::Result<ExitCode> {
         Some(Role::Sandbox(arguments)) => {
             serve::sandbox(arguments).await.map(|()| ExitCode::SUCCESS)
         }
+        #[cfg(feature = "sabotage")]
+        Some(Role::Bugs(arguments)) => bugs::run(arguments).await,
         None => run(arguments).await,
     }
 }
@@ -114,7 +122,7 @@ async fn run(Arguments { seed, orders, print_schedule }: Arguments) -> anyhow::R
             std::fs::remove_dir_all(folder)?;
         }
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(ExitCode::from(report.exit_code()))
 }
 
 /// Both phases, and the verdict.

@@ -14,6 +14,11 @@ use crate::watch::Watch;
 /// So many violations are shown of each invariant.
 const SHOWN: usize = 5;
 
+/// Exit codes.
+pub(crate) const CLEAN: u8 = 0;
+pub(crate) const BROKEN: u8 = 2;
+pub(crate) const UNTRIED: u8 = 3;
+
 /// What a run was.
 pub(crate) struct Run<'a> {
     pub(crate) schedule: &'a Schedule,
@@ -62,7 +67,17 @@ impl Report {
 
     /// Whether nothing is wrong, and enough was put to the test to say so.
     pub(crate) fn is_clean(&self) -> bool {
-        self.violations.is_empty() && self.coverage.iter().all(|it| it.count >= it.least)
+        self.exit_code() == CLEAN
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        if !self.violations.is_empty() {
+            BROKEN
+        } else if self.coverage.iter().any(|it| it.count < it.least) {
+            UNTRIED
+        } else {
+            CLEAN
+        }
     }
 }
 
