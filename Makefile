@@ -1,7 +1,7 @@
 # The commands of this repository; `make` alone lists them.
 
 .POSIX:
-.PHONY: help demo test check bench bugs postgres
+.PHONY: help demo test chaos bugs check bench postgres
 
 # list these commands
 help:
@@ -13,10 +13,19 @@ demo: postgres
 	cargo build --locked --bin amends
 	cargo run --quiet --locked --bin amends -- demo $(ARGS)
 
-# run every test, on a private Postgres unless DATABASE_URL is set
+# run every test, and four minutes of chaos, on private Postgres servers
 test: postgres
 	cargo build --workspace --locked
 	cargo test --workspace --locked
+	cargo run --quiet --locked -p amends-tests --bin chaos
+
+# break real servers and judge them; ARGS="--seed 7 --orders 40000" for an hour of it
+chaos: postgres
+	cargo run --quiet --locked -p amends-tests --bin chaos -- $(ARGS)
+
+# have the chaos program notice bugs on purpose, one after the other; ARGS="--help" for its options
+bugs: postgres
+	cargo run --quiet --locked -p amends-tests --features sabotage --bin chaos -- bugs $(ARGS)
 
 # check everything that CI checks: format, lints, documentation, tests
 check:
@@ -28,10 +37,6 @@ check:
 # measure the engine, built for release; ARGS="--help" for its options
 bench: postgres
 	cargo run --release --quiet --locked --bin amends -- bench $(ARGS)
-
-# have the chaos program notice bugs on purpose, one after the other; ARGS="--help" for its options
-bugs: postgres
-	cargo run --quiet --locked -p amends-tests --features sabotage --bin chaos -- bugs $(ARGS)
 
 # make sure there is a Postgres to run on; installs one with the system's package manager
 postgres:

@@ -10,6 +10,8 @@ use crate::chance::Chance;
 const MILLISECONDS_PER_ORDER: u64 = 75;
 /// Nothing is broken before this.
 const CALM_MILLISECONDS: u64 = 2_000;
+/// How often each fault happens in the shortest run.
+const LEAST: u64 = 2;
 /// How many servers there are to break.
 pub(crate) const SERVERS: usize = 3;
 
@@ -63,7 +65,7 @@ impl Schedule {
         let span_milliseconds = orders * MILLISECONDS_PER_ORDER;
         let mut schedule = Self { seed, orders, span_milliseconds, events: Vec::new() };
         schedule.every(4_500, "kill", |chance| Fault::KillServer { server: any_server(chance) });
-        schedule.every(20_000, "freeze", |chance| Fault::FreezeServer {
+        schedule.every(15_000, "freeze", |chance| Fault::FreezeServer {
             server: any_server(chance),
             milliseconds: chance.within(4_500..6_500),
         });
@@ -98,10 +100,10 @@ impl Schedule {
         schedule
     }
 
-    /// Adds a fault about once in so many milliseconds, and at least once.
+    /// Adds a fault about once in so many milliseconds, and at least twice.
     fn every(&mut self, gap: u64, purpose: &str, fault: impl Fn(&mut Chance) -> Fault) {
         let span = self.span_milliseconds.saturating_sub(CALM_MILLISECONDS);
-        let count = span.div_ceil(gap).max(1);
+        let count = span.div_ceil(gap).max(LEAST);
         for number in 0..count {
             let mut chance = Chance::of(self.seed, purpose, number);
             let share = span / count;

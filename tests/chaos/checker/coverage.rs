@@ -49,7 +49,7 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         (
             "attempts interrupted by the loss of a server",
             count(&|it| it.kind == "step_interrupted"),
-            50,
+            30,
         ),
         (
             "attempts with an unknown outcome",
@@ -58,7 +58,7 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         ),
         ("unknown charges found to be applied", charges(found_applied), 15),
         ("unknown charges found not to be applied", charges(found_not_applied), 10),
-        ("late charges found by their undo", charges(found_late), 5),
+        ("late charges found by their undo", charges(found_late), 4),
         ("compensations tried again", count(&|it| it.kind == "compensation_attempt_failed"), 20),
         ("compensations of something unknown", count(&is_doubtful_plan), 10),
         ("compensated instances", ended(evidence, "compensated"), 100),
@@ -75,7 +75,7 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
     let scaled = |(what, count, least): (&'static str, u64, u64)| Coverage {
         what,
         count,
-        least: (least * orders / ORDERS).max(1),
+        least: least * orders / ORDERS,
     };
     counted.into_iter().map(scaled).collect()
 }

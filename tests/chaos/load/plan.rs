@@ -64,7 +64,7 @@ pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
             let is_sent_twice = chance.percent(20);
             let is_reused = channel != Channel::Shopify && chance.percent(3);
             let payment = payment(&mut chance, channel);
-            let is_charged_late = channel == Channel::Settlement && chance.percent(3);
+            let is_charged_late = channel == Channel::Settlement && chance.percent(8);
             let meddling = match is_charged_late {
                 true => {
                     Some(Meddling { command: "cancel", after_milliseconds: chance.within(20..500) })
