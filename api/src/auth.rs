@@ -149,7 +149,7 @@ pub(crate) async fn require(
     }
 }
 
-fn authorise(
+pub(crate) fn authorise(
     tokens: &[Token],
     headers: &HeaderMap,
     permission: Permission,

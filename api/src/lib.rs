@@ -40,5 +40,8 @@ pub mod sink;
 pub mod postgres;
 pub mod sandbox;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 pub mod bench;
 pub mod demo;

@@ -55,6 +55,8 @@ pub mod check;
 pub mod clock;
 pub mod engine;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod limits;
 mod metrics;
 pub mod probe;

@@ -13,6 +13,7 @@ mod compensation;
 mod crash;
 mod endurance;
 mod execution;
+mod fuzz;
 mod guide;
 mod kit;
 mod lease;

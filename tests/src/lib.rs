@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod crash;
 pub mod detour;
 pub mod durable;
+pub mod fuzz;
 pub mod http;
 pub mod improvised;
 pub mod invariants;

@@ -9,3 +9,6 @@ pub mod fulfilment;
 
 pub mod failure;
 pub mod ports;
+
+#[doc(hidden)]
+pub mod fuzz;

@@ -93,7 +93,7 @@ pub(crate) async fn command(
 
 /// A request that makes sense by itself.
 #[derive(Debug, PartialEq)]
-enum Asked {
+pub(crate) enum Asked {
     Command(Command),
     CancelAsShown { plan_hash: String },
     Resolve(Resolution),
@@ -143,7 +143,7 @@ fn unfit(error: amends::Error) -> Problem {
     }
 }
 
-fn read(request: CommandRequest) -> Result<(Asked, String), Problem> {
+pub(crate) fn read(request: CommandRequest) -> Result<(Asked, String), Problem> {
     let mut errors = Vec::new();
     let mut invalid = |pointer: &str, detail: &str| {
         errors.push(Invalid { pointer: pointer.to_owned(), detail: detail.to_owned() });

@@ -79,7 +79,7 @@ fn page(items: Vec<Instance>, limit: u32) -> Page {
     Page { items, next_cursor }
 }
 
-fn filter(search: Search) -> Result<Filter, Problem> {
+pub(crate) fn filter(search: Search) -> Result<Filter, Problem> {
     let texts = [&search.workflow, &search.business_key, &search.attribute];
     if texts.into_iter().flatten().any(|text| text.contains('\0')) {
         return Err(invalid("a parameter holds NUL"));

@@ -22,7 +22,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 }
 
 /// Reads `key` or `"key"`: the draft standard has it quoted, most clients send it plain.
-fn parse(value: &str) -> Result<IdempotencyKey, Problem> {
+pub(crate) fn parse(value: &str) -> Result<IdempotencyKey, Problem> {
     let trimmed = value.trim();
     let key = match trimmed.strip_prefix('"') {
         Some(rest) => rest.strip_suffix('"').and_then(unescape),

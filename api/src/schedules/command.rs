@@ -56,7 +56,7 @@ pub struct ScheduleCommandAccepted {
 
 /// A request that has its form.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+pub(crate) enum Asked {
     Command(ScheduleCommand),
     Preview(Backfill),
 }
@@ -106,7 +106,7 @@ pub(crate) async fn command(
     }
 }
 
-fn read(request: ScheduleCommandRequest) -> Result<(Asked, String), Problem> {
+pub(crate) fn read(request: ScheduleCommandRequest) -> Result<(Asked, String), Problem> {
     let mut errors = Vec::new();
     let reason = reason(&request.reason).map_err(|invalid| errors.push(invalid));
     let asked = asked(&request).map_err(|mut invalid| errors.append(&mut invalid));

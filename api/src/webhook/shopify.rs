@@ -58,7 +58,7 @@ pub(crate) async fn receive(
 }
 
 /// The platform.
-struct Shopify;
+pub(crate) struct Shopify;
 
 impl Source for Shopify {
     const NAME: &'static str = "shopify";

@@ -11,7 +11,7 @@ pub mod mail;
 pub mod payments;
 pub mod stock;
 
-mod http;
+pub(crate) mod http;
 mod instant;
 
 use std::sync::Arc;

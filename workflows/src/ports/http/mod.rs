@@ -4,7 +4,7 @@
 //! from the environment, so it reaches whom it was meant for or nobody.
 
 mod protocol;
-mod verdict;
+pub(crate) mod verdict;
 
 use std::error::Error;
 use std::time::Duration;

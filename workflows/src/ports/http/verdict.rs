@@ -18,7 +18,7 @@ const RETRY_AFTER_SECONDS_MAX: u64 = 24 * 3600;
 
 /// How an exchange ended.
 #[derive(Debug)]
-pub(super) enum Exchange {
+pub(crate) enum Exchange {
     /// No connection, so the request never left.
     NotSent { cause: String },
     /// No answer in time.
@@ -31,7 +31,7 @@ pub(super) enum Exchange {
 
 /// A definite no of the provider.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     pub(super) status: u16,
     /// The provider's own code.
     pub(super) code: Option<String>,
@@ -45,7 +45,7 @@ struct ProblemDetails {
 }
 
 /// Judges an exchange on `path`; `code_of` gives a definite no its stable code.
-pub(super) fn judge<T: DeserializeOwned>(
+pub(crate) fn judge<T: DeserializeOwned>(
     path: &str,
     exchange: Exchange,
     code_of: impl Fn(&Refusal) -> &'static str,

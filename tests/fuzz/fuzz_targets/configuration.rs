@@ -1,0 +1,4 @@
+//! Fuzzes `configuration`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| amends_tests::fuzz::run("configuration", bytes));

@@ -1,0 +1,4 @@
+//! Fuzzes `json`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| amends_tests::fuzz::run("json", bytes));

@@ -1,0 +1,4 @@
+//! Fuzzes `timetable`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| amends_tests::fuzz::run("timetable", bytes));
