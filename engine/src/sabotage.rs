@@ -1,7 +1,7 @@
 //! Bugs on purpose, to see that the chaos program notices them.
 //!
 //! Only with the feature `sabotage`, which nothing but `make bugs` asks for, and then only the one
-//! that the environment names. Without the feature every question here is a constant `false`.
+//! that was put in. Without the feature every question here is a constant `false`.
 
 /// A bug: a protection that is missing, or a habit that others got burnt by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,16 +70,18 @@ impl Bug {
         Self::UnknownIsNotDone,
     ];
 
-    /// Whether this process has it: the environment's `AMENDS_SABOTAGE` is its name.
+    /// Puts it into this process; the first one stays alone.
+    #[cfg(feature = "sabotage")]
+    pub fn put_in(self) {
+        // A second one would hide what the first one does.
+        let _ = PUT_IN.set(self);
+    }
+
+    /// Whether this process has it.
     #[cfg(feature = "sabotage")]
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "there is no other way into the server")]
     pub fn is_on(self) -> bool {
-        static ON: std::sync::LazyLock<Option<Bug>> = std::sync::LazyLock::new(|| {
-            let name = std::env::var("AMENDS_SABOTAGE").ok()?;
-            Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name)
-        });
-        *ON == Some(self)
+        PUT_IN.get() == Some(&self)
     }
 
     /// Whether this process has it: no.
@@ -89,3 +91,6 @@ impl Bug {
         false
     }
 }
+
+#[cfg(feature = "sabotage")]
+static PUT_IN: std::sync::OnceLock<Bug> = std::sync::OnceLock::new();

@@ -11,6 +11,8 @@ use tokio::process::Command;
 
 use crate::report::{BROKEN, CLEAN, UNTRIED};
 
+/// Names the bug to the servers of a run.
+const BUG: &str = "AMENDS_SABOTAGE";
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=3;
 
 /// Which bugs, and how long each run is.
@@ -55,6 +57,14 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<Bug>> {
     names.iter().map(find).collect()
 }
 
+/// Puts the bug into this server that the run is about, if it is about one.
+pub(crate) fn put_in() -> anyhow::Result<()> {
+    if let Ok(name) = std::env::var(BUG) {
+        chosen(&[name])?.into_iter().for_each(Bug::put_in);
+    }
+    Ok(())
+}
+
 /// With which seed a bug is noticed, and by what.
 async fn notice(bug: Bug, orders: u64) -> anyhow::Result<Option<(u64, String)>> {
     for seed in SEEDS {
@@ -69,9 +79,9 @@ async fn notice(bug: Bug, orders: u64) -> anyhow::Result<Option<(u64, String)>> 
 async fn attempt(bug: Option<Bug>, seed: u64, orders: u64) -> anyhow::Result<Output> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--seed", &seed.to_string(), "--orders", &orders.to_string()]);
-    command.env_remove("AMENDS_SABOTAGE");
+    command.env_remove(BUG);
     if let Some(bug) = bug {
-        command.env("AMENDS_SABOTAGE", format!("{bug:?}"));
+        command.env(BUG, format!("{bug:?}"));
     }
     Ok(command.output().await?)
 }

@@ -73,6 +73,8 @@ pub(crate) struct SettlementAnswer {
 /// Serves until it is killed, or whoever started it is gone.
 pub(crate) async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     begin();
+    #[cfg(feature = "sabotage")]
+    crate::bugs::put_in()?;
     let engine = open(&arguments).await?;
     let own = Router::new().route("/settlements", post(start)).with_state(engine.clone());
     let router = own.merge(app(engine, &http()));
