@@ -18,6 +18,7 @@ mod guide;
 mod kit;
 mod lease;
 mod limits;
+mod mistakes;
 mod operator;
 mod outbox;
 mod overload;
