@@ -1,5 +1,7 @@
 //! What is wrong with a request is told, and nothing of it is kept.
 
+mod webhooks;
+
 use amends_api::auth::Role;
 use amends_tests::awaiting::Packing;
 use amends_tests::http::{Api, Call, stored};
@@ -53,6 +55,7 @@ async fn a_body_that_cannot_be_an_order_is_refused() {
         Call::order("k-1", &order()).without("content-type").header("content-type", media_type)
     };
     let twice = good.replacen('{', r#"{"shop":"evil","#, 1);
+    let half = good.replace("Jane", r"\ud800");
     let raw_nul = good.replace("Jane", "Ja\0ne");
     let named_nul = good.replace("Jane", "Ja\\u0000ne");
     let large = || vec![b' '; 10 * 1024 * 1024];
@@ -61,6 +64,7 @@ async fn a_body_that_cannot_be_an_order_is_refused() {
         ("half a body", sent(&good[..good.len() / 2]), 400, "malformed_json"),
         ("two bodies", sent(good.repeat(2)), 400, "malformed_json"),
         ("not text", sent(b"{\"shop\": \"\xff\"}"), 400, "malformed_json"),
+        ("half a character", sent(half), 400, "malformed_json"),
         ("a NUL byte", sent(raw_nul), 400, "malformed_json"),
         ("a NUL character", sent(named_nul), 400, "unacceptable_json"),
         ("33 levels", sent(nested(33)), 400, "unacceptable_json"),
