@@ -1,12 +1,12 @@
 # The commands of this repository; `make` alone lists them.
 
 .POSIX:
-.PHONY: help demo test chaos bugs check bench postgres
+.PHONY: help demo test chaos bugs check bench postgres schemathesis
 
 # list these commands
 help:
 	@awk '/^# / { text = substr($$0, 3) } \
-		/^[a-z]+:/ { sub(":.*", ""); printf "make %-9s %s\n", $$0, text }' Makefile
+		/^[a-z]+:/ { sub(":.*", ""); printf "make %-13s %s\n", $$0, text }' Makefile
 
 # run the demo, on a private Postgres unless DATABASE_URL is set; ARGS="--help" for its options
 demo: postgres
@@ -14,7 +14,7 @@ demo: postgres
 	cargo run --quiet --locked --bin amends -- demo $(ARGS)
 
 # run every test, and four minutes of chaos, on private Postgres servers
-test: postgres
+test: postgres schemathesis
 	cargo build --workspace --locked
 	cargo test --workspace --locked
 	cargo run --quiet --locked -p amends-tests --bin chaos
@@ -41,3 +41,7 @@ bench: postgres
 # make sure there is a Postgres to run on; installs one with the system's package manager
 postgres:
 	@sh tests/install-postgres.sh
+
+# make sure there is what tries the HTTP API out; installs it below the build directory
+schemathesis:
+	@sh tests/install-schemathesis.sh

@@ -10,6 +10,7 @@ mod chain;
 mod children;
 mod cli;
 mod compensation;
+mod contract;
 mod crash;
 mod endurance;
 mod execution;

@@ -47,6 +47,7 @@ pub struct Accepted {
     params((
         "idempotency-key" = String, Header,
         description = "Names the request; 1 to 255 visible ASCII characters, plain or quoted",
+        pattern = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#,
         example = "8e03978e-40d5-43dd-bc93-6894a57f9324",
     )),
     request_body(

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Installs schemathesis, which tries the HTTP API out by its own description, below the build
+# directory, unless the version that is wanted is there already. Needs Python 3.10 or newer.
+set -eu
+
+requirements="$(dirname "$0")/schemathesis/requirements.txt"
+folder="${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/schemathesis"
+
+fail() {
+    echo "$1: install Python 3.10 or newer with its module venv (Debian: python3-venv)" >&2
+    exit 1
+}
+
+has() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+create() {
+    has python3 && python3 -m venv --clear "$folder" >/dev/null 2>&1
+}
+
+if cmp -s "$requirements" "$folder/requirements.txt"; then
+    exit 0
+fi
+if ! create; then
+    has apt-get || fail "Python makes no virtual environment"
+    [ "$(id -u)" -eq 0 ] || has sudo || fail "Python makes no virtual environment"
+    echo "no Python with venv found: installing it with the system's package manager" >&2
+    as_root apt-get update
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install --yes --no-install-recommends python3 python3-venv
+    create || fail "the package manager brought no Python that can be used"
+fi
+"$folder/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail "Python is too old"
+"$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+cp "$requirements" "$folder/requirements.txt"
