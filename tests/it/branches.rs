@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use amends::command::{Answer, Command};
-use amends::{Status, StepError};
-use amends_tests::improvised::{Packed, Part, Stage, send, start};
+use amends::{Started, Status, StepError};
+use amends_tests::crash::Crash;
+use amends_tests::improvised::{Packed, Part, Stage, send, start, start_request};
 use amends_tests::scripted::{Act, retry};
 use futures::FutureExt;
 
@@ -301,4 +302,61 @@ async fn a_cancel_after_a_crash_undoes_every_branch_that_may_have_been_under_way
     assert_eq!(world.instance(id).await.status, Status::Cancelled);
     assert_eq!(sorted(stage.log().split_off(2)), ["undo a 1", "undo b 2"]);
     world.finish().await;
+}
+
+/// Whatever a lost worker had under way in its branches, a cancel that was accepted leaves nothing
+/// of it.
+#[tokio::test]
+async fn a_cancel_after_a_crash_at_every_point_leaves_nothing_of_any_branch() {
+    let mut answers = Vec::new();
+    for nth in 0.. {
+        let (crash, probes) = Crash::at(Some(nth));
+        let stage = Stage::plain();
+        let builder = stage.builder(|saga, stage| {
+            async move {
+                let (one, two, three) = (text("1"), text("2"), text("3"));
+                let long = async {
+                    saga.run(&stage.b, &two).await?;
+                    saga.run(&stage.c, &three).await
+                };
+                tokio::try_join!(saga.sleep(MINUTE), saga.run(&stage.a, &one), long)?;
+                Ok(text("done"))
+            }
+            .boxed()
+        });
+        let mut world = builder.probes(probes).build().await;
+        tokio::select! {
+            () = async { start(&world, "it").await; world.settle().await; world.pass(MINUTE).await } => {}
+            () = crash.happened() => {}
+        }
+        if !crash.has_happened() {
+            break;
+        }
+        let point = crash.reached()[nth];
+        world.crash().await;
+        let started = world.engine().start(start_request("it")).await.unwrap();
+        let (Started::New(id) | Started::Duplicate(id)) = started else { panic!("{started:?}") };
+        let answer = world.command(id, Command::Cancel).await;
+        world.outlive_lease().await;
+        world.pass(MINUTE).await;
+        let (status, log) = (world.instance(id).await.status, stage.log());
+        if answer == Answer::Accepted {
+            assert_eq!(status, Status::Cancelled, "at point {nth}, {point}");
+            for part in ["a 1", "b 2", "c 3"] {
+                let last = log.iter().rposition(|it| it == part);
+                let undone = log.iter().rposition(|it| *it == format!("undo {part}"));
+                assert!(
+                    last.is_none() || undone > last,
+                    "{log:?} at point {nth}, {point}: {}",
+                    world.timeline(id).await
+                );
+            }
+        } else {
+            assert_eq!((answer, status), (Answer::AlreadyEnded, Status::Completed));
+        }
+        answers.push(answer);
+        world.finish().await;
+        crash.release();
+    }
+    assert!(answers.contains(&Answer::Accepted) && answers.contains(&Answer::AlreadyEnded));
 }

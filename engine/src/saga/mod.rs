@@ -126,9 +126,12 @@ impl Saga {
             .map_err(|error| Verdict::Unrecordable(format!("input of {}: {error}", S::NAME)))?;
         let asked = Asked { instance, erased: erased.as_ref(), key, input: &raw };
         loop {
-            // Also in a run that is halted a step says that it may have been under way.
+            // While there is doubt, a run that is halted goes on to where its history ends, and each
+            // step there says that it may have been under way.
             let recalled = asked.recall();
-            if let Some(halt) = instance.state().halt.clone() {
+            let goes_on = matches!(recalled, Ok(Recalled::Done(_))) && instance.is_in_doubt();
+            let halt = instance.state().halt.clone().filter(|_| !goes_on);
+            if let Some(halt) = halt {
                 return Err(halt);
             }
             let (attempt, due, probe) = match recalled? {
