@@ -36,6 +36,14 @@ pub async fn database() -> PgConnectOptions {
     cluster.options.clone().database(&name)
 }
 
+/// Drops a database that a test is done with, for one that makes a great many of them.
+pub async fn drop_database(options: &PgConnectOptions) {
+    let name = options.get_database().expect("it has a name");
+    let drop = format!("drop database {name} with (force)");
+    let mut admin = options.clone().database("postgres").connect().await.expect("it answers");
+    admin.execute(AssertSqlSafe(drop)).await.expect("a database can be dropped");
+}
+
 /// The folder for what tests make, where tests run within a test that has a server of its own.
 pub const SCRATCH: &str = "AMENDS_TEST_DATA";
 

@@ -1,84 +1,236 @@
-//! A way to the database that loses the answer to a commit: the connection breaks in between.
+//! A way to the database on which a request, or the answer to one, can be lost: the connection
+//! breaks before the server has heard of it, or after the server has done it.
 
+use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use sqlx::postgres::PgConnectOptions;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 
-/// The statement whose answer is lost.
-const COMMIT: &[u8] = b"COMMIT";
+/// What is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The server never hears of the request.
+    Request,
+    /// The server does what it is asked; nobody hears of it.
+    Answer,
+}
+
+/// Which requests it happens to.
+enum Target {
+    /// Once, the next one of this statement.
+    Next(String),
+    /// These of those that are counted, from 0.
+    These(Vec<usize>),
+}
 
 /// A detour. Clones are one and the same.
 #[derive(Clone, Default)]
-pub struct Detour {
-    armed: Arc<AtomicBool>,
-    lost: Arc<AtomicU32>,
+pub struct Detour(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    faults: Mutex<Vec<(Target, Loss)>>,
+    is_counting: AtomicBool,
+    requests: Mutex<Vec<String>>,
+    lost: Mutex<Vec<String>>,
+    refusals: Mutex<Vec<String>>,
+    notices: Mutex<Vec<String>>,
+    /// Where its socket is.
+    folder: OnceLock<TempDir>,
 }
 
 impl Detour {
-    /// The next answer to a commit is lost.
-    pub fn lose_one(&self) {
-        self.armed.store(true, Ordering::SeqCst);
+    /// A detour on which these requests of those that are counted, from 0, are lost, or the answers
+    /// to them.
+    #[must_use]
+    pub fn losing(these: impl IntoIterator<Item = usize>, loss: Loss) -> Self {
+        let detour = Self::default();
+        held(&detour.0.faults).push((Target::These(these.into_iter().collect()), loss));
+        detour
     }
 
-    /// How many answers were lost.
+    /// The next request of this statement is lost too, or its answer.
+    pub fn lose_next(&self, statement: &str, loss: Loss) {
+        held(&self.0.faults).push((Target::Next(statement.to_owned()), loss));
+    }
+
+    /// Counts requests from now on, or does not.
+    pub fn count(&self, is_counting: bool) {
+        self.0.is_counting.store(is_counting, Ordering::SeqCst);
+    }
+
+    /// The statements that were counted, in order.
     #[must_use]
-    pub fn lost(&self) -> u32 {
-        self.lost.load(Ordering::SeqCst)
+    pub fn requests(&self) -> Vec<String> {
+        held(&self.0.requests).clone()
+    }
+
+    /// The statements that were lost, or whose answers were.
+    #[must_use]
+    pub fn lost(&self) -> Vec<String> {
+        held(&self.0.lost).clone()
+    }
+
+    /// The codes of what the server has refused.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<String> {
+        held(&self.0.refusals).clone()
+    }
+
+    /// What the server has remarked since this was last asked.
+    #[must_use]
+    pub fn take_notices(&self) -> Vec<String> {
+        std::mem::take(&mut *held(&self.0.notices))
     }
 
     /// Leads to where `direct` leads.
     #[must_use]
     pub fn options(&self, direct: &PgConnectOptions) -> PgConnectOptions {
-        let folder = tempfile::tempdir().expect("a folder can be made").keep();
+        let folder = self.0.folder.get_or_init(|| self.open(direct));
+        direct.clone().socket(folder.path())
+    }
+
+    fn open(&self, direct: &PgConnectOptions) -> TempDir {
+        let folder = tempfile::tempdir().expect("a folder can be made");
         let socket = format!(".s.PGSQL.{}", direct.get_port());
         let target: PathBuf = direct.get_socket().expect("the cluster has a socket").join(&socket);
-        let listener = UnixListener::bind(folder.join(&socket)).expect("a socket can be made");
-        let detour = self.clone();
+        let listener = UnixListener::bind(folder.path().join(&socket)).expect("a socket is made");
+        // Whoever holds the folder keeps the way open; this does not.
+        let shared = Arc::downgrade(&self.0);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = UnixStream::connect(&target).await.expect("the cluster answers");
-                tokio::spawn(detour.clone().lead(client, server));
+                let Some(shared) = shared.upgrade() else { return };
+                // A server that is stopped answers nobody.
+                let Ok(server) = UnixStream::connect(&target).await else { continue };
+                tokio::spawn(Self(shared).lead(client, server));
             }
         });
-        direct.clone().socket(folder)
+        folder
     }
 
     async fn lead(self, client: UnixStream, server: UnixStream) {
-        let (mut from_client, mut to_client) = client.into_split();
-        let (mut from_server, mut to_server) = server.into_split();
-        let losing = Arc::new(AtomicBool::new(false));
-        let watched = Arc::clone(&losing);
-        let there = async move {
-            let mut buffer = vec![0; 1 << 16];
-            while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
-                let is_commit = buffer[..read].windows(COMMIT.len()).any(|part| part == COMMIT);
-                if is_commit && self.armed.swap(false, Ordering::SeqCst) {
-                    self.lost.fetch_add(1, Ordering::SeqCst);
-                    losing.store(true, Ordering::SeqCst);
-                }
-                if to_server.write_all(&buffer[..read]).await.is_err() {
-                    return;
-                }
-            }
-        };
-        let back = async move {
-            let mut buffer = vec![0; 1 << 16];
-            while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
-                if watched.load(Ordering::SeqCst)
-                    || to_client.write_all(&buffer[..read]).await.is_err()
-                {
-                    return;
-                }
-            }
-        };
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let is_losing = AtomicBool::new(false);
         // Whichever side ends first takes the other one with it.
-        tokio::select! {
-            () = there => {}
-            () = back => {}
+        let _ = tokio::select! {
+            ended = self.there(from_client, to_server, &is_losing) => ended,
+            ended = self.back(from_server, to_client, &is_losing) => ended,
+        };
+    }
+
+    /// Passes on requests, each as a whole.
+    async fn there(
+        &self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        is_losing: &AtomicBool,
+    ) -> io::Result<()> {
+        // The first message says who is there, and has no kind.
+        let mut request = sized(&mut from, Vec::new()).await?;
+        let mut prepared = HashMap::new();
+        let mut statement = None;
+        to.write_all(&request).await?;
+        request.clear();
+        loop {
+            let start = request.len();
+            let kind = from.read_u8().await?;
+            request.push(kind);
+            request = sized(&mut from, request).await?;
+            let body = &request[start + 5..];
+            let mut texts = body.split(|byte| *byte == 0).map(text);
+            match kind {
+                b'P' => drop(prepared.insert(texts.next(), texts.next())),
+                b'B' => statement = prepared.get(&texts.nth(1)).cloned().flatten(),
+                b'Q' => statement = texts.next(),
+                _ => {}
+            }
+            if !matches!(kind, b'S' | b'Q' | b'H' | b'X') {
+                continue;
+            }
+            match statement.take().and_then(|statement| self.judge(statement)) {
+                Some(Loss::Request) => return Ok(()),
+                Some(Loss::Answer) => is_losing.store(true, Ordering::SeqCst),
+                None => {}
+            }
+            to.write_all(&request).await?;
+            request.clear();
         }
     }
+
+    /// Passes on answers. One that is lost ends the connection once the server has done its part.
+    async fn back(
+        &self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        is_losing: &AtomicBool,
+    ) -> io::Result<()> {
+        loop {
+            let kind = from.read_u8().await?;
+            let message = sized(&mut from, vec![kind]).await?;
+            match kind {
+                b'E' => held(&self.0.refusals).extend(field(&message[5..], b'C')),
+                b'N' => held(&self.0.notices).extend(field(&message[5..], b'M')),
+                _ => {}
+            }
+            if !is_losing.load(Ordering::SeqCst) {
+                to.write_all(&message).await?;
+            } else if kind == b'Z' {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Counts a request, and says what becomes of it.
+    fn judge(&self, statement: String) -> Option<Loss> {
+        let is_counting = self.0.is_counting.load(Ordering::SeqCst);
+        let number = is_counting.then(|| {
+            let mut requests = held(&self.0.requests);
+            requests.push(statement.clone());
+            requests.len() - 1
+        });
+        let mut faults = held(&self.0.faults);
+        let fault = faults.iter().position(|(target, _)| match target {
+            Target::Next(next) => statement == *next,
+            Target::These(these) => number.is_some_and(|number| these.contains(&number)),
+        })?;
+        let (target, loss) = &faults[fault];
+        let (is_once, loss) = (matches!(target, Target::Next(_)), *loss);
+        if is_once {
+            faults.swap_remove(fault);
+        }
+        held(&self.0.lost).push(statement);
+        Some(loss)
+    }
+}
+
+/// Reads the rest of a message, its length and what it says, to the end of what was read of it.
+async fn sized(from: &mut (impl AsyncRead + Unpin), mut message: Vec<u8>) -> io::Result<Vec<u8>> {
+    let length = from.read_u32().await?;
+    message.extend(length.to_be_bytes());
+    let start = message.len();
+    message.resize(start + length as usize - 4, 0);
+    from.read_exact(&mut message[start..]).await?;
+    Ok(message)
+}
+
+/// A field of what the server says of an error, or remarks.
+fn field(body: &[u8], code: u8) -> Option<String> {
+    let mut fields = body.split(|byte| *byte == 0);
+    fields.find(|field| field.first() == Some(&code)).map(|field| text(&field[1..]))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn held<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("nobody panics while he holds this")
 }

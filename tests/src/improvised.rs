@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::World;
+use crate::kit::{Kit, KitBuilder};
 use crate::scripted::{Act, Script, Scripted};
 
 /// What a run answers.
@@ -290,8 +291,24 @@ impl Stage {
         &self,
         run: impl for<'a> Fn(&'a Saga, &'a Stage) -> Ran<'a> + Send + Sync + 'static,
     ) -> crate::WorldBuilder {
+        World::builder().engine(self.engine(run))
+    }
+
+    /// A kit, and nothing else, in which `run` is registered over these steps.
+    pub async fn kit(
+        &self,
+        builder: KitBuilder,
+        run: impl for<'a> Fn(&'a Saga, &'a Stage) -> Ran<'a> + Send + Sync + 'static,
+    ) -> Kit {
+        builder.build(self.engine(run)).await
+    }
+
+    fn engine(
+        &self,
+        run: impl for<'a> Fn(&'a Saga, &'a Stage) -> Ran<'a> + Send + Sync + 'static,
+    ) -> impl Fn(EngineBuilder) -> EngineBuilder + Send + Sync + 'static {
         let (stage, run) = (self.clone(), Arc::new(run) as Arc<Run>);
-        World::builder().engine(move |engine| {
+        move |engine| {
             let engine =
                 engine.workflow(Improvised { stage: stage.clone(), run: Arc::clone(&run) });
             let engine = match &stage.child {
@@ -299,7 +316,7 @@ impl Stage {
                 None => engine,
             };
             stage.dependencies.iter().cloned().fold(engine, EngineBuilder::dependency)
-        })
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use amends::probe::Probes;
 use amends::{Delivery, EngineBuilder, Start, Started};
 use amends_workflows::fulfilment;
 use amends_workflows::order::Order;
-use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
+use crate::detour::Detour;
 use crate::kit::{Kit, KitBuilder};
 use crate::orders;
 use crate::providers::Providers;
@@ -40,10 +40,7 @@ impl WorldBuilder {
 
     /// Has the engine reach its database by a detour.
     #[must_use]
-    pub fn detour(
-        mut self,
-        detour: impl Fn(PgConnectOptions) -> PgConnectOptions + Send + Sync + 'static,
-    ) -> Self {
+    pub fn detour(mut self, detour: &Detour) -> Self {
         self.kit = self.kit.detour(detour);
         self
     }

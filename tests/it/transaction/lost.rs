@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use amends::Status;
 use amends::probe::Probes;
 use amends_tests::crash::Crash;
-use amends_tests::detour::Detour;
+use amends_tests::detour::{Detour, Loss};
 use amends_tests::scripted::Act;
 use amends_tests::shop::{Shop, Take, open, start, stock};
 use futures::FutureExt;
@@ -76,13 +76,11 @@ async fn stock_is_given_back_once_whatever_point_the_worker_is_lost_at() {
 async fn a_commit_whose_answer_is_lost_is_found_to_have_happened() {
     let detour = Detour::default();
     let shop = taking(Take::default());
-    let led = detour.clone();
-    let world = open(shop.builder(take_and_call).detour(move |direct| led.options(&direct)), 10);
-    let world = world.await;
-    detour.lose_one();
+    let world = open(shop.builder(take_and_call).detour(&detour), 10).await;
+    detour.lose_next("COMMIT", Loss::Answer);
     let id = start(&world, "it").await;
     world.settle().await;
-    assert_eq!(detour.lost(), 1);
+    assert_eq!(detour.lost(), ["COMMIT"]);
     assert_eq!(world.instance(id).await.status, Status::Completed);
     assert_eq!(stock(&world).await, (8, 3, 0));
     let attempts =

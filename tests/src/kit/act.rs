@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use amends::command::{Answer, Command};
-use amends::{Priority, SendSignal, Signal, Signalled, Start, Started, Workflow};
+use amends::{Engine, Priority, SendSignal, Signal, Signalled, Start, Started, Workflow};
 use uuid::Uuid;
 
 use super::Kit;
@@ -27,7 +27,7 @@ impl Kit {
         match self.request(start).await {
             Ok(Started::New(instance_id)) => instance_id,
             Ok(Started::Duplicate(instance_id) | Started::Replayed(instance_id))
-                if self.has_crashed() =>
+                if self.has_repeated() =>
             {
                 instance_id
             }
@@ -35,9 +35,9 @@ impl Kit {
         }
     }
 
-    /// Asks for an instance with whatever comes of it, and asks again if there was no answer because of a crash.
+    /// Asks for an instance with whatever comes of it, and asks again if there was no answer.
     pub async fn request(&self, start: Start) -> Result<Started, amends::Error> {
-        self.outlasting(async |engine| engine.start(start.clone()).await).await
+        self.ask(async |engine| engine.start(start.clone()).await).await
     }
 
     /// Sends a signal to an instance.
@@ -52,9 +52,9 @@ impl Kit {
             sender: "the test".to_owned(),
             signal_id: Some(format!("signal {number} of the test")),
         };
-        let sent = self.outlasting(async |engine| engine.signal(send.clone()).await).await;
+        let sent = self.ask(async |engine| engine.signal(send.clone()).await).await;
         match sent.expect("the signal is taken") {
-            Signalled::Replayed(instance_id) if self.has_crashed() => {
+            Signalled::Replayed(instance_id) if self.has_repeated() => {
                 Signalled::Accepted(instance_id)
             }
             signalled => signalled,
@@ -63,9 +63,40 @@ impl Kit {
 
     /// Gives a command as Anna of support.
     pub async fn command(&self, instance_id: Uuid, command: Command) -> Answer {
+        let reason = "asked by the customer";
+        self.give(instance_id, async |engine| {
+            engine.command(instance_id, command, "anna", reason).await
+        })
+        .await
+    }
+
+    /// Gives a command in whatever way. Who gets no answer looks whether there is one on record,
+    /// and else gives it once more.
+    pub async fn give(
+        &self,
+        instance_id: Uuid,
+        act: impl AsyncFn(Engine) -> Result<Option<Answer>, amends::Error>,
+    ) -> Answer {
+        let before = self.answers(instance_id).await;
         // Not to be repeated after a crash; and nothing in it stops at a probe point.
-        let engine = self.engine();
-        let answer = engine.command(instance_id, command, "anna", "asked by the customer");
-        answer.await.expect("the command is judged").expect("the instance exists")
+        let mut given = act(self.engine()).await;
+        while given.is_err() && self.has_repeated() {
+            if let Some(answer) = self.answers(instance_id).await.into_iter().nth(before.len()) {
+                return serde_json::from_value(answer.into()).expect("it is one of the answers");
+            }
+            given = act(self.engine()).await;
+        }
+        given.expect("the command is judged").expect("the instance exists")
+    }
+
+    /// What people were answered about an instance, in order.
+    async fn answers(&self, instance_id: Uuid) -> Vec<String> {
+        let answers = "select answer from amends.command where instance_id = $1
+                       order by command_id";
+        sqlx::query_scalar(answers)
+            .bind(instance_id)
+            .fetch_all(&mut self.database().await)
+            .await
+            .expect("commands can be read")
     }
 }

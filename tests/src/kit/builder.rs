@@ -8,6 +8,7 @@ use amends::clock::Clock;
 use amends::probe::Probes;
 use amends::{Engine, EngineBuilder, Settings};
 use chrono::DateTime;
+use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
 use super::Kit;
@@ -15,7 +16,13 @@ use super::ending::Endings;
 use super::script::Scripts;
 use crate::cluster;
 use crate::crash::Crash;
+use crate::detour::Detour;
 use crate::sink::Recorder;
+
+/// Ends the sessions of the engine, as the end of its process would, and waits until they are gone.
+const END_SESSIONS: &str = "
+    select pg_terminate_backend(pid, 10000) from pg_stat_activity
+    where datname = current_database() and application_name = 'amends'";
 
 /// Builds a [`Kit`].
 #[derive(Default)]
@@ -26,8 +33,6 @@ pub struct KitBuilder {
     detour: Option<Detour>,
 }
 
-type Detour = Box<dyn Fn(PgConnectOptions) -> PgConnectOptions + Send + Sync>;
-
 impl KitBuilder {
     /// Watches, or stops, the first engine at its probe points.
     #[must_use]
@@ -36,22 +41,24 @@ impl KitBuilder {
         self
     }
 
-    /// Has the engine reach its database by a detour, such as a proxy that loses an answer.
+    /// Has the engine reach its database by a detour, which counts requests once the kit is built
+    /// and until it is finished. What is lost on it is asked for once more, as a caller does.
     #[must_use]
-    pub fn detour(
-        mut self,
-        detour: impl Fn(PgConnectOptions) -> PgConnectOptions + Send + Sync + 'static,
-    ) -> Self {
-        self.detour = Some(Box::new(detour));
+    pub fn detour(mut self, detour: &Detour) -> Self {
+        self.detour = Some(detour.clone());
         self
     }
 
-    /// A kit whose engine crashes at probe point number `nth`, and goes on.
-    pub(super) fn crashing_at(nth: Option<usize>, endings: Arc<Endings>) -> (Self, Crash) {
-        let (crash, probes) = Crash::at(nth);
-        let builder =
-            Self { probes, crash: Some(crash.clone()), endings: Some(endings), detour: None };
-        (builder, crash)
+    /// A kit whose engine crashes when it is time for that, and goes on.
+    pub(super) fn crash(mut self, crash: &Crash, probes: Probes) -> Self {
+        (self.crash, self.probes) = (Some(crash.clone()), probes);
+        self
+    }
+
+    /// A kit that says how it has ended.
+    pub(super) fn endings(mut self, endings: &Arc<Endings>) -> Self {
+        self.endings = Some(Arc::clone(endings));
+        self
     }
 
     /// Builds it, for the workflows that `build` gives to the engine: see [`Kit::new`].
@@ -70,6 +77,7 @@ impl KitBuilder {
             detour: self.detour,
         };
         let engine = Mutex::new(ground.engine(self.probes).await);
+        ground.detour.iter().for_each(|detour| detour.count(true));
         let (crash, endings) = (self.crash, self.endings);
         Kit { ground, engine, signals: AtomicU32::new(0), crash, endings }
     }
@@ -81,19 +89,48 @@ pub(super) struct Ground {
     pub(super) clock: Clock,
     pub(super) recorder: Recorder,
     pub(super) scripts: Scripts,
+    pub(super) detour: Option<Detour>,
     build: Box<dyn Fn(EngineBuilder) -> EngineBuilder + Send + Sync>,
-    detour: Option<Detour>,
 }
 
 impl Ground {
+    /// The way by which the engine reaches its database.
+    pub(super) fn way(&self) -> PgConnectOptions {
+        let by = |detour: &Detour| detour.options(&self.options);
+        self.detour.as_ref().map_or_else(|| self.options.clone(), by)
+    }
+
     pub(super) async fn engine(&self, probes: Probes) -> Engine {
-        let direct = self.options.clone();
-        let options = self.detour.as_ref().map_or(direct.clone(), |detour| detour(direct));
-        let builder = Engine::builder(options)
+        loop {
+            let lost = self.lost();
+            match self.open(&probes).await {
+                // What has registered, perhaps, is a worker of whom nobody will hear again.
+                Err(_) if self.lost() > lost => self.lapse_leases().await,
+                opened => return opened.expect("the engine opens"),
+            }
+        }
+    }
+
+    async fn open(&self, probes: &Probes) -> Result<Engine, amends::Error> {
+        let builder = Engine::builder(self.way())
             .subscription("recorder", self.recorder.clone())
             .settings(Settings { linger: Duration::ZERO, ..Settings::default() })
             .clock(self.clock.clone())
-            .probes(self.scripts.follow(probes));
-        (self.build)(builder).open().await.expect("the engine opens")
+            .probes(self.scripts.follow(probes.clone()));
+        (self.build)(builder).open().await
+    }
+
+    /// How many requests or answers were lost.
+    pub(super) fn lost(&self) -> usize {
+        self.detour.as_ref().map_or(0, |detour| detour.lost().len())
+    }
+
+    /// Has every lease run out, though time stands still.
+    pub(super) async fn lapse_leases(&self) {
+        let mut database = self.options.connect().await.expect("the cluster answers");
+        // A renewal that was cut off may still be under way, and would come after this.
+        for statement in [END_SESSIONS, "update amends.worker set lease_until = '-infinity'"] {
+            sqlx::query(statement).execute(&mut database).await.expect("the database obeys");
+        }
     }
 }

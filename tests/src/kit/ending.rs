@@ -26,7 +26,7 @@ impl Ending {
             let about = format!("{} {}", instance.workflow, instance.business_key);
             lines.push(format!("{about}: {}", instance.status));
             let mut history = kit.history(instance.instance_id).await;
-            history.retain(|record| !is_in_doubt(record));
+            history.retain(|record| !is_by_chance(record));
             let records = timeline::outline(&history).into_iter();
             lines.extend(records.map(|record| format!("{about}: {record}")));
             // Delivered at least once: repetitions do not count.
@@ -45,10 +45,18 @@ impl Ending {
     }
 }
 
-/// An attempt whose answer was lost, which a crash may have cut off just as well.
-fn is_in_doubt(record: &RecordView) -> bool {
+/// An attempt whose answer was lost, which a crash may have cut off just as well; one that a lost
+/// connection has cut off; and the news that a child is undone, which its parent may have seen by
+/// itself.
+fn is_by_chance(record: &RecordView) -> bool {
     let payload: Value = serde_json::from_str(record.payload.get()).unwrap_or_default();
-    record.kind == "step_attempt_failed" && payload["outcome"] == "unknown"
+    match record.kind.as_str() {
+        "step_attempt_failed" | "compensation_attempt_failed" => {
+            payload["outcome"] == "unknown" || payload["code"] == "SQL_INTERRUPTED"
+        }
+        "child_ended" => payload["status"] == "cancelled",
+        _ => false,
+    }
 }
 
 fn without<'a>(these: &'a [String], those: &[String]) -> Vec<&'a str> {

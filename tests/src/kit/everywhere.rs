@@ -1,14 +1,18 @@
-//! One scenario again and again, each time with a crash at another probe point.
+//! One scenario again and again, each time with a crash at another probe point, or with another
+//! request to the database lost.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 
 use super::KitBuilder;
 use super::ending::{Ending, Endings};
 use crate::crash::Crash;
+use crate::detour::{Detour, Loss};
 
 /// Runs a scenario to its end, and then once for every probe point that the engine reaches, with a
 /// crash there. The engine that takes over has to come to the same end. Returns the points at which
@@ -30,41 +34,145 @@ use crate::crash::Crash;
 pub async fn crash_everywhere<T: Debug + PartialEq>(
     scenario: impl AsyncFn(KitBuilder) -> T,
 ) -> Vec<&'static str> {
-    let (uninterrupted, _) = run(&scenario, None).await;
+    let expected = run(&scenario, KitBuilder::default(), String::new).await;
     let mut crashed = Vec::new();
     loop {
         let nth = crashed.len();
-        let (ended, crash) = run(&scenario, Some(nth)).await;
+        let (crash, probes) = Crash::at(Some(nth));
+        let point = || crash.reached().get(nth).copied().unwrap_or("which is not reached");
+        let whence = || format!("a crash at point {nth}, {}", point());
+        let ended = run(&scenario, KitBuilder::default().crash(&crash, probes), whence).await;
         if !crash.has_happened() {
             return crashed;
         }
-        let point = crash.reached()[nth];
-        let whence = format!("a crash at point {nth}, {point}, makes a difference");
-        let difference = uninterrupted.0.difference(&ended.0);
-        assert!(uninterrupted.0 == ended.0, "{whence}:\n{difference}");
-        assert_eq!(uninterrupted.1, ended.1, "{whence}");
-        crashed.push(point);
+        compare(&expected, &ended, whence);
+        crashed.push(point());
     }
 }
 
-async fn run<T>(
-    scenario: &impl AsyncFn(KitBuilder) -> T,
-    nth: Option<usize>,
-) -> ((Ending, T), Crash) {
-    let endings = Arc::new(Endings::default());
-    let (builder, crash) = KitBuilder::crashing_at(nth, Arc::clone(&endings));
-    match AssertUnwindSafe(scenario(builder)).catch_unwind().await {
-        Ok(returned) => ((endings.take(), returned), crash),
-        Err(panic) => {
-            let point = nth.and_then(|nth| crash.reached().get(nth).copied());
-            if let (Some(nth), Some(point)) = (nth, point) {
-                let message = panic
-                    .downcast_ref::<String>()
-                    .map(String::as_str)
-                    .or_else(|| panic.downcast_ref::<&str>().copied());
-                panic!("with a crash at point {nth}, {point}: {}", message.unwrap_or("a panic"));
-            }
-            std::panic::resume_unwind(panic)
+/// More than a scenario takes, whatever happens meanwhile.
+const END: Duration = Duration::from_secs(60);
+
+/// How far apart requests are that are lost in one run.
+const APART: usize = 8;
+
+/// Runs a scenario to its end, and then again and again, with requests to the database lost,
+/// together with their connections, before the database has heard of them, and with the answers to
+/// them lost. The engine goes on, and has to come to the same end. Returns the statements that this
+/// was done to, all that the scenario makes.
+///
+/// A run for each request would take too long: each loses every eighth, from another one on. What
+/// is asked again after a loss moves those that follow, so a statement that was spared by all runs
+/// is lost in one of its own.
+///
+/// What is said of scenarios at [`crash_everywhere`] holds here too, save that nothing crashes:
+/// what asks the engine for something past the kit does it by [`super::Kit::ask`].
+///
+/// # Panics
+///
+/// With the statements, if their loss makes a difference, or if the scenario panics.
+pub async fn lose_everywhere<T: Debug + PartialEq>(
+    scenario: impl AsyncFn(KitBuilder) -> T,
+) -> BTreeSet<String> {
+    let (expected, requests) = undisturbed(&scenario).await;
+    for loss in [Loss::Request, Loss::Answer] {
+        let mut spared: BTreeSet<&String> = requests.iter().collect();
+        for first in 0..APART {
+            let these = (first..requests.len()).step_by(APART);
+            let lost = lose(&scenario, &expected, Detour::losing(these, loss), loss).await;
+            spared.retain(|statement| !lost.contains(statement));
+        }
+        for statement in spared {
+            let detour = Detour::default();
+            detour.lose_next(statement, loss);
+            lose(&scenario, &expected, detour, loss).await;
         }
     }
+    requests.into_iter().collect()
+}
+
+/// Runs a scenario to its end, and then once more with the first requests of these statements, or
+/// the answers to them, lost.
+///
+/// # Panics
+///
+/// If one of them is never requested, and as [`lose_everywhere`] does.
+pub async fn lose_these<T: Debug + PartialEq>(
+    scenario: impl AsyncFn(KitBuilder) -> T,
+    statements: impl IntoIterator<Item = &str>,
+    loss: Loss,
+) {
+    let (expected, _) = undisturbed(&scenario).await;
+    let detour = Detour::default();
+    let mut lost: Vec<_> = statements.into_iter().collect();
+    lost.iter().for_each(|statement| detour.lose_next(statement, loss));
+    let mut found = lose(&scenario, &expected, detour, loss).await;
+    found.sort();
+    lost.sort_unstable();
+    assert_eq!(found, lost, "what was to be lost");
+}
+
+/// How a scenario ends if nothing is lost, and the requests that it makes.
+async fn undisturbed<T>(scenario: &impl AsyncFn(KitBuilder) -> T) -> ((Ending, T), Vec<String>) {
+    let usual = Detour::default();
+    let ended = run(scenario, KitBuilder::default().detour(&usual), String::new).await;
+    (ended, usual.requests())
+}
+
+/// Runs a scenario that is to end as expected, whatever is lost. Returns what was.
+async fn lose<T: Debug + PartialEq>(
+    scenario: &impl AsyncFn(KitBuilder) -> T,
+    expected: &(Ending, T),
+    detour: Detour,
+    loss: Loss,
+) -> Vec<String> {
+    let whence = || format!("each {loss:?} of {:#?} lost", detour.lost());
+    let ended = run(scenario, KitBuilder::default().detour(&detour), whence).await;
+    compare(expected, &ended, whence);
+    detour.lost()
+}
+
+/// Runs a scenario once, as it is. Returns the probe points that it reaches, and the requests that
+/// it makes of the database.
+pub async fn watch<T>(scenario: impl AsyncFn(KitBuilder) -> T) -> (Vec<&'static str>, Vec<String>) {
+    let (crash, probes) = Crash::at(None);
+    let detour = Detour::default();
+    scenario(KitBuilder::default().probes(probes).detour(&detour)).await;
+    (crash.reached(), detour.requests())
+}
+
+/// Runs a scenario; one that panics says with what.
+async fn run<T>(
+    scenario: &impl AsyncFn(KitBuilder) -> T,
+    builder: KitBuilder,
+    whence: impl Fn() -> String,
+) -> (Ending, T) {
+    let endings = Arc::new(Endings::default());
+    let builder = builder.endings(&endings);
+    let ended = tokio::time::timeout(END, AssertUnwindSafe(scenario(builder)).catch_unwind());
+    match ended.await {
+        Ok(Ok(returned)) => (endings.take(), returned),
+        Err(_) => panic!("with {}: it does not come to an end", whence()),
+        Ok(Err(panic)) => {
+            let whence = whence();
+            if whence.is_empty() {
+                std::panic::resume_unwind(panic)
+            }
+            let message = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            panic!("with {whence}: {}", message.unwrap_or("a panic"));
+        }
+    }
+}
+
+fn compare<T: Debug + PartialEq>(
+    expected: &(Ending, T),
+    ended: &(Ending, T),
+    whence: impl Fn() -> String,
+) {
+    let difference = expected.0.difference(&ended.0);
+    assert!(expected.0 == ended.0, "{}, makes a difference:\n{difference}", whence());
+    assert_eq!(expected.1, ended.1, "{}, makes a difference", whence());
 }

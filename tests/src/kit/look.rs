@@ -11,14 +11,16 @@ use crate::timeline;
 impl Kit {
     /// The instance as it stands.
     pub async fn instance(&self, instance_id: Uuid) -> InstanceView {
-        self.engine().instance(instance_id).await.expect("it can be read").expect("it exists")
+        let found = self.ask(async |engine| engine.instance(instance_id).await).await;
+        found.expect("it can be read").expect("it exists")
     }
 
     /// The instances of a workflow, newest first; 200 at most.
     pub async fn instances<W: Workflow>(&self) -> Vec<InstanceView> {
         let workflow = Some(W::NAME.to_owned());
         let filter = Filter { workflow, limit: 200, ..Filter::default() };
-        self.engine().instances(&filter).await.expect("they can be read")
+        let found = self.ask(async |engine| engine.instances(&filter).await).await;
+        found.expect("they can be read")
     }
 
     /// Where the instance stands.
@@ -28,7 +30,8 @@ impl Kit {
 
     /// The records of an instance.
     pub async fn history(&self, instance_id: Uuid) -> Vec<RecordView> {
-        self.engine().history(instance_id).await.expect("it can be read")
+        let found = self.ask(async |engine| engine.history(instance_id).await).await;
+        found.expect("it can be read")
     }
 
     /// The instance and its history as text.

@@ -25,19 +25,15 @@ use futures::FutureExt;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
 
+use crate::cluster;
 use crate::crash::Crash;
 use crate::invariants;
 use crate::sink::Recorder;
 use builder::Ground;
 pub use builder::KitBuilder;
 use ending::{Ending, Endings};
-pub use everywhere::crash_everywhere;
+pub use everywhere::{crash_everywhere, lose_everywhere, lose_these, watch};
 pub use script::Script;
-
-/// Ends the sessions of the engine, as the end of its process would, and waits until they are gone.
-const END_SESSIONS: &str = "
-    select pg_terminate_backend(pid, 10000) from pg_stat_activity
-    where datname = current_database() and application_name = 'amends'";
 
 /// A world of its own for one test of one or more workflows.
 pub struct Kit {
@@ -88,6 +84,12 @@ impl Kit {
         self.ground.options.clone()
     }
 
+    /// How the engine reaches the database, by a detour perhaps.
+    #[must_use]
+    pub fn way(&self) -> PgConnectOptions {
+        self.ground.way()
+    }
+
     /// The present.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
@@ -106,8 +108,7 @@ impl Kit {
 
     /// Runs everything that is due now, and delivers every event.
     pub async fn settle(&self) {
-        self.outlasting(async |engine| engine.run_until_idle().await.expect("the engine runs"))
-            .await;
+        self.ask(async |engine| engine.run_until_idle().await).await.expect("the engine runs");
     }
 
     /// Lets time pass, and runs what has become due.
@@ -130,8 +131,14 @@ impl Kit {
 
     /// Shuts the engine down in good order, and starts another one.
     pub async fn restart(&mut self) {
-        self.engine().shutdown().await.expect("it leaves in time");
-        self.replace_engine().await;
+        match self.engine().shutdown().await {
+            // Nobody knows how far it came.
+            Err(_) if self.ground.lost() > 0 => self.recover().await,
+            left => {
+                left.expect("it leaves in time");
+                self.replace_engine().await;
+            }
+        }
     }
 
     /// Starts another engine beside this one, which becomes a zombie once its lease has run out.
@@ -143,6 +150,7 @@ impl Kit {
     /// history is whole and its chain unbroken, that ledger, records and events say the same, that
     /// nothing that is undone keeps money, and that no instance is stuck over its ledger.
     pub async fn finish(self) {
+        self.stop_counting();
         let filter = Filter { status: Some(Status::Stuck), limit: 200, ..Filter::default() };
         let stuck = self.engine().instances(&filter).await.expect("they can be read");
         for InstanceView { business_key, failure, .. } in stuck {
@@ -154,6 +162,7 @@ impl Kit {
 
     /// The same for a test that leaves an instance stuck over its ledger, as it wanted.
     pub async fn finish_unbalanced(self) {
+        self.stop_counting();
         self.notice_crash().await;
         self.ground.scripts.check();
         let mut connection = self.database().await;
@@ -167,18 +176,41 @@ impl Kit {
         self.engine().abandon();
         // What was stopped ends now, and gives its connections back.
         self.crash.iter().for_each(Crash::release);
+        if self.endings.is_some() {
+            cluster::drop_database(&self.ground.options).await;
+        }
     }
 
-    /// Does something with the engine. If the engine crashes meanwhile, its successor does it too.
-    async fn outlasting<T>(&self, act: impl AsyncFn(Engine) -> T) -> T {
-        if let Some(crash) = &self.crash {
+    /// Asks something of the engine. What was not answered, since the engine has crashed meanwhile
+    /// or the connection to its database was lost, is asked again.
+    pub async fn ask<T>(
+        &self,
+        act: impl AsyncFn(Engine) -> Result<T, amends::Error>,
+    ) -> Result<T, amends::Error> {
+        let asked = if let Some(crash) = &self.crash {
             tokio::select! {
                 biased;
-                done = act(self.engine()) => return done,
-                () = crash.happened() => self.recover().await,
+                done = act(self.engine()) => Some(done),
+                () = crash.happened() => {
+                    self.recover().await;
+                    None
+                }
             }
+        } else {
+            Some(act(self.engine()).await)
+        };
+        let mut lost = 0;
+        let mut asked = match asked {
+            Some(asked) => asked,
+            None => act(self.engine()).await,
+        };
+        // Whoever has lost the connection asks again.
+        while asked.as_ref().is_err_and(amends::Error::is_transient)
+            && self.ground.lost() > std::mem::replace(&mut lost, self.ground.lost())
+        {
+            asked = act(self.engine()).await;
         }
-        act(self.engine()).await
+        asked
     }
 
     /// A crash may come when nobody asks the engine for anything.
@@ -189,19 +221,19 @@ impl Kit {
         }
     }
 
-    /// Whether the engine has crashed, so that what was done may have been done twice.
-    fn has_crashed(&self) -> bool {
-        self.crash.as_ref().is_some_and(Crash::has_happened)
+    /// Whether something was not answered, so that it may have been done twice.
+    fn has_repeated(&self) -> bool {
+        self.ground.lost() > 0 || self.crash.as_ref().is_some_and(Crash::has_happened)
+    }
+
+    fn stop_counting(&self) {
+        self.ground.detour.iter().for_each(|detour| detour.count(false));
     }
 
     /// Goes on after a crash. Its lease runs out at once, since time stands still in a test.
     async fn recover(&self) {
         self.engine().abandon();
-        let mut database = self.database().await;
-        // A renewal that was cut off may still be under way, and would come after this.
-        for statement in [END_SESSIONS, "update amends.worker set lease_until = '-infinity'"] {
-            sqlx::query(statement).execute(&mut database).await.expect("the database obeys");
-        }
+        self.ground.lapse_leases().await;
         self.replace_engine().await;
     }
 
