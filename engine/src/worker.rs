@@ -211,7 +211,7 @@ impl Worker {
 
     /// Claims due instances, as many as there are permits for. Returns how many it got.
     pub(crate) async fn claim(self: &Arc<Self>) -> Result<usize, Error> {
-        self.find_lost_claims().await?;
+        let found = self.find_lost_claims().await?;
         let mut permits = Vec::new();
         // What comes in from outside begins at once, however much is due.
         let kept = self.settings.instances_max / limits::KEPT_FOR_INTAKE;
@@ -222,7 +222,7 @@ impl Worker {
             permits.push(permit);
         }
         if permits.is_empty() {
-            return Ok(0);
+            return Ok(found);
         }
         let workflows = self
             .registry
@@ -238,7 +238,7 @@ impl Worker {
         };
         let claiming = claim::claim_instances(self.store.pool(), &claim);
         match self.metrics.claim.time(claiming).await {
-            Ok(claimed) => Ok(self.take_up(claimed, permits).await),
+            Ok(claimed) => Ok(found + self.take_up(claimed, permits).await),
             Err(error) => {
                 self.lost_claims().push((claim.claim_id, self.clock.now()));
                 Err(error)
@@ -246,10 +246,10 @@ impl Worker {
         }
     }
 
-    /// Takes up what was claimed by statements whose answer was lost. They may still be at work,
-    /// but not for longer than a statement may take.
-    async fn find_lost_claims(self: &Arc<Self>) -> Result<(), Error> {
-        let lost = self.lost_claims().clone();
+    /// Takes up what was claimed by statements whose answer was lost, and returns how many. They may
+    /// still be at work, but not for longer than a statement may take.
+    async fn find_lost_claims(self: &Arc<Self>) -> Result<usize, Error> {
+        let (lost, mut count) = (self.lost_claims().clone(), 0);
         for (claim_id, since) in lost {
             // Looked at first: what is held when the rows are read is driven already.
             let held: HashSet<Uuid> = self.held().keys().copied().collect();
@@ -259,12 +259,12 @@ impl Worker {
             let over = (self.clock.now() - since).to_std().unwrap_or_default();
             let permits: Vec<_> = std::iter::from_fn(|| self.permit()).take(found.len()).collect();
             let all = permits.len() == found.len();
-            self.take_up(found, permits).await;
+            count += self.take_up(found, permits).await;
             if all && over > limits::STATEMENT_TIMEOUT * 2 {
                 self.lost_claims().retain(|(other, _)| *other != claim_id);
             }
         }
-        Ok(())
+        Ok(count)
     }
 
     async fn take_up(

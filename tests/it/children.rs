@@ -5,6 +5,7 @@ use std::time::Duration;
 use amends::command::{Answer, Command};
 use amends::view::{Filter, InstanceView};
 use amends::{Saga, Status, StepError};
+use amends_tests::detour::{Detour, Loss};
 use amends_tests::improvised::{Part, Ran, Stage, start};
 use amends_tests::scripted::{Act, ONCE, Script, Scripted, retry};
 use amends_tests::{World, crash::Crash, orders};
@@ -183,4 +184,19 @@ async fn a_crash_at_any_point_leaves_one_child_and_one_end() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_parent_goes_on_at_once_although_nobody_heard_that_its_child_was_claimed() {
+    let claim = include_str!("../../engine/src/store/sql/claim_instances.sql");
+    let detour = Detour::default();
+    let stage = Stage::plain().child(&Script::new(ONCE, [retry("down")]));
+    let world = stage.builder(a_child_b).detour(&detour).build().await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    detour.lose_next(claim, Loss::Answer);
+    world.pass(Duration::from_secs(60)).await;
+    assert_eq!(detour.lost(), [claim]);
+    assert_eq!(world.instance(id).await.status, Status::Completed);
+    world.finish().await;
 }
