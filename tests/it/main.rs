@@ -13,6 +13,7 @@ mod compensation;
 mod contract;
 mod crash;
 mod endurance;
+mod everywhere;
 mod execution;
 mod fuzz;
 mod guide;

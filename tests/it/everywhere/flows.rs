@@ -1,0 +1,165 @@
+//! What workflows do: steps, branches, children, transactions, and the undoing of each.
+
+use amends::{Effect, Status, StepError, Undone};
+use amends_tests::World;
+use amends_tests::improvised::{A, B, Part, Stage, start_request};
+use amends_tests::kit::KitBuilder;
+use amends_tests::scripted::{ONCE, QUERYABLE, Script, Scripted};
+use amends_tests::shop::{self, Shop, stock};
+use futures::FutureExt;
+
+use super::{HOUR, MINUTE, Seen, seen, text};
+
+fn refused() -> StepError {
+    StepError::fail("REFUSED", "no")
+}
+
+/// What an order does to the outside world, one thing after the other.
+pub(super) async fn order(kit: KitBuilder) -> Seen {
+    order_with(kit, None).await
+}
+
+/// The same when the carrier refuses the parcel.
+pub(super) async fn refused_order(kit: KitBuilder) -> Seen {
+    order_with(kit, Some(("carrier", "ship", "refuse"))).await
+}
+
+async fn order_with(kit: KitBuilder, fault: Option<(&str, &str, &str)>) -> Seen {
+    let world = World::builder().kit(kit).build().await;
+    if let Some((provider, operation, fault)) = fault {
+        world.providers().fault(provider, operation, fault, None).await;
+    }
+    world.start_order("1001").await;
+    world.settle().await;
+    let applied = world.providers().applied("acme.myshopify.com/1001").await.into_iter();
+    let applied = applied.map(|applied| format!("{} {}", applied.provider, applied.operation));
+    let applied = applied.collect();
+    world.finish().await;
+    applied
+}
+
+/// Three steps side by side, one of which is attempted twice and then fails for good.
+pub(super) async fn branches(kit: KitBuilder) -> Seen {
+    let stage = Stage::plain();
+    let kit = stage
+        .kit(kit, |saga, stage| {
+            async {
+                let (one, two, three) = (text("1"), text("2"), text("3"));
+                tokio::try_join!(
+                    saga.run(&stage.a, &one),
+                    saga.run(&stage.b, &two),
+                    saga.run(&stage.c, &three),
+                )?;
+                Ok(text("never"))
+            }
+            .boxed()
+        })
+        .await;
+    kit.attempt::<Part<B>>(1).fails(StepError::retry("BUSY", "later"));
+    kit.attempt::<Part<B>>(2).fails(refused());
+    kit.undo::<Part<A>>(1).fails(StepError::retry("BUSY", "later"));
+    kit.begin(start_request("it")).await;
+    for _ in 0..4 {
+        kit.pass(MINUTE).await;
+    }
+    kit.finish().await;
+    seen(&stage)
+}
+
+/// Runs `a`, then a child, then `b`.
+fn a_child_b<'a>(saga: &'a amends::Saga, stage: &'a Stage) -> amends_tests::improvised::Ran<'a> {
+    async {
+        saga.run(&stage.a, &text("1")).await?;
+        let child = saga.start_child::<Scripted>("pack", &7).await?;
+        let acted = child.output().await?;
+        saga.run(&stage.b, &acted.output.to_string()).await
+    }
+    .boxed()
+}
+
+/// An instance that starts another and waits for it; this one takes its time.
+pub(super) async fn child(kit: KitBuilder) -> Seen {
+    let stage = Stage::plain().child(&Script::new(ONCE, []));
+    let kit = stage.kit(kit, a_child_b).await;
+    kit.attempt::<Script>(1).fails(StepError::retry("BUSY", "later"));
+    kit.begin(start_request("it")).await;
+    kit.settle().await;
+    kit.pass(MINUTE).await;
+    kit.finish().await;
+    seen(&stage)
+}
+
+/// The same when the parent fails thereafter, and takes the child back.
+pub(super) async fn child_taken_back(kit: KitBuilder) -> Seen {
+    let stage = Stage::plain().child(&Script::new(ONCE, []));
+    let kit = stage.kit(kit, a_child_b).await;
+    kit.attempt::<Part<B>>(1).fails(refused());
+    kit.begin(start_request("it")).await;
+    kit.settle().await;
+    kit.pass(MINUTE).await;
+    kit.finish().await;
+    seen(&stage)
+}
+
+/// Stock that is taken and given back by transactions, around a step that fails.
+pub(super) async fn transactions(kit: KitBuilder) -> Seen {
+    let shop = Shop::default();
+    let builder = shop.builder(|saga, shop, key| {
+        async move {
+            saga.transaction(&shop.take, &text("tea,cup")).await?;
+            saga.run(&shop.a, &key).await?;
+            saga.transaction(&shop.take, &text("tea")).await
+        }
+        .boxed()
+    });
+    let world = shop::open(builder.kit(kit), 10).await;
+    world.attempt::<Part<A>>(1).about("second").fails(refused());
+    for key in ["first", "second"] {
+        world.begin(shop::start_request(key)).await;
+        world.settle().await;
+    }
+    for _ in 0..3 {
+        world.pass(MINUTE).await;
+    }
+    let stock = format!("{:?}", stock(&world).await);
+    world.finish().await;
+    vec![stock]
+}
+
+/// Steps of which nobody knows at first what became of them.
+pub(super) async fn lost_answers(kit: KitBuilder) -> Seen {
+    let lost = || StepError::unknown("LOST", "the answer was lost");
+    let a = Part::default().effect(QUERYABLE).undos([Undone::nothing(), Undone::by("late")]);
+    let stage = Stage::new(a, Part::default(), Part::default());
+    let kit = stage
+        .kit(kit, |saga, stage| {
+            async {
+                saga.run(&stage.a, &text("x")).await?;
+                saga.run(&stage.b, &text("y")).await
+            }
+            .boxed()
+        })
+        .await;
+    kit.attempt::<Part<A>>(1).applies_then(lost());
+    kit.attempt::<Part<B>>(1).applies_then(lost());
+    kit.begin(start_request("it")).await;
+    for _ in 0..12 {
+        kit.pass(MINUTE).await;
+    }
+    kit.finish().await;
+    seen(&stage)
+}
+
+/// A step that may be attempted once only. It is, and is done.
+pub(super) async fn at_most_once(kit: KitBuilder) -> Seen {
+    let a = Part::default().effect(Effect::AtMostOnce);
+    let stage = Stage::new(a, Part::default(), Part::default());
+    let kit =
+        stage.kit(kit, |saga, stage| async { saga.run(&stage.a, &text("x")).await }.boxed()).await;
+    let id = kit.begin(start_request("it")).await;
+    kit.settle().await;
+    kit.pass(HOUR).await;
+    assert_eq!(kit.status(id).await, Status::Completed);
+    kit.finish().await;
+    stage.log()
+}

@@ -1,0 +1,99 @@
+//! What keeps everything going: limits of dependencies, delivery, workers that come and go.
+
+use amends::{Dependency, Start, StepError};
+use amends_tests::improvised::{A, Packed, Part, Ran, Stage, start_request};
+use amends_tests::kit::{Kit, KitBuilder};
+use futures::FutureExt;
+
+use super::{HOUR, MINUTE, SECOND, Seen, seen, text};
+
+fn event_then_a<'a>(saga: &'a amends::Saga, stage: &'a Stage) -> Ran<'a> {
+    async {
+        saga.publish(amends::Event::new("BEGUN", &1)).await?;
+        saga.run(&stage.a, &text("1")).await
+    }
+    .boxed()
+}
+
+async fn begin(kit: &Kit, business_key: &str) {
+    kit.begin(Start { business_key: text(business_key), ..start_request("it") }).await;
+}
+
+/// Calls through something with limits that is down for a while.
+pub(super) async fn outage(kit: KitBuilder) -> Seen {
+    let courier = Dependency::new("courier").down_after(1).concurrency(2).rate(100, SECOND);
+    let a = Part::default().through("courier");
+    let stage = Stage::new(a, Part::default(), Part::default()).dependency(courier);
+    let kit = stage.kit(kit, event_then_a).await;
+    kit.attempt::<Part<A>>(1).about("first").fails(StepError::retry("DOWN", "no answer"));
+    begin(&kit, "first").await;
+    kit.settle().await;
+    for later in ["second", "third"] {
+        begin(&kit, later).await;
+    }
+    kit.settle().await;
+    kit.ask(async |engine| engine.dependencies().await).await.unwrap();
+    for _ in 0..8 {
+        kit.pass(MINUTE).await;
+    }
+    kit.finish().await;
+    seen(&stage)
+}
+
+/// Events that a receiver does not take for a while.
+pub(super) async fn delivery(kit: KitBuilder) -> Seen {
+    let stage = Stage::plain();
+    let mut kit = stage.kit(kit, event_then_a).await;
+    kit.recorder().refuse("it");
+    begin(&kit, "it").await;
+    kit.settle().await;
+    // Whoever relays next knows what is blocked.
+    kit.restart().await;
+    kit.settle().await;
+    kit.recorder().accept_all();
+    kit.pass(HOUR).await;
+    kit.finish().await;
+    seen(&stage)
+}
+
+/// A worker that leaves, one that is lost, and whoever goes on with what they held.
+pub(super) async fn successors(kit: KitBuilder) -> Seen {
+    let stage = Stage::plain();
+    let mut kit = stage.kit(kit, a_then_parcel).await;
+    begin(&kit, "first").await;
+    kit.restart().await;
+    kit.settle().await;
+    begin(&kit, "second").await;
+    kit.crash().await;
+    kit.outlive_lease().await;
+    kit.pass(HOUR).await;
+    kit.finish().await;
+    seen(&stage)
+}
+
+fn a_then_parcel<'a>(saga: &'a amends::Saga, stage: &'a Stage) -> Ran<'a> {
+    async {
+        saga.run(&stage.a, &text("1")).await?;
+        saga.wait::<Packed>(MINUTE).await?;
+        saga.run(&stage.b, &text("2")).await
+    }
+    .boxed()
+}
+
+/// Two workers that share what there is to be delivered.
+pub(super) async fn sharing(kit: KitBuilder) -> Seen {
+    let stage = Stage::plain();
+    let mut kit = stage.kit(kit, event_then_a).await;
+    begin(&kit, "first").await;
+    kit.settle().await;
+    let beside = kit.succeed().await;
+    for key in ["second", "third", "fourth"] {
+        begin(&kit, key).await;
+    }
+    for _ in 0..3 {
+        beside.run_dry().await;
+        kit.settle().await;
+    }
+    kit.finish().await;
+    seen(&stage)
+}
