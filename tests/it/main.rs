@@ -12,6 +12,7 @@ mod cli;
 mod compensation;
 mod contract;
 mod crash;
+mod dropped;
 mod endurance;
 mod everywhere;
 mod execution;

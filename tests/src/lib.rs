@@ -8,6 +8,8 @@
 #![expect(clippy::expect_used, reason = "a harness fails by panicking")]
 
 pub mod awaiting;
+pub mod booking;
+pub mod chance;
 pub mod cluster;
 pub mod crash;
 pub mod detour;

@@ -1,0 +1,139 @@
+//! Whoever asks may go away at any moment, as a client does that hangs up: no session is left in a
+//! transaction, and whatever was reported as done can be seen by others.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use amends::command::Command;
+use amends::view::Filter;
+use amends::{Delivery, Engine, Error, Signalled, Started};
+use amends_tests::booking::{Book, Booking, Order, news, start};
+use amends_tests::chance::Chance;
+use amends_tests::detour::Detour;
+use amends_tests::kit::Kit;
+use futures::stream::{self, StreamExt};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
+use uuid::Uuid;
+
+const DROPPED: usize = 10_000;
+/// How many ask at the same time.
+const AT_ONCE: usize = 32;
+/// After so many turns of the others nobody waits any longer.
+const TURNS_MAX: u64 = 60;
+
+/// What was reported as done: the query that has to find it.
+type Done = Option<String>;
+
+/// Asks for one thing of many.
+async fn ask(kit: &Kit, known: &[Uuid], n: usize) -> Result<Done, Error> {
+    let engine = kit.engine();
+    let id = known[n % known.len()];
+    let key = format!("dropped/{n}");
+    match n % 12 {
+        0 => begin(&engine, &key).await,
+        1 => signal(&engine, &format!("known/{}", n % known.len()), n).await,
+        2 => signal(&engine, &key, n).await,
+        3 => command(&engine, id, Command::Hold, n).await,
+        4 => command(&engine, id, Command::Release, n).await,
+        5 => begin_within(kit, &key).await,
+        6 => {
+            let (source, body) = ("dropped".to_owned(), b"x".to_vec());
+            engine.record_delivery(Delivery { source, external_id: key.clone(), body }).await?;
+            Ok(Some(format!("from amends.delivery where external_id = '{key}'")))
+        }
+        7 => {
+            let filter = Filter { limit: 20, ..Filter::default() };
+            engine.instances(&filter).await.map(|_| None)
+        }
+        8 => engine.history(id).await.map(|_| None),
+        9 => engine.preview(id, Command::Cancel).await.map(|_| None),
+        10 => engine.dependencies().await.map(|_| None),
+        _ => engine.ready().await.map(|()| None),
+    }
+}
+
+fn instance(id: Uuid) -> String {
+    format!(
+        "from amends.instance join amends.record using (instance_id) where instance_id = '{id}'"
+    )
+}
+
+async fn begin(engine: &Engine, key: &str) -> Result<Done, Error> {
+    match engine.start(start(key, Order::AfterNews)).await? {
+        Started::New(id) | Started::Duplicate(id) => Ok(Some(instance(id))),
+        other => panic!("{key}: {other:?}"),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the caller's own transaction")]
+async fn begin_within(kit: &Kit, key: &str) -> Result<Done, Error> {
+    let mut caller = kit.way().connect().await?;
+    let mut transaction = caller.begin().await?;
+    let begun = kit.engine().start_within(&mut transaction, start(key, Order::AfterNews)).await?;
+    transaction.commit().await?;
+    let Started::New(id) = begun else { panic!("{key}: {begun:?}") };
+    Ok(Some(instance(id)))
+}
+
+async fn signal(engine: &Engine, key: &str, n: usize) -> Result<Done, Error> {
+    let id = format!("signal {n}");
+    let table = match engine.signal(news(key, &id)).await? {
+        Signalled::Accepted(_) => format!("from amends.mail where mail_id = '{id}'"),
+        Signalled::Kept => format!("from amends.early_signal where signal_id = '{id}'"),
+        other => panic!("{key}: {other:?}"),
+    };
+    Ok(Some(table))
+}
+
+async fn command(engine: &Engine, id: Uuid, command: Command, n: usize) -> Result<Done, Error> {
+    let reason = format!("for reason {n}");
+    let answer = engine.command(id, command, "anna", &reason).await?.unwrap();
+    let answer = answer.as_str();
+    Ok(Some(format!("from amends.command where reason = '{reason}' and answer = '{answer}'")))
+}
+
+async fn is_there(beside: &PgPool, done: &str) -> bool {
+    let query = format!("select exists (select {done})");
+    sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(beside).await.unwrap()
+}
+
+#[tokio::test]
+async fn ten_thousand_dropped_futures_leave_no_transaction_open_and_no_report_untrue() {
+    let (detour, chance, book) = (Detour::default(), Chance::seeded(1), Book::default());
+    let builder = Kit::builder().detour(&detour);
+    let kit = builder.build(move |engine| engine.workflow(Booking::with(&book))).await;
+    let beside = PgPool::connect_with(kit.options()).await.unwrap();
+    let mut known = Vec::new();
+    for n in 0..50 {
+        known.push(kit.begin(start(&format!("known/{n}"), Order::AfterNews)).await);
+    }
+    kit.settle().await;
+    let (dropped, reported) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    stream::iter(0..)
+        .take_while(|_| std::future::ready(dropped.load(Ordering::Relaxed) < DROPPED))
+        .for_each_concurrent(AT_ONCE, async |n| {
+            let done = tokio::select! {
+                biased;
+                done = ask(&kit, &known, n) => done.unwrap_or_else(|error| panic!("{n}: {error}")),
+                () = chance.dawdle(TURNS_MAX) => {
+                    dropped.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+            };
+            if let Some(done) = done {
+                assert!(is_there(&beside, &done).await, "reported and not there: {done}");
+                reported.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+        .await;
+    assert!(reported.load(Ordering::Relaxed) > 1_000, "{reported:?} were reported as done");
+    // What was asked goes on without whoever asked it.
+    let open = "select count(*) from pg_stat_activity where datname = current_database()
+                and application_name = 'amends' and state <> 'idle'";
+    let quiet =
+        async { while sqlx::query_scalar::<_, i64>(open).fetch_one(&beside).await.unwrap() > 0 {} };
+    let patience = std::time::Duration::from_secs(4);
+    tokio::time::timeout(patience, quiet).await.expect("a session stays in its transaction");
+    kit.settle().await;
+    assert_eq!(detour.refusals(), [""; 0], "nobody has run into another's transaction");
+    kit.finish().await;
+}
