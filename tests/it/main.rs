@@ -27,6 +27,7 @@ mod outbox;
 mod overload;
 mod plans;
 mod process;
+mod races;
 mod schedules;
 mod signals;
 mod start_within;
