@@ -17,7 +17,7 @@ fn every_target_reads_what_it_has_met_before_and_mutations_of_it() {
         let met = corpus(name);
         assert!(!met.is_empty(), "{name} has met nothing");
         let mut mutator = Mutator::new(met.clone(), SEED);
-        let mutated = std::iter::repeat_with(|| mutator.mutate()).take(MUTATIONS);
+        let mutated = std::iter::repeat_with(|| mutator.draw()).take(MUTATIONS);
         let mut inputs = met.into_iter().chain(mutated);
         let fell = inputs.find(|bytes| catch_unwind(AssertUnwindSafe(|| read(bytes))).is_err());
         fallen.extend(fell.map(|bytes| format!("{name}: {}", bytes.escape_ascii())));

@@ -219,6 +219,11 @@ fn of_steps() -> Vec<Mistake> {
             |it| it.workflow(steps(|| step::<Two>(|it| it.undo().retry(odd())))),
             "one@1: step two has a retry policy that is not a number",
         ),
+    ]
+}
+
+fn of_pivots() -> Vec<Mistake> {
+    vec![
         (
             "two pivots",
             |it| {
@@ -281,7 +286,9 @@ async fn every_mistake_is_refused_by_name_before_the_database_is_touched() {
         "postgres://nobody@127.0.0.1:1/nowhere".parse::<sqlx::postgres::PgConnectOptions>();
     let nowhere = nowhere.unwrap();
     let mut wrong = Vec::new();
-    for (what, make, message) in [of_workflows(), of_steps(), of_dependencies()].concat() {
+    for (what, make, message) in
+        [of_workflows(), of_steps(), of_pivots(), of_dependencies()].concat()
+    {
         match make(Engine::builder(nowhere.clone())).open().await {
             Err(Error::Registration(told)) if told == message => {}
             Err(other) => wrong.push(format!("{what}: {other}")),

@@ -87,7 +87,7 @@ impl Mutator {
     }
 
     /// The next mutation: up to eight changes of something that was met before.
-    pub fn mutate(&mut self) -> Vec<u8> {
+    pub fn draw(&mut self) -> Vec<u8> {
         let chosen = self.below(self.corpus.len());
         let mut bytes = self.corpus[chosen].clone();
         for _ in 0..=self.below(8) {
