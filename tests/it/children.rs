@@ -143,6 +143,33 @@ async fn a_business_key_that_is_taken_is_put_to_a_person_and_nothing_is_shared()
     world.finish().await;
 }
 
+/// The next worker takes up both, and the parent makes sure once more that there is a child.
+#[tokio::test]
+async fn a_child_that_is_taken_over_with_its_parent_is_run_by_one() {
+    let script = Script::new(ONCE, [Act::Hang]);
+    let b = Part::default().acts([Act::Hang]);
+    let stage = Stage::new(Part::default(), b, Part::default()).child(&script);
+    let mut world = stage
+        .world(|saga, stage| {
+            async {
+                let child = saga.start_child::<Scripted>("pack", &7).await?;
+                let output = saga.run(&stage.b, &"1".to_owned()).await?;
+                child.output().await.map(|_| output)
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    while script.ran() == 0 || stage.log().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    world.crash().await;
+    world.outlive_lease().await;
+    assert_eq!(world.instance(id).await.status, Status::Completed);
+    assert_eq!(script.ran(), 2, "once before the crash, and once after it");
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn a_crash_at_any_point_leaves_one_child_and_one_end() {
     for (fails_at_b, expected) in [(false, Status::Completed), (true, Status::Compensated)] {

@@ -411,11 +411,31 @@ pub(crate) mod missed {
                 return Ok(Written::Replayed(first.unwrap_or(known.delivery_id)));
             }
         }
-        Ok(match existing(connection, write, about.as_deref()).await? {
-            Some(first) if first == write.instance_id => Written::Yes,
+        let first = existing(connection, write, about.as_deref()).await?;
+        // A child has the same id whoever bears it: only its first record tells whose write this is.
+        let is_ours = first == Some(write.instance_id) && is_recorded(connection, write).await?;
+        Ok(match first {
+            Some(_) if is_ours => Written::Yes,
             Some(first) => Written::Duplicate(first),
             None => Written::Fenced,
         })
+    }
+
+    /// Whether the first record of a start is there as this write has it.
+    async fn is_recorded(
+        connection: &mut PgConnection,
+        write: &Write,
+    ) -> Result<bool, sqlx::Error> {
+        let record = write.records.first().map(|new| &new.record);
+        sqlx::query_scalar!(
+            r#"select exists (
+                   select from amends.record where instance_id = $1 and seq = 0 and hash = $2
+               ) as "recorded!""#,
+            write.instance_id,
+            record.map_or(&[][..], |record| &record.hash[..]),
+        )
+        .fetch_one(connection)
+        .await
     }
 
     async fn existing(
