@@ -24,13 +24,21 @@ impl Worker {
         }
     }
 
-    /// Tells the parents of all children that have ended. Returns how many were told.
+    /// Tells the parents of all children that have ended. Returns how many were told. A child whose
+    /// end cannot be read keeps no other's parent waiting.
     pub(crate) async fn tell_parents(&self) -> Result<usize, Error> {
         let untold = child::untold(self.store.pool(), limits::CLAIM_MAX as i64).await?;
-        for child_id in &untold {
-            self.try_to_tell(*child_id).await?;
+        let mut told = 0;
+        for child_id in untold {
+            match self.try_to_tell(child_id).await {
+                Ok(()) => told += 1,
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, instance.id = %child_id, "how this child has ended cannot be told to its parent");
+                }
+            }
         }
-        Ok(untold.len())
+        Ok(told)
     }
 
     async fn try_to_tell(&self, child_id: Uuid) -> Result<(), Error> {

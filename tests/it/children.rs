@@ -171,6 +171,21 @@ async fn a_child_that_is_taken_over_with_its_parent_is_run_by_one() {
 }
 
 #[tokio::test]
+async fn a_child_whose_end_cannot_be_read_keeps_nobody_elses_parent_waiting() {
+    let stage = Stage::plain().child(&Script::new(ONCE, [retry("down"), retry("down")]));
+    let world = stage.world(a_child_b).await;
+    start(&world, "it").await;
+    let other = start(&world, "other").await;
+    world.settle().await;
+    let behind_our_back = "update amends.instance
+        set status = 'completed', ended_at = now(), run_at = null where business_key = 'it/pack'";
+    sqlx::query(behind_our_back).execute(&mut world.database().await).await.unwrap();
+    world.pass(Duration::from_secs(60)).await;
+    assert_eq!(world.instance(other).await.status, Status::Completed);
+    world.engine().abandon();
+}
+
+#[tokio::test]
 async fn a_crash_at_any_point_leaves_one_child_and_one_end() {
     for (fails_at_b, expected) in [(false, Status::Completed), (true, Status::Compensated)] {
         for nth in 0.. {
