@@ -12,6 +12,7 @@
 #![expect(clippy::disallowed_methods, reason = "it runs against real processes, in real time")]
 
 mod chance;
+mod pace;
 mod schedule;
 
 mod load;
@@ -35,9 +36,9 @@ mod report;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use checker::Evidence;
@@ -48,8 +49,8 @@ use scene::{LOOK, Scene};
 use schedule::Schedule;
 use watch::Watch;
 
-/// How long everything may take to end once it is healed.
-const LIVENESS: Duration = Duration::from_secs(120);
+/// Where nothing has changed for this share of the time to end, nothing will.
+const STANDSTILL: u32 = 4;
 
 /// Breaks Amends in every way that is known, and checks that it keeps what it promises
 #[derive(Parser)]
@@ -111,7 +112,8 @@ async fn run(Arguments { seed, orders, print_schedule }: Arguments) -> anyhow::R
         return Ok(ExitCode::SUCCESS);
     }
     let scene = Arc::new(Scene::open(seed).await?);
-    println!("seed {seed}, {orders} orders; logs are in {}", scene.folder.display());
+    let (folder, pace) = (scene.folder.display(), scene.pace.0);
+    println!("seed {seed}, {orders} orders, leases of {pace} times their length; logs: {folder}");
     std::fs::write(scene.folder.join("schedule.json"), as_json)?;
     let report = judge(&scene, &schedule).await?;
     println!("{report}");
@@ -133,14 +135,16 @@ async fn judge(scene: &Arc<Scene>, schedule: &Schedule) -> anyhow::Result<Report
     scene.tell_sandbox("/faults/random", &saboteur::mix(schedule.seed)).await?;
 
     let begin = Instant::now();
-    let (broken, ()) =
-        tokio::join!(saboteur::work(scene, schedule, begin), load.send(schedule, begin));
+    let (customers, orders) = (Arc::clone(&load), schedule.clone());
+    let sending = tokio::spawn(async move { customers.send(&orders, begin).await });
+    let broken = saboteur::work(scene, schedule, begin).await;
     let safety = begin.elapsed();
 
     scene.heal(schedule.seed).await?;
     let healed = Instant::now();
-    let left = until_all_has_ended(scene, &operator, healed).await?;
+    let left = until_all_has_ended(scene, &operator, &sending, healed).await?;
     let liveness = healed.elapsed();
+    sending.abort();
 
     let evidence = Evidence::gather(scene, schedule, &load, &operator).await?;
     let run = Run { schedule, safety, liveness, broken: &broken, left, watch: &watch };
@@ -152,8 +156,11 @@ async fn judge(scene: &Arc<Scene>, schedule: &Schedule) -> anyhow::Result<Report
 async fn until_all_has_ended(
     scene: &Scene,
     operator: &Operator,
+    sending: &JoinHandle<()>,
     healed: Instant,
 ) -> anyhow::Result<Vec<String>> {
+    let liveness = scene.pace.liveness();
+    let (mut seen, mut changed) = (Vec::new(), healed);
     loop {
         let mut left = operator.put_right(scene).await?;
         let waiting: i64 = sqlx::query_scalar("select count(*) from amends.outbox")
@@ -162,7 +169,14 @@ async fn until_all_has_ended(
         if waiting > 0 {
             left.push(format!("{waiting} events are not delivered"));
         }
-        if left.is_empty() || healed.elapsed() > LIVENESS {
+        if !sending.is_finished() {
+            left.push("some customers are still being served".to_owned());
+        }
+        if left != seen {
+            (seen, changed) = (left.clone(), Instant::now());
+        }
+        let is_over = healed.elapsed() > liveness || changed.elapsed() > liveness / STANDSTILL;
+        if left.is_empty() || is_over {
             return Ok(left);
         }
         sleep(4 * LOOK).await;

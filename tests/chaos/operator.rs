@@ -48,6 +48,7 @@ struct Case {
     business_key: String,
     status: String,
     failure_code: Option<String>,
+    held: bool,
     run_at: Option<DateTime<Utc>>,
 }
 
@@ -74,13 +75,16 @@ impl Operator {
     /// Says what is left.
     pub(crate) async fn put_right(&self, scene: &Scene) -> anyhow::Result<Vec<String>> {
         let open = sqlx::query_as::<_, Case>(
-            "select instance_id, business_key, status, failure_code, run_at from amends.instance
+            "select instance_id, business_key, status, failure_code, held, run_at from amends.instance
              where ended_at is null order by instance_id",
         );
         let open = open.fetch_all(&mut scene.database().await?).await?;
         let soon = Utc::now() + TimeDelta::seconds(2);
         for (number, case) in open.iter().enumerate() {
             let id = case.instance_id;
+            if case.held {
+                self.command(number, id, "release").await;
+            }
             match (case.status.as_str(), case.failure_code.as_deref()) {
                 ("stuck", Some("OUTCOME_UNKNOWN")) => self.find_out(scene, case).await?,
                 ("stuck", _) => self.command(number, id, "resume").await,

@@ -85,7 +85,7 @@ impl fmt::Display for Report {
     fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             text,
-            "seed {}, {} orders: broken for {:.0} s, all ended {:.0} s later",
+            "seed {}, {} orders: broken for {:.0} s, healed {:.0} s later",
             self.seed, self.orders, self.seconds_of_safety, self.seconds_of_liveness
         )?;
         writeln!(text, "\nbroken:")?;

@@ -92,8 +92,8 @@ async fn perform(scene: &Scene, fault: Fault, broken: &Broken) {
                 }
             }
         }
-        Fault::FreezeServer { server, milliseconds } => {
-            scene.servers[server].freeze(Duration::from_millis(milliseconds)).await;
+        Fault::FreezeServer { server, beyond_milliseconds } => {
+            scene.servers[server].freeze(Duration::from_millis(beyond_milliseconds)).await;
             broken.add("servers frozen beyond their lease", 1);
         }
         Fault::KillPostgres => {

@@ -14,6 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
 use tokio::sync::Mutex;
 
+use crate::pace::{self, Pace};
 use crate::proxy::{Proxy, Upstream};
 use crate::schedule::SERVERS;
 use crate::server::Server;
@@ -30,6 +31,7 @@ pub(crate) struct Scene {
     pub(crate) database_proxy: Proxy,
     pub(crate) providers_proxy: Proxy,
     pub(crate) servers: Vec<Server>,
+    pub(crate) pace: Pace,
     postgres: Mutex<Option<Durable>>,
     options: PgConnectOptions,
     sandbox: Process,
@@ -49,11 +51,12 @@ impl Scene {
         let database_proxy = Proxy::open(Upstream::Unix(socket), is_commit).await?;
         let providers = Upstream::Tcp(sandbox.address().to_owned());
         let providers_proxy = Proxy::open(providers, is_call).await?;
+        let pace = Pace::measure(&mut options.connect().await?).await?;
         let mut servers = Vec::new();
         for number in 0..SERVERS {
-            let (database, providers) = (database_proxy.address(), providers_proxy.address());
+            let through = (database_proxy.address(), providers_proxy.address());
             let log = folder.join(format!("server-{number}.log"));
-            servers.push(Server::start(database, providers, log).await);
+            servers.push(Server::start(through, pace, log).await);
         }
         let client = Client::builder().no_proxy().build()?;
         let postgres = Mutex::new(Some(postgres));
@@ -62,6 +65,7 @@ impl Scene {
             database_proxy,
             providers_proxy,
             servers,
+            pace,
             postgres,
             options,
             sandbox,
@@ -136,7 +140,9 @@ async fn start_postgres(folder: &Path) -> anyhow::Result<Durable> {
     let mut postgres = Durable::start(folder).await;
     let mut database = postgres.options().connect().await?;
     sqlx::raw_sql(CONNECTIONS_MAX).execute(&mut database).await?;
-    sqlx::raw_sql(settlement::TABLE).execute(&mut database).await?;
+    for table in [settlement::TABLE, pace::TABLE] {
+        sqlx::raw_sql(table).execute(&mut database).await?;
+    }
     drop(database);
     postgres.kill_and_start().await;
     Ok(postgres)

@@ -22,7 +22,7 @@ pub(crate) enum Fault {
     /// A server is ended with SIGKILL, and started again.
     KillServer { server: usize },
     /// A server is stopped for longer than its lease, and goes on as if nothing had been.
-    FreezeServer { server: usize, milliseconds: u64 },
+    FreezeServer { server: usize, beyond_milliseconds: u64 },
     /// The database is ended with SIGKILL, all of it, and started again.
     KillPostgres,
     /// The database ends sessions of servers.
@@ -67,7 +67,7 @@ impl Schedule {
         schedule.every(4_500, "kill", |chance| Fault::KillServer { server: any_server(chance) });
         schedule.every(15_000, "freeze", |chance| Fault::FreezeServer {
             server: any_server(chance),
-            milliseconds: chance.within(4_500..6_500),
+            beyond_milliseconds: chance.within(1_500..3_500),
         });
         schedule.every(45_000, "postgres", |_| Fault::KillPostgres);
         schedule.every(2_200, "terminate", |chance| Fault::TerminateSessions {

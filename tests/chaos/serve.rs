@@ -6,7 +6,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use amends::{Delivery, Engine, Priority, Settings, Start, Started, Workflow};
 use amends_api::app::{HttpConfig, app};
@@ -28,10 +27,9 @@ use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
+use crate::pace::Pace;
 use crate::settlement::{self, Settlement, Settling};
 
-/// How long a silent server keeps what it holds.
-pub(crate) const LEASE: Duration = Duration::from_secs(3);
 /// Who may send orders, and who may command.
 pub(crate) const INGEST_TOKEN: &str = "ingest-token";
 pub(crate) const OPERATOR_TOKEN: &str = "operator-token";
@@ -47,6 +45,8 @@ pub(crate) struct Arguments {
     database_url: String,
     #[arg(long)]
     providers_url: String,
+    #[arg(long)]
+    pace: u32,
 }
 
 /// What the stand-ins are told.
@@ -94,9 +94,10 @@ pub(crate) async fn sandbox(arguments: SandboxArguments) -> anyhow::Result<()> {
 async fn open(arguments: &Arguments) -> anyhow::Result<Engine> {
     let options = PgConnectOptions::from_str(&arguments.database_url)?;
     let ports = Ports::http(&arguments.providers_url)?;
-    let settings = Settings { lease: LEASE, ..Settings::default() };
+    let pace = Pace(arguments.pace);
+    let settings = Settings { lease: pace.lease(), ..Settings::default() };
     let builder = workflows(options, ports.clone()).settings(settings);
-    let builder = settlement::register(builder, ports, &arguments.providers_url)?;
+    let builder = settlement::register(builder, ports, &arguments.providers_url, pace)?;
     let sink = HttpSink::try_new(&format!("{}/events", arguments.providers_url))?;
     Ok(builder.subscription("events", sink).open().await?)
 }
@@ -148,5 +149,9 @@ fn begin() {
         std::process::exit(0);
     });
     let filter = EnvFilter::new("info,sqlx=warn");
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }

@@ -11,6 +11,8 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
+use crate::pace::Pace;
+
 /// How long a server that went on is left alone, so that it can do what it must not do.
 const HAUNTING: Duration = Duration::from_secs(2);
 
@@ -19,6 +21,7 @@ pub(crate) struct Server {
     address: String,
     database_url: String,
     providers_url: String,
+    pace: Pace,
     log: PathBuf,
     running: Mutex<Option<Process>>,
     freezes: Mutex<Vec<Freeze>>,
@@ -34,11 +37,16 @@ pub(crate) struct Freeze {
 
 impl Server {
     /// Starts a server on a free port.
-    pub(crate) async fn start(database: SocketAddr, providers: SocketAddr, log: PathBuf) -> Self {
+    pub(crate) async fn start(
+        (database, providers): (SocketAddr, SocketAddr),
+        pace: Pace,
+        log: PathBuf,
+    ) -> Self {
         let mut server = Self {
             address: "127.0.0.1:0".to_owned(),
             database_url: format!("postgres://amends@{database}/amends?sslmode=disable"),
             providers_url: format!("http://{providers}"),
+            pace,
             log,
             running: Mutex::default(),
             freezes: Mutex::default(),
@@ -63,13 +71,13 @@ impl Server {
         true
     }
 
-    /// Stops it in whatever it is doing, and has it go on later.
-    pub(crate) async fn freeze(&self, how_long: Duration) {
+    /// Stops it in whatever it is doing, and has it go on so long after its lease is over.
+    pub(crate) async fn freeze(&self, beyond: Duration) {
         let running = self.running.lock().await;
         let Some(process) = running.as_ref().and_then(Process::id) else { return };
         signal("STOP", process).await;
         let from = Utc::now();
-        sleep(how_long).await;
+        sleep(self.pace.lease() + beyond).await;
         self.freezes.lock().await.push(Freeze { process, from, to: Utc::now() });
         signal("CONT", process).await;
         sleep(HAUNTING).await;
@@ -89,6 +97,7 @@ impl Server {
 
     /// Starts it until it serves: without a database it ends instead.
     async fn launch(&self) -> Process {
+        let pace = self.pace.0.to_string();
         let arguments = [
             "serve",
             "--listen",
@@ -97,6 +106,8 @@ impl Server {
             &self.database_url,
             "--providers-url",
             &self.providers_url,
+            "--pace",
+            &pace,
         ];
         loop {
             let program = std::env::current_exe().expect("a running program has a file");

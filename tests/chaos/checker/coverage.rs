@@ -26,7 +26,8 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         evidence.records.values().flatten().filter(|record| is(record)).count() as u64
     };
     let cancels = |was_accepted: bool| {
-        let cancels = evidence.commands.iter().filter(|it| it.command == "cancel");
+        let cancels =
+            evidence.commands.iter().filter(|it| it.command == "cancel" && !it.is_by_parent);
         cancels.filter(|it| (it.answer == "accepted") == was_accepted).count() as u64
     };
     let refused = evidence.told.iter().filter(|it| it.what == What::Reused && it.status == 422);
@@ -62,6 +63,7 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         ("compensations tried again", count(&|it| it.kind == "compensation_attempt_failed"), 20),
         ("compensations of something unknown", count(&is_doubtful_plan), 10),
         ("compensated instances", ended(evidence, "compensated"), 100),
+        ("children taken back with their parents", taken_back(evidence), 10),
         ("completed instances", ended(evidence, "completed"), 800),
         ("cancels that won", cancels(true), 10),
         ("cancels that came too late", cancels(false), 10),
@@ -110,6 +112,11 @@ fn early_signals(evidence: &Evidence) -> u64 {
         matches!((at("signal"), at("wait_started")), (Some(signal), Some(wait)) if signal < wait)
     };
     evidence.records.values().filter(is_early).count() as u64
+}
+
+fn taken_back(evidence: &Evidence) -> u64 {
+    let by_parents = evidence.commands.iter().filter(|it| it.is_by_parent);
+    by_parents.filter(|it| it.answer == "accepted").count() as u64
 }
 
 fn ended(evidence: &Evidence, status: &str) -> u64 {

@@ -7,7 +7,7 @@ use amends_workflows::fulfilment::Fulfilment;
 
 use super::Evidence;
 use super::evidence::{Bookings, Effect, Instance};
-use crate::settlement::{Applied, Settling};
+use crate::settlement::{Applied, Archiving, Settling};
 
 /// What is done for an order that is completed.
 const FULFILLED: [(&str, i64); 5] =
@@ -30,8 +30,20 @@ pub(super) fn neither_done_nor_undone(evidence: &Evidence) -> Vec<String> {
     }
     let known: HashSet<_> = evidence.instances.iter().map(|it| it.business_key.as_str()).collect();
     let strays = evidence.effects.keys().filter(|key| !known.contains(key.as_str()));
+    wrong.extend(orphans(evidence));
     wrong.extend(strays.map(|key| format!("{key}: effects without an instance")));
     wrong
+}
+
+/// Children that have not ended as their parents have.
+fn orphans(evidence: &Evidence) -> Vec<String> {
+    let ended = |it: &Instance| (it.business_key.clone(), it.status.clone());
+    let endings: HashMap<String, String> = evidence.instances.iter().map(ended).collect();
+    let is_completed = |key: &str| endings.get(key).is_some_and(|status| status == "completed");
+    let children = evidence.instances.iter().filter(|it| it.workflow == Archiving::NAME);
+    let differs = |it: &&Instance| is_completed(&it.business_key) != is_completed(it.ordered_as());
+    let orphans = children.filter(differs);
+    orphans.map(|it| format!("{} is {}, unlike its parent", it.business_key, it.status)).collect()
 }
 
 fn is_right(instance: &Instance, counts: &BTreeMap<&str, i64>, bookings: Bookings) -> bool {
@@ -41,6 +53,9 @@ fn is_right(instance: &Instance, counts: &BTreeMap<&str, i64>, bookings: Booking
     match instance.status.as_str() {
         "completed" if is_settling => {
             *counts == BTreeMap::from(SETTLED) && (booked, taken_back) == (1, 0)
+        }
+        "completed" if instance.workflow == Archiving::NAME => {
+            *counts == BTreeMap::from([("reserve", 1)])
         }
         "completed" => {
             *counts == BTreeMap::from(FULFILLED) && instance.workflow == Fulfilment::NAME

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use amends::Workflow;
 use amends_tests::invariants;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
@@ -17,7 +18,7 @@ use crate::operator::{Commanded, Operator};
 use crate::scene::Scene;
 use crate::schedule::Schedule;
 use crate::server::Freeze;
-use crate::settlement::{Applied, Sent};
+use crate::settlement::{Applied, Archiving, CHILD, Sent};
 
 /// All that is known.
 pub(crate) struct Evidence {
@@ -66,6 +67,8 @@ pub(super) struct Command {
     pub(super) instance_id: Uuid,
     pub(super) command: String,
     pub(super) answer: String,
+    /// Whether an instance gave it, to a child.
+    pub(super) is_by_parent: bool,
 }
 
 /// What stands in the table of bookings for an order.
@@ -147,6 +150,15 @@ impl Evidence {
     }
 }
 
+impl Instance {
+    /// The business key under which somebody has ordered it, or its parent.
+    pub(super) fn ordered_as(&self) -> &str {
+        let key = self.business_key.as_str();
+        let of_parent = || key.strip_suffix(CHILD)?.strip_suffix('/');
+        if self.workflow == Archiving::NAME { of_parent().unwrap_or(key) } else { key }
+    }
+}
+
 impl Effect {
     /// Whether it was asked for by a server before it was stopped, and done after it went on:
     /// nothing but the provider could have refused it.
@@ -208,9 +220,12 @@ async fn records(database: &mut PgConnection) -> sqlx::Result<Vec<Record>> {
 }
 
 async fn commands(database: &mut PgConnection) -> sqlx::Result<Vec<Command>> {
-    sqlx::query_as("select instance_id, command, answer from amends.command")
-        .fetch_all(database)
-        .await
+    sqlx::query_as(
+        "select instance_id, command, answer, actor like 'instance %' as is_by_parent
+         from amends.command",
+    )
+    .fetch_all(database)
+    .await
 }
 
 /// What each order has paid in the end, by the engine's own ledger.

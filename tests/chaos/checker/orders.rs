@@ -12,7 +12,7 @@ pub(super) fn accepted_but_different(evidence: &Evidence) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut instances: HashMap<&str, Vec<Uuid>> = HashMap::new();
     for instance in &evidence.instances {
-        if !evidence.plans.contains_key(&instance.business_key) {
+        if !evidence.plans.contains_key(instance.ordered_as()) {
             wrong.push(format!("{}: nobody has ordered it", instance.business_key));
         }
         instances.entry(&instance.business_key).or_default().push(instance.instance_id);

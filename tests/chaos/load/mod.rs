@@ -26,6 +26,9 @@ use plan::{Meddling, Payment};
 /// No customer waits longer for an answer.
 const ANSWER: Duration = Duration::from_secs(3);
 
+/// How long somebody holds what he holds.
+const HELD: Duration = Duration::from_secs(2);
+
 /// What a request was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -124,11 +127,15 @@ impl Load {
         }
     }
 
-    /// Gives the command that somebody has in mind for an order.
+    /// Gives the command that somebody has in mind for an order. What is held is released again.
     async fn meddle(&self, plan: &Plan, instance_id: Uuid) {
-        if let Some(Meddling { command, after_milliseconds }) = plan.meddling {
-            sleep(Duration::from_millis(after_milliseconds)).await;
-            self.operator.command(plan.number as usize, instance_id, command).await;
+        let Some(Meddling { command, after_milliseconds }) = plan.meddling else { return };
+        let server = plan.number as usize;
+        sleep(Duration::from_millis(after_milliseconds)).await;
+        self.operator.command(server, instance_id, command).await;
+        if command == "hold" {
+            sleep(HELD).await;
+            self.operator.command(server + 1, instance_id, "release").await;
         }
     }
 

@@ -104,6 +104,7 @@ fn meddling(chance: &mut Chance, channel: Channel) -> Option<Meddling> {
         _ if channel == Channel::Shopify => None,
         0..5 => Some(Meddling { command: "cancel", after_milliseconds }),
         5..7 => Some(Meddling { command: "retry", after_milliseconds }),
+        7..9 => Some(Meddling { command: "hold", after_milliseconds: early }),
         _ => None,
     }
 }

@@ -12,14 +12,15 @@ use serde_json::json;
 use super::provider::{Applied, Provider};
 use super::{Settlement, impatience};
 
-/// Longer than a late application and the lag of the list take together, so that what is not found
-/// after it is not there.
-const QUIET: Duration = Duration::from_secs(3);
 /// How far the list of charges is behind.
 const LAG: TimeDelta = TimeDelta::seconds(1);
 
 #[derive(Clone)]
-pub(super) struct Charge(pub(super) Arc<Provider>);
+pub(super) struct Charge {
+    pub(super) provider: Arc<Provider>,
+    /// How long the provider may take to show what it did.
+    pub(super) quiet: Duration,
+}
 
 impl Step for Charge {
     const NAME: &'static str = "charge";
@@ -28,7 +29,7 @@ impl Step for Charge {
 
     fn declare(&self) -> Declaration<Self> {
         let (retry, undo_retry) = (impatience(), impatience());
-        Declaration::queryable(QUIET).undo().retry(retry).undo_retry(undo_retry)
+        Declaration::queryable(self.quiet).undo().retry(retry).undo_retry(undo_retry)
     }
 
     async fn run(&self, call: &Call, order: &Settlement) -> Result<Applied, StepError> {
@@ -37,7 +38,7 @@ impl Step for Charge {
             "amount_minor": order.total.amount_minor,
             "currency": order.total.currency,
         });
-        self.0.apply("/payments/charges", call, &body, "charge_id").await
+        self.provider.apply("/payments/charges", call, &body, "charge_id").await
     }
 
     fn money(&self, moment: Moment<'_, Self>) -> Vec<Movement> {
@@ -71,15 +72,17 @@ impl Undo for Charge {
     ) -> Result<Undone, StepError> {
         let applied = match output {
             Some(applied) => vec![applied.clone()],
-            None => self.0.seen(call, ("charge", &order.order_id), LAG).await?,
+            None => self.provider.seen(call, ("charge", &order.order_id), LAG).await?,
         };
-        self.0.take_back("/payments/refunds", call, ("charge_key", "refund_id"), &applied).await
+        self.provider
+            .take_back("/payments/refunds", call, ("charge_key", "refund_id"), &applied)
+            .await
     }
 }
 
 impl Probe for Charge {
     async fn probe(&self, call: &Call, order: &Settlement) -> Result<Probed<Applied>, StepError> {
-        let mut seen = self.0.seen(call, ("charge", &order.order_id), LAG).await?;
+        let mut seen = self.provider.seen(call, ("charge", &order.order_id), LAG).await?;
         Ok(seen.pop().map_or(Probed::NotFound, Probed::Applied))
     }
 }

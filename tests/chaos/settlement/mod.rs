@@ -1,9 +1,11 @@
 //! A workflow that has one of everything: branches side by side, a transaction step, a provider
-//! that can only be asked, one that cannot even be asked, a sleep, a signal that may not come.
+//! that can only be asked, one that cannot even be asked, a child, a sleep, a signal that may not
+//! come.
 //!
 //! Nothing but the engine keeps its providers from doing something twice: each request that
 //! reaches them is applied, and stands in their ledger.
 
+mod archive;
 mod book;
 mod charge;
 mod label;
@@ -24,6 +26,8 @@ use amends_workflows::ports::Ports;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::pace::Pace;
+pub(crate) use archive::{Archiving, CHILD};
 use book::Book;
 pub(crate) use book::TABLE;
 use charge::Charge;
@@ -69,12 +73,14 @@ pub(crate) fn register(
     engine: EngineBuilder,
     ports: Ports,
     providers_url: &str,
+    pace: Pace,
 ) -> anyhow::Result<EngineBuilder> {
     let provider = Arc::new(Provider::try_new(providers_url)?);
+    let engine = engine.workflow(Archiving::new(ports.clone()));
     Ok(engine.workflow(Settling {
         reserve: ReserveStock::new(ports.stock),
         book: Book,
-        charge: Charge(Arc::clone(&provider)),
+        charge: Charge { provider: Arc::clone(&provider), quiet: pace.quiet() },
         label: Label(provider),
         notify: Notify::new(ports.mail),
         settle: Settle,
@@ -119,12 +125,14 @@ impl Workflow for Settling {
         tokio::try_join!(reserving, booking)?;
         saga.run(&self.charge, &order).await?;
         saga.run(&self.label, &order).await?;
+        let archive = saga.start_child::<Archiving>(CHILD, &order.order_id).await?;
         let notice = NoticeRequest {
             business_key: order.order_id,
             to: "jane@example.com".to_owned(),
             template: "payment_due".to_owned(),
         };
         saga.run(&self.notify, &notice).await?;
+        archive.output().await?;
         saga.sleep(Duration::from_millis(saga.random() % REST_MILLISECONDS_MAX)).await?;
         let settled = saga.wait::<PaymentSettled>(PATIENCE).await?;
         saga.run(&self.settle, &settled.map(|settled| settled.reference)).await
