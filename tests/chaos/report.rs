@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::checker::{Coverage, Evidence, Violation, coverage, violations};
 use crate::saboteur::Broken;
-use crate::schedule::Schedule;
+use crate::schedule::{SERVERS, Schedule};
 use crate::watch::Watch;
 
 /// So many violations are shown of each invariant.
@@ -53,6 +53,7 @@ impl Report {
         });
         let mut violations = violations(evidence);
         violations.extend(unended);
+        violations.extend(taken_over_for_nothing(run.watch, run.broken));
         Self {
             seed: run.schedule.seed,
             orders: run.schedule.orders,
@@ -79,6 +80,23 @@ impl Report {
             CLEAN
         }
     }
+}
+
+/// Servers that were taken over, beyond what can have silenced one for longer than its lease.
+fn taken_over_for_nothing(watch: &Watch, broken: &Broken) -> Option<Violation> {
+    let counts = broken.counts();
+    let count = |what: &str| counts.get(what).copied().unwrap_or_default();
+    let servers = SERVERS as u64;
+    let silenced = count("servers frozen beyond their lease")
+        + count("connections gone silent")
+        + count("connections slowed down")
+        + count("databases killed") * servers;
+    let lost = watch.sum("amends_workers_lost");
+    // Twice as many: a machine that is overloaded silences servers too.
+    (lost > 2 * silenced).then(|| Violation {
+        invariant: "nobody is taken over whose lease is fresh",
+        what: format!("{lost} servers were taken over, and {silenced} can have been silent"),
+    })
 }
 
 impl fmt::Display for Report {

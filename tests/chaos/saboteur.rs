@@ -124,11 +124,13 @@ async fn perform(scene: &Scene, fault: Fault, broken: &Broken) {
     }
 }
 
-/// Has the receiver of events fail so often. Rules replace each other, so all of them are sent.
+/// Has the receiver of events fail so often, before and after it has kept one. Rules replace each
+/// other, so all of them are sent.
 async fn fail_sink(scene: &Scene, late: &[Value], count: u32) {
-    let rule = json!({ "provider": "events", "operation": "deliver", "fault": "error_after",
-        "times": count });
-    let rules: Vec<_> = std::iter::once(&rule).chain(late).collect();
+    let failing = ["error_before", "error_after"].map(|fault| {
+        json!({ "provider": "events", "operation": "deliver", "fault": fault, "times": count / 2 })
+    });
+    let rules: Vec<_> = failing.iter().chain(late).collect();
     let told = scene.tell_sandbox("/faults", &json!({ "rules": rules })).await;
     told.expect("the stand-ins answer");
 }

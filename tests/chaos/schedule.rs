@@ -39,7 +39,8 @@ pub(crate) enum Fault {
     CutCommits { count: u32 },
     /// The next calls to providers are sent, carried out, and their answers lost.
     CutCalls { count: u32 },
-    /// The receiver of events keeps the next events, and says that it has failed.
+    /// The receiver of events fails so often: first without having kept an event, then having kept
+    /// it.
     FailSink { count: u32 },
 }
 

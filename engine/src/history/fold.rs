@@ -6,7 +6,6 @@ use serde_json::value::RawValue;
 use super::{Attempts, History, Note, Progress, Received, RecordedStep, Said, Undoing};
 use crate::command::{Command, Finding, Resolution};
 use crate::record::{CommandRead, Entry, SignalRead, StepCompensated};
-use crate::sabotage::Bug;
 
 impl History {
     /// Takes one record in.
@@ -85,7 +84,7 @@ impl History {
         if let Some(step) = self.find_mut(key) {
             step.not_found += 1;
             // A provider may be slow to show what it applied; it is asked twice.
-            step.unknown = step.not_found < 2 && !Bug::NotFoundOnce.is_on();
+            step.unknown = step.not_found < 2;
             step.attempts.retry_at = Some(retry_at);
             let unknown = step.unknown;
             self.interrupted &= unknown;
