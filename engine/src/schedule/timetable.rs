@@ -31,6 +31,10 @@ impl Timetable {
     pub(crate) fn parse(cron: &str, zone: &str) -> Result<Self, String> {
         let parser =
             CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        // The parser takes nothing for a value, and then looks for it in every year there is.
+        if cron.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
+            return Err(format!("cron {cron:?}: an entry of a list is empty"));
+        }
         let parsed = parser.parse(cron).map_err(|error| format!("cron {cron:?}: {error}"))?;
         let known =
             zone.parse().map_err(|_| format!("{zone:?} is no zone of the IANA database"))?;
@@ -280,6 +284,8 @@ mod tests {
             ("0 0 2 * * *", BERLIN, "5 fields"),
             ("0 2 * * * 2027 *", BERLIN, "5 fields"),
             ("60 2 * * *", BERLIN, "60"),
+            ("*/30 , * * *", BERLIN, "is empty"),
+            ("0 2,,3 * * *", BERLIN, "is empty"),
             ("@fortnightly", BERLIN, "cron"),
             ("0 0 31 2 *", BERLIN, "never fires"),
             ("0 2 * * *", "Europe/Bonn", "no zone"),
