@@ -57,9 +57,9 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
             count(&|it| it.says("outcome") == Some("unknown")),
             100,
         ),
-        ("unknown charges found to be applied", charges(found_applied), 15),
-        ("unknown charges found not to be applied", charges(found_not_applied), 10),
-        ("late charges found by their undo", charges(found_late), 4),
+        ("unknown charges found to be applied", charges(found_applied), 30),
+        ("unknown charges found not to be applied", charges(found_not_applied), 20),
+        ("late charges found by their undo", charges(found_late), 5),
         ("compensations tried again", count(&|it| it.kind == "compensation_attempt_failed"), 20),
         ("compensations of something unknown", count(&is_doubtful_plan), 10),
         ("compensated instances", ended(evidence, "compensated"), 100),
@@ -77,7 +77,8 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
     let scaled = |(what, count, least): (&'static str, u64, u64)| Coverage {
         what,
         count,
-        least: least * orders / ORDERS,
+        // In little time, chance counts for more.
+        least: if orders < ORDERS { least * orders / ORDERS / 2 } else { least * orders / ORDERS },
     };
     counted.into_iter().map(scaled).collect()
 }

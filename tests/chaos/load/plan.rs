@@ -57,8 +57,8 @@ pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
             // One in five comes out of its turn.
             let late = if chance.percent(20) { chance.within(0..3_000) } else { 0 };
             let channel = match chance.within(0..100) {
-                0..40 => Channel::Shopify,
-                40..60 => Channel::Orders,
+                0..32 => Channel::Shopify,
+                32..50 => Channel::Orders,
                 _ => Channel::Settlement,
             };
             let is_sent_twice = chance.percent(20);
