@@ -24,9 +24,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What the outside world has seen of a scenario.
-type Seen = Vec<String>;
+pub(crate) type Seen = Vec<String>;
 
-type Scenario = fn(KitBuilder) -> LocalBoxFuture<'static, Seen>;
+pub(crate) type Scenario = fn(KitBuilder) -> LocalBoxFuture<'static, Seen>;
 
 fn text(text: &str) -> String {
     text.to_owned()
@@ -53,9 +53,9 @@ macro_rules! scenarios {
      loss: $($file:ident::$name:ident)+;) => {
         each! { crash: $($both::$both_name)+ }
         each! { loss: $($both::$both_name)+ $($file::$name)+ }
-        const SCENARIOS: &[Scenario] = &[
-            $(|kit| Box::pin($both::$both_name(kit)),)+
-            $(|kit| Box::pin($file::$name(kit)),)+
+        pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
+            $((stringify!($both_name), |kit| Box::pin($both::$both_name(kit))),)+
+            $((stringify!($name), |kit| Box::pin($file::$name(kit))),)+
         ];
     };
 }
@@ -105,7 +105,7 @@ fn stored(words: &str) -> String {
 /// What all scenarios together reach: probe points, and statements.
 async fn reached() -> (BTreeSet<&'static str>, BTreeSet<String>) {
     let (mut points, mut statements) = (BTreeSet::new(), BTreeSet::new());
-    for scenario in SCENARIOS {
+    for (_, scenario) in SCENARIOS {
         let (some, others) = watch(scenario).await;
         points.extend(some);
         statements.extend(others);

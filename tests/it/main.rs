@@ -12,6 +12,7 @@ mod cli;
 mod compensation;
 mod contract;
 mod crash;
+mod crowd;
 mod dropped;
 mod endurance;
 mod everywhere;

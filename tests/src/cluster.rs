@@ -28,12 +28,19 @@ struct Cluster {
 /// A new database with every migration applied.
 pub async fn database() -> PgConnectOptions {
     let cluster = CLUSTER.get_or_init(start).await;
-    let name = format!("test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
-    let mut admin = cluster.options.connect().await.expect("the cluster answers");
-    let create = format!("create database {name} template {TEMPLATE}");
+    clone(&cluster.options.clone().database(TEMPLATE)).await
+}
+
+/// A new database like another one, to which nobody is connected.
+pub async fn clone(template: &PgConnectOptions) -> PgConnectOptions {
+    let number = DATABASES.fetch_add(1, Ordering::Relaxed);
+    let name = format!("test_{}_{number}", std::process::id());
+    let like = template.get_database().expect("it has a name");
+    let mut admin = template.clone().database("postgres").connect().await.expect("it answers");
+    let create = format!("create database {name} template {like}");
     admin.execute(AssertSqlSafe(create)).await.expect("a database can be cloned");
     admin.close().await.expect("the connection closes");
-    cluster.options.clone().database(&name)
+    template.clone().database(&name)
 }
 
 /// Drops a database that a test is done with, for one that makes a great many of them.

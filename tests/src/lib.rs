@@ -12,6 +12,7 @@ pub mod booking;
 pub mod chance;
 pub mod cluster;
 pub mod crash;
+pub mod crowd;
 pub mod detour;
 pub mod durable;
 pub mod fuzz;

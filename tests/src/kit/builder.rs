@@ -31,6 +31,7 @@ pub struct KitBuilder {
     crash: Option<Crash>,
     endings: Option<Arc<Endings>>,
     detour: Option<Detour>,
+    crowded: Option<PgConnectOptions>,
 }
 
 impl KitBuilder {
@@ -46,6 +47,14 @@ impl KitBuilder {
     #[must_use]
     pub fn detour(mut self, detour: &Detour) -> Self {
         self.detour = Some(detour.clone());
+        self
+    }
+
+    /// Builds it on a database of which not everything makes sense, and at whose end nothing is
+    /// checked.
+    #[must_use]
+    pub fn on(mut self, crowded: PgConnectOptions) -> Self {
+        self.crowded = Some(crowded);
         self
     }
 
@@ -67,7 +76,11 @@ impl KitBuilder {
         build: impl Fn(EngineBuilder) -> EngineBuilder + Send + Sync + 'static,
     ) -> Kit {
         let start_of_time = DateTime::from_timestamp(1_795_000_000, 0).expect("a valid time");
-        let options = cluster::database().await;
+        let is_crowded = self.crowded.is_some();
+        let options = match self.crowded {
+            Some(crowded) => crowded,
+            None => cluster::database().await,
+        };
         let ground = Ground {
             scripts: Scripts::new(&options),
             options,
@@ -75,6 +88,7 @@ impl KitBuilder {
             recorder: Recorder::default(),
             build: Box::new(build),
             detour: self.detour,
+            is_crowded,
         };
         let engine = Mutex::new(ground.engine(self.probes).await);
         ground.detour.iter().for_each(|detour| detour.count(true));
@@ -90,6 +104,7 @@ pub(super) struct Ground {
     pub(super) recorder: Recorder,
     pub(super) scripts: Scripts,
     pub(super) detour: Option<Detour>,
+    pub(super) is_crowded: bool,
     build: Box<dyn Fn(EngineBuilder) -> EngineBuilder + Send + Sync>,
 }
 

@@ -165,18 +165,19 @@ impl Kit {
         self.stop_counting();
         self.notice_crash().await;
         self.ground.scripts.check();
-        let mut connection = self.database().await;
-        invariants::check(&mut connection).await;
-        let report = amends::verify::verify(self.options(), |_| ()).await;
-        let report = report.expect("histories can be verified");
-        assert!(report.broken.is_empty(), "broken chains: {:?}", report.broken);
+        if !self.ground.is_crowded {
+            invariants::check(&mut self.database().await).await;
+            let report = amends::verify::verify(self.options(), |_| ()).await;
+            let report = report.expect("histories can be verified");
+            assert!(report.broken.is_empty(), "broken chains: {:?}", report.broken);
+        }
         if let Some(endings) = &self.endings {
             endings.add(Ending::of(&self).await);
         }
         self.engine().abandon();
         // What was stopped ends now, and gives its connections back.
         self.crash.iter().for_each(Crash::release);
-        if self.endings.is_some() {
+        if self.endings.is_some() || self.ground.is_crowded {
             cluster::drop_database(&self.ground.options).await;
         }
     }
