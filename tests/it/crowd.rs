@@ -92,6 +92,7 @@ async fn what_people_look_at_is_found_without_a_look_at_the_rest() {
     let kit = stage.kit(builder, |_, _| async { Ok("done".to_owned()) }.boxed()).await;
     drop(plans(&detour));
     let key = |n: usize| Some(format!("crowd/{n}"));
+    let email = Some(("email".to_owned(), "crowd/7@example.com".to_owned()));
     let all = || Filter { limit: 50, ..Filter::default() };
     for filter in [
         all(),
@@ -99,6 +100,7 @@ async fn what_people_look_at_is_found_without_a_look_at_the_rest() {
         Filter { status: Some(Status::Waiting), ..all() },
         Filter { workflow: Some("crowded".to_owned()), ..all() },
         Filter { workflow: Some("crowded".to_owned()), business_key: key(7), ..all() },
+        Filter { attribute: email, ..all() },
     ] {
         kit.engine().instances(&filter).await.unwrap();
         assert_eq!(judge(plans(&detour)).len(), 2, "{filter:?}");

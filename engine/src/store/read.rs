@@ -21,8 +21,9 @@ pub(crate) async fn instances(pool: &PgPool, filter: &Filter) -> Result<Vec<Inst
         where ($1::text is null or i.status = $1)
           and ($2::text is null or i.workflow = $2)
           and ($3::text is null or i.business_key = $3)
-          and ($4::text is null or i.instance_id in (
-                select a.instance_id from amends.attribute a where a.name = $4 and a.value = $5))
+          -- Not `in`: what is not known to be wanted when it is planned would look at every row.
+          and ($4::text is null or i.instance_id = any (array(
+                select a.instance_id from amends.attribute a where a.name = $4 and a.value = $5)))
           and ($6::timestamptz is null or i.created_at >= $6)
           and ($7::timestamptz is null or i.created_at < $7)
           and ($8::uuid is null or i.instance_id < $8)
