@@ -22,6 +22,7 @@ mod guide;
 mod kit;
 mod lease;
 mod limits;
+mod lock_order;
 mod mistakes;
 mod operator;
 mod outbox;
