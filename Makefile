@@ -1,7 +1,7 @@
 # The commands of this repository; `make` alone lists them.
 
 .POSIX:
-.PHONY: help demo test chaos bugs check bench postgres schemathesis
+.PHONY: help demo test chaos bugs deaf check bench postgres schemathesis
 
 # list these commands
 help:
@@ -17,6 +17,7 @@ demo: postgres
 test: postgres schemathesis
 	cargo build --workspace --locked
 	cargo test --workspace --locked
+	AMENDS_TEST_HINTS=off cargo test -p amends-tests --test it --locked -- process:: a_running_process
 	cargo run --quiet --locked -p amends-tests --bin chaos
 
 # break real servers and judge them; ARGS="--seed 7 --orders 40000" for an hour of it
@@ -26,6 +27,11 @@ chaos: postgres
 # have the chaos program notice bugs on purpose, one after the other; ARGS="--help" for its options
 bugs: postgres
 	cargo run --quiet --locked -p amends-tests --features sabotage --bin chaos -- bugs $(ARGS)
+
+# run every test on databases that pass on no hint from one process to another
+deaf: postgres schemathesis
+	cargo build --workspace --locked
+	AMENDS_TEST_HINTS=off cargo test --workspace --locked
 
 # check everything that CI checks: format, lints, documentation, tests
 check:

@@ -13,6 +13,8 @@ use amends::{
 use amends_tests::kit::{Kit, crash_everywhere};
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgListener;
+use sqlx::{ConnectOptions, PgPool};
 
 /// A provider that counts what it has applied.
 #[derive(Clone, Default)]
@@ -394,4 +396,22 @@ async fn a_step_can_be_tested_by_itself() {
     assert_eq!(shelf.count("note"), 1);
     let undoing = call.undoing();
     assert_eq!((undoing.key(), undoing.forward_key()), ("book/note/undo", "book/note"));
+}
+
+#[tokio::test]
+async fn a_database_that_was_deafened_passes_on_no_hint() {
+    let options = amends_tests::cluster::database().await;
+    let is_deaf = "select exists (select from pg_proc where proname = 'pg_notify_aloud')";
+    let mut database = options.connect().await.unwrap();
+    if !sqlx::query_scalar::<_, bool>(is_deaf).fetch_one(&mut database).await.unwrap() {
+        amends_tests::cluster::deafen(&options).await;
+    }
+    let pool = PgPool::connect_with(options).await.unwrap();
+    let mut listener = PgListener::connect_with(&pool).await.unwrap();
+    listener.listen("amends").await.unwrap();
+    for send in ["select pg_notify('amends', 'hint')", "select pg_notify_aloud('amends', 'aloud')"]
+    {
+        sqlx::query(send).execute(&mut database).await.unwrap();
+    }
+    assert_eq!(listener.recv().await.unwrap().payload(), "aloud", "it came first");
 }

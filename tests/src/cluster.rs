@@ -85,8 +85,31 @@ async fn start() -> Cluster {
     let create = format!("create database {TEMPLATE}");
     admin.execute(AssertSqlSafe(create)).await.expect("the template can be created");
     admin.close().await.expect("the connection closes");
-    amends::migrate(options.clone().database(TEMPLATE)).await.expect("migrations apply");
+    let template = options.clone().database(TEMPLATE);
+    amends::migrate(template.clone()).await.expect("migrations apply");
+    deafen_if_wanted(&template).await;
     Cluster { options, _embedded: embedded }
+}
+
+/// Does what [`deafen`] does, if whoever runs the tests wants to see that polling is sufficient.
+#[expect(clippy::disallowed_methods, reason = "tests are configured by their caller")]
+pub async fn deafen_if_wanted(options: &PgConnectOptions) {
+    if std::env::var("AMENDS_TEST_HINTS").is_ok_and(|hints| hints == "off") {
+        deafen(options).await;
+    }
+}
+
+/// Has no hint of a database arrive. What sends them goes on under the name of `pg_notify_aloud`.
+pub async fn deafen(options: &PgConnectOptions) {
+    let mut database = options.connect().await.expect("the cluster answers");
+    for statement in [
+        "alter function pg_catalog.pg_notify(text, text) rename to pg_notify_aloud",
+        "create function pg_catalog.pg_notify(text, text) returns void language sql as ''",
+    ] {
+        database.execute(statement).await.expect("a superuser may do that");
+    }
+    // Nobody can be connected to a template that is cloned.
+    database.close().await.expect("the connection closes");
 }
 
 /// Stops the server of a folder when this process ends, which closes the pipe that a guard reads.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use amends_tests::cluster::scratch;
+use amends_tests::cluster::{deafen_if_wanted, scratch};
 use amends_tests::durable::Durable;
 use amends_tests::process::{Process, eventually};
 use reqwest::Client;
@@ -195,6 +195,7 @@ impl Scene {
         for statement in ["drop database if exists amends with (force)", "create database amends"] {
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
         }
+        deafen_if_wanted(&self.options()).await;
     }
 
     /// Ends everything that runs.

@@ -119,7 +119,9 @@ async fn a_running_process_follows_its_schedules_by_itself() {
     let postgres =
         Embedded::start(Options { data_dir: data_dir.clone(), bin_dir, durability }).await.unwrap();
     cluster::stop_with_this_process(&data_dir);
-    let builder = Engine::builder(PgConnectOptions::from_str(postgres.url()).unwrap());
+    let options = PgConnectOptions::from_str(postgres.url()).unwrap();
+    cluster::deafen_if_wanted(&options).await;
+    let builder = Engine::builder(options);
     let free = Schedule { name: "free", overlap: Overlap::Start, ..NIGHTLY };
     let engine = defined(builder, free, &script()).open().await.unwrap();
     let mut endings = engine.endings();
