@@ -36,6 +36,7 @@ mod report;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tokio::task::JoinHandle;
@@ -45,10 +46,12 @@ use checker::Evidence;
 use load::Load;
 use operator::Operator;
 use report::{Report, Run};
-use scene::{LOOK, Scene};
+use scene::Scene;
 use schedule::Schedule;
 use watch::Watch;
 
+/// How long people wait before they look again what is left to be put right.
+const LOOK: Duration = Duration::from_secs(1);
 /// Where nothing has changed for this share of the time to end, nothing will.
 const STANDSTILL: u32 = 4;
 
@@ -147,7 +150,7 @@ async fn judge(scene: &Arc<Scene>, schedule: &Schedule) -> anyhow::Result<Report
     sending.abort();
 
     let evidence = Evidence::gather(scene, schedule, &load, &operator).await?;
-    let run = Run { schedule, safety, liveness, broken: &broken, left, watch: &watch };
+    let run = Run { schedule, safety, liveness, broken, left, watch: &watch };
     Ok(Report::of(run, &evidence))
 }
 
@@ -179,6 +182,6 @@ async fn until_all_has_ended(
         if left.is_empty() || is_over {
             return Ok(left);
         }
-        sleep(4 * LOOK).await;
+        sleep(LOOK).await;
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Run<'a> {
     pub(crate) schedule: &'a Schedule,
     pub(crate) safety: Duration,
     pub(crate) liveness: Duration,
-    pub(crate) broken: &'a Broken,
+    pub(crate) broken: Broken,
     /// What had not ended when the time was over.
     pub(crate) left: Vec<String>,
     pub(crate) watch: &'a Watch,
@@ -38,7 +38,7 @@ pub(crate) struct Report {
     /// How long things were broken, and how long it took afterwards until everything had ended.
     seconds_of_safety: f64,
     seconds_of_liveness: f64,
-    faults: BTreeMap<&'static str, u64>,
+    faults: Broken,
     coverage: Vec<Coverage>,
     /// Effects that a server had asked for before it was stopped, and that came after it went on.
     effects_by_zombies: usize,
@@ -53,13 +53,13 @@ impl Report {
         });
         let mut violations = violations(evidence);
         violations.extend(unended);
-        violations.extend(taken_over_for_nothing(run.watch, run.broken));
+        violations.extend(taken_over_for_nothing(run.watch, &run.broken));
         Self {
             seed: run.schedule.seed,
             orders: run.schedule.orders,
             seconds_of_safety: run.safety.as_secs_f64(),
             seconds_of_liveness: run.liveness.as_secs_f64(),
-            faults: run.broken.counts(),
+            faults: run.broken,
             coverage: coverage(evidence, run.watch, run.schedule.orders),
             effects_by_zombies: evidence.effects_by_zombies(),
             violations,
@@ -84,8 +84,7 @@ impl Report {
 
 /// Servers that were taken over, beyond what can have silenced one for longer than its lease.
 fn taken_over_for_nothing(watch: &Watch, broken: &Broken) -> Option<Violation> {
-    let counts = broken.counts();
-    let count = |what: &str| counts.get(what).copied().unwrap_or_default();
+    let count = |what: &str| broken.get(what).copied().unwrap_or_default();
     let servers = SERVERS as u64;
     let silenced = count("servers frozen beyond their lease")
         + count("connections gone silent")

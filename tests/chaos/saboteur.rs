@@ -38,101 +38,106 @@ fn late_charges(schedule: &Schedule) -> Vec<Value> {
     late.take(LATE_CHARGES_MAX).map(rule).collect()
 }
 
-/// What has been broken, by kind.
-#[derive(Default)]
-pub(crate) struct Broken(Mutex<BTreeMap<&'static str, u64>>);
-
-impl Broken {
-    fn add(&self, what: &'static str, count: u64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += count;
-    }
-
-    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+/// Whoever breaks things.
+struct Saboteur {
+    scene: Arc<Scene>,
+    late_charges: Vec<Value>,
+    broken: Mutex<Broken>,
 }
+
+/// What has been broken, by kind.
+pub(crate) type Broken = BTreeMap<&'static str, u64>;
 
 /// Breaks everything in its turn, and ends when the last of it has been put right.
 pub(crate) async fn work(scene: &Arc<Scene>, schedule: &Schedule, begin: Instant) -> Broken {
-    let broken = Arc::new(Broken::default());
-    let late = Arc::new(late_charges(schedule));
-    fail_sink(scene, &late, 0).await;
+    let saboteur = Arc::new(Saboteur {
+        scene: Arc::clone(scene),
+        late_charges: late_charges(schedule),
+        broken: Mutex::default(),
+    });
+    saboteur.fail_sink(0).await;
     let mut under_way = JoinSet::new();
     for event in &schedule.events {
         sleep_until(begin + Duration::from_millis(event.at_milliseconds)).await;
-        let (scene, broken, late) = (Arc::clone(scene), Arc::clone(&broken), Arc::clone(&late));
-        let fault = event.fault;
-        under_way.spawn(async move {
-            if let Fault::FailSink { count } = fault {
-                fail_sink(&scene, &late, count).await;
-                broken.add("failures of the receiver of events", u64::from(count));
-            } else {
-                perform(&scene, fault, &broken).await;
-            }
-        });
+        let (saboteur, fault) = (Arc::clone(&saboteur), event.fault);
+        under_way.spawn(async move { saboteur.perform(fault).await });
     }
     while let Some(done) = under_way.join_next().await {
         done.unwrap_or_else(|error| panic!("a fault could not be brought about: {error}"));
     }
-    broken.add("commits cut from their answers", scene.database_proxy.answers_cut());
-    broken.add("calls cut from their answers", scene.providers_proxy.answers_cut());
-    Broken(Mutex::new(broken.counts()))
+    saboteur.count("commits cut from their answers", scene.database_proxy.answers_cut());
+    saboteur.count("calls cut from their answers", scene.providers_proxy.answers_cut());
+    saboteur.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-async fn perform(scene: &Scene, fault: Fault, broken: &Broken) {
-    let harm = |count, salt, harm| {
-        scene.database_proxy.harm(count, harm, &mut Chance::of(salt, "connections", 0))
-    };
-    match fault {
-        Fault::KillServer { server } => {
-            for turn in 0..SERVERS {
-                if scene.servers[(server + turn) % SERVERS].kill_and_start().await {
-                    broken.add("servers killed", 1);
-                    break;
+impl Saboteur {
+    fn count(&self, what: &'static str, count: u64) {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        *broken.entry(what).or_default() += count;
+    }
+
+    async fn perform(&self, fault: Fault) {
+        let scene = &self.scene;
+        let harm = |count, salt, harm| {
+            scene.database_proxy.harm(count, harm, &mut Chance::of(salt, "connections", 0))
+        };
+        match fault {
+            Fault::KillServer { server } => {
+                for turn in 0..SERVERS {
+                    if scene.servers[(server + turn) % SERVERS].kill_and_start().await {
+                        self.count("servers killed", 1);
+                        break;
+                    }
                 }
             }
+            Fault::FreezeServer { server, beyond_milliseconds } => {
+                scene.servers[server].freeze(Duration::from_millis(beyond_milliseconds)).await;
+                self.count("servers frozen beyond their lease", 1);
+            }
+            Fault::KillPostgres => {
+                scene.restart_postgres().await;
+                self.count("databases killed", 1);
+            }
+            Fault::TerminateSessions { count, salt } => {
+                self.count("sessions terminated", terminate(scene, count, salt).await);
+            }
+            Fault::ResetConnections { count, salt } => {
+                self.count("connections reset", harm(count, salt, Harm::Reset));
+            }
+            Fault::SwallowConnections { count, milliseconds, salt } => {
+                let swallow = Harm::Swallow(Duration::from_millis(milliseconds));
+                self.count("connections gone silent", harm(count, salt, swallow));
+            }
+            Fault::DelayConnections { count, milliseconds, salt } => {
+                let delay = Harm::Delay(Duration::from_millis(milliseconds));
+                self.count("connections slowed down", harm(count, salt, delay));
+            }
+            Fault::CutAnswers { count, bytes, salt } => {
+                self.count(
+                    "connections cut within an answer",
+                    harm(count, salt, Harm::CutAfter(bytes)),
+                );
+            }
+            Fault::CutCommits { count } => scene.database_proxy.cut_answers(count),
+            Fault::CutCalls { count } => scene.providers_proxy.cut_answers(count),
+            Fault::FailSink { count } => {
+                self.fail_sink(count).await;
+                self.count("failures of the receiver of events", u64::from(count));
+            }
         }
-        Fault::FreezeServer { server, beyond_milliseconds } => {
-            scene.servers[server].freeze(Duration::from_millis(beyond_milliseconds)).await;
-            broken.add("servers frozen beyond their lease", 1);
-        }
-        Fault::KillPostgres => {
-            scene.restart_postgres().await;
-            broken.add("databases killed", 1);
-        }
-        Fault::TerminateSessions { count, salt } => {
-            broken.add("sessions terminated", terminate(scene, count, salt).await);
-        }
-        Fault::ResetConnections { count, salt } => {
-            broken.add("connections reset", harm(count, salt, Harm::Reset));
-        }
-        Fault::SwallowConnections { count, milliseconds, salt } => {
-            let swallow = Harm::Swallow(Duration::from_millis(milliseconds));
-            broken.add("connections gone silent", harm(count, salt, swallow));
-        }
-        Fault::DelayConnections { count, milliseconds, salt } => {
-            let delay = Harm::Delay(Duration::from_millis(milliseconds));
-            broken.add("connections slowed down", harm(count, salt, delay));
-        }
-        Fault::CutAnswers { count, bytes, salt } => {
-            broken
-                .add("connections cut within an answer", harm(count, salt, Harm::CutAfter(bytes)));
-        }
-        Fault::CutCommits { count } => scene.database_proxy.cut_answers(count),
-        Fault::CutCalls { count } => scene.providers_proxy.cut_answers(count),
-        Fault::FailSink { .. } => {}
     }
-}
 
-/// Has the receiver of events fail so often, before and after it has kept one. Rules replace each
-/// other, so all of them are sent.
-async fn fail_sink(scene: &Scene, late: &[Value], count: u32) {
-    let failing = ["error_before", "error_after"].map(|fault| {
-        json!({ "provider": "events", "operation": "deliver", "fault": fault, "times": count / 2 })
-    });
-    let rules: Vec<_> = failing.iter().chain(late).collect();
-    let told = scene.tell_sandbox("/faults", &json!({ "rules": rules })).await;
-    told.expect("the stand-ins answer");
+    /// Has the receiver of events fail so often, before and after it has kept one. Rules replace
+    /// each other, so all of them are sent.
+    async fn fail_sink(&self, count: u32) {
+        let failing = ["error_before", "error_after"].map(|fault| {
+            json!({ "provider": "events", "operation": "deliver", "fault": fault,
+                "times": count / 2 })
+        });
+        let rules: Vec<_> = failing.iter().chain(&self.late_charges).collect();
+        let told = self.scene.tell_sandbox("/faults", &json!({ "rules": rules })).await;
+        told.expect("the stand-ins answer");
+    }
 }
 
 /// Ends so many sessions of the servers, whichever. None, while there is no database.

@@ -2,7 +2,6 @@
 //! between them. Each is a process that was started here, and is ended here.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use amends_tests::cluster::scratch;
 use amends_tests::durable::Durable;
@@ -147,6 +146,3 @@ async fn start_postgres(folder: &Path) -> anyhow::Result<Durable> {
     postgres.kill_and_start().await;
     Ok(postgres)
 }
-
-/// How long anything is waited for between two looks.
-pub(crate) const LOOK: Duration = Duration::from_millis(250);

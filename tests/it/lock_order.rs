@@ -95,7 +95,7 @@ async fn writers_in_opposite_orders_never_wait_for_each_other_in_a_circle() {
     assert!(ids.iter().eq(others.iter().rev()), "one instance per key");
     for round in 0..ROUNDS {
         tokio::join!(
-            write_to_all(&first, &chance, ids.iter().enumerate().map(|(key, id)| (key, id)), round),
+            write_to_all(&first, &chance, ids.iter().enumerate(), round),
             write_to_all(&second, &chance, ids.iter().enumerate().rev(), round),
             lose_a_worker(&kit),
             beside.run_dry(),
