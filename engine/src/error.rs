@@ -60,12 +60,16 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::Protocol(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // 08 connection, 40 rollback, 53 resources, 55 lock not available, 57 shutdown.
-            ["08", "40", "53", "55", "57"].iter().any(|class| code.starts_with(class))
-        }),
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_code(&code)),
         _ => false,
     }
+}
+
+fn is_transient_code(code: &str) -> bool {
+    // 08 connection, 40 rollback, 53 resources, 55 lock not available, 57 shutdown. The others
+    // say that a transaction was ended because this process was too slow.
+    let classes = ["08", "40", "53", "55", "57", "25P03", "25P04"];
+    classes.iter().any(|class| code.starts_with(class))
 }
 
 /// Whether a statement failed because of a value in it.
@@ -109,6 +113,21 @@ impl From<sqlx::Error> for StepError {
             }
             error if is_transient(error) => StepError::unknown("SQL_INTERRUPTED", message),
             _ => StepError::retry("SQL_FAILED", message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_only_interrupted_may_succeed_when_it_is_sent_again() {
+        for code in ["08006", "40001", "40P01", "53300", "55P03", "57P01", "25P03"] {
+            assert!(is_transient_code(code), "{code}");
+        }
+        for code in ["22P02", "23505", "25P02", "42P01", "54000"] {
+            assert!(!is_transient_code(code), "{code}");
         }
     }
 }
