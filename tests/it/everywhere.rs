@@ -60,18 +60,19 @@ macro_rules! scenarios {
     };
 }
 
-// Orders crash in `crash.rs`, where more is said of them. A step that is attempted once at most may
+// Orders crash in `crash.rs`, where more is said of them. A child that is taken back crashes at
+// every point that one does which is not. A step that is attempted once at most may
 // end otherwise after a crash. Workers that come and go in a scenario would crash together.
 scenarios! {
     crash and loss:
-        flows::branches flows::child flows::child_taken_back flows::transactions
+        flows::branches flows::child_taken_back flows::transactions
         flows::lost_answers
         people::signals people::cancel people::schedules people::start_within people::duplicates
         people::questions
         upkeep::outage upkeep::delivery;
     loss:
-        flows::order flows::refused_order flows::at_most_once people::stuck upkeep::successors
-        upkeep::sharing;
+        flows::order flows::refused_order flows::child flows::at_most_once people::stuck
+        upkeep::successors upkeep::sharing;
 }
 
 async fn crash(scenario: Scenario) {
