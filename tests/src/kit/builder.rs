@@ -19,9 +19,9 @@ use crate::crash::Crash;
 use crate::detour::Detour;
 use crate::sink::Recorder;
 
-/// Ends the sessions of the engine, as the end of its process would, and waits until they are gone.
+/// Ends the sessions of the engine, as the end of its process would. Returns how many there were.
 const END_SESSIONS: &str = "
-    select pg_terminate_backend(pid, 10000) from pg_stat_activity
+    select count(pg_terminate_backend(pid)) from pg_stat_activity
     where datname = current_database() and application_name = 'amends'";
 
 /// Builds a [`Kit`].
@@ -144,8 +144,12 @@ impl Ground {
     pub(super) async fn lapse_leases(&self) {
         let mut database = self.options.connect().await.expect("the cluster answers");
         // A renewal that was cut off may still be under way, and would come after this.
-        for statement in [END_SESSIONS, "update amends.worker set lease_until = '-infinity'"] {
-            sqlx::query(statement).execute(&mut database).await.expect("the database obeys");
+        while sqlx::query_scalar(END_SESSIONS).fetch_one(&mut database).await.ok() != Some(0_i64) {
+            tokio::task::yield_now().await;
         }
+        sqlx::query("update amends.worker set lease_until = '-infinity'")
+            .execute(&mut database)
+            .await
+            .expect("workers can be written to");
     }
 }
