@@ -20,9 +20,9 @@ use crate::loops::vital;
 use crate::metrics::Metrics;
 use crate::probe::Probes;
 use crate::sabotage::Bug;
-use crate::store::commit::{Committed, commit, missed};
+use crate::store::commit::{Committed, commit};
 use crate::store::write::{Write, Written};
-use crate::store::{Store, within_timeout};
+use crate::store::{Store, missed, within_timeout};
 
 /// A handle for sending writes; cheap to clone.
 #[derive(Debug, Clone)]

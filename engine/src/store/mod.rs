@@ -12,6 +12,7 @@ pub(crate) mod commit;
 pub(crate) mod dependency;
 pub(crate) mod live;
 pub(crate) mod mail;
+pub(crate) mod missed;
 pub(crate) mod outbox;
 pub(crate) mod read;
 pub(crate) mod schedule;

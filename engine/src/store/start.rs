@@ -2,7 +2,8 @@
 
 use sqlx::PgConnection;
 
-use super::commit::{missed, shard};
+use super::commit::shard;
+use super::missed;
 use super::write::{NewInstance, Write, Written};
 use crate::error::is_data_error;
 

@@ -1,0 +1,117 @@
+//! Why writes that did not go in did not.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::write::{Write, Written};
+
+/// Judges writes of held instances.
+pub(crate) async fn held(
+    connection: &mut PgConnection,
+    worker_id: Uuid,
+    write: &Write,
+) -> Result<Written, sqlx::Error> {
+    let record = write.records.first().map(|new| &new.record);
+    let seen = sqlx::query!(
+        r#"
+        select i.worker_id, i.mail_count,
+               exists (
+                   select from amends.record r
+                   where r.instance_id = i.instance_id and r.seq = $2 and r.hash = $3
+               ) as "recorded!",
+               exists (
+                   select from amends.early_signal e
+                   where e.workflow = i.workflow and e.business_key = i.business_key
+               ) as "early!"
+        from amends.instance i
+        where i.instance_id = $1
+        "#,
+        write.instance_id,
+        record.map_or(-1, |record| record.seq.cast_signed()),
+        record.map_or(&[][..], |record| &record.hash[..]),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(match (seen, &write.change) {
+        // An earlier send of the same batch went in; its answer was lost.
+        (Some(seen), _) if seen.recorded => Written::Yes,
+        (Some(seen), Some(change))
+            if seen.worker_id == Some(worker_id)
+                && (seen.early || seen.mail_count != change.mail_read) =>
+        {
+            Written::UnreadMail
+        }
+        _ => Written::Fenced,
+    })
+}
+
+/// Judges deliveries and starts.
+pub(crate) async fn intake(
+    connection: &mut PgConnection,
+    write: &Write,
+) -> Result<Written, sqlx::Error> {
+    let mut about = write.start.is_some().then(|| write.about.business_key.clone());
+    if let Some(delivery) = &write.delivery {
+        let known = sqlx::query!(
+            "select delivery_id, digest, business_key from amends.delivery
+             where source = $1 and external_id = $2",
+            delivery.source,
+            delivery.external_id,
+        )
+        .fetch_optional(&mut *connection)
+        .await?;
+        if let Some(known) = &known
+            && known.delivery_id == write.instance_id
+            && write.start.is_none()
+        {
+            return Ok(Written::Yes);
+        }
+        if let Some(known) = known
+            && known.delivery_id != write.instance_id
+        {
+            if known.digest != delivery.digest {
+                return Ok(Written::Conflict);
+            }
+            about = known.business_key;
+            let first = existing(connection, write, about.as_deref()).await?;
+            // A delivery that started nothing has no instance; its own id stands for it.
+            return Ok(Written::Replayed(first.unwrap_or(known.delivery_id)));
+        }
+    }
+    let first = existing(connection, write, about.as_deref()).await?;
+    // A child has the same id whoever bears it: only its first record tells whose write this is.
+    let is_ours = first == Some(write.instance_id) && is_recorded(connection, write).await?;
+    Ok(match first {
+        Some(_) if is_ours => Written::Yes,
+        Some(first) => Written::Duplicate(first),
+        None => Written::Fenced,
+    })
+}
+
+/// Whether the first record of a start is there as this write has it.
+async fn is_recorded(connection: &mut PgConnection, write: &Write) -> Result<bool, sqlx::Error> {
+    let record = write.records.first().map(|new| &new.record);
+    sqlx::query_scalar!(
+        r#"select exists (
+               select from amends.record where instance_id = $1 and seq = 0 and hash = $2
+           ) as "recorded!""#,
+        write.instance_id,
+        record.map_or(&[][..], |record| &record.hash[..]),
+    )
+    .fetch_one(connection)
+    .await
+}
+
+async fn existing(
+    connection: &mut PgConnection,
+    write: &Write,
+    business_key: Option<&str>,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select instance_id from amends.instance where workflow = $1 and business_key = $2",
+        write.about.workflow,
+        business_key,
+    )
+    .fetch_optional(connection)
+    .await
+}
