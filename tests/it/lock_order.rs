@@ -109,10 +109,38 @@ async fn writers_in_opposite_orders_never_wait_for_each_other_in_a_circle() {
     for id in ids {
         assert_eq!(kit.status(id).await, Status::Completed);
     }
+    refuse_deadlocks(&kit, &detour).await;
+    kit.finish().await;
+}
+
+/// Whole batches of the same keys meet; only the order in which they are inserted keeps each from
+/// waiting for the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_of_the_same_keys_in_opposite_orders_never_wait_for_each_other_in_a_circle() {
+    let detour = Detour::default();
+    let mut kit = Stage::plain().kit(Kit::builder().detour(&detour), once).await;
+    let first = kit.engine();
+    let beside = kit.succeed().await;
+    let second = kit.engine();
+    for round in 0..3 * ROUNDS {
+        let keys = round * INSTANCES..(round + 1) * INSTANCES;
+        let backwards = keys.clone().rev();
+        tokio::join!(start_all(&first, keys), start_all(&second, backwards));
+    }
+    beside.run_dry().await;
+    kit.settle().await;
+    refuse_deadlocks(&kit, &detour).await;
+    kit.finish().await;
+}
+
+fn once<'a>(saga: &'a Saga, stage: &'a Stage) -> Ran<'a> {
+    async { saga.run(&stage.a, &"1".to_owned()).await }.boxed()
+}
+
+async fn refuse_deadlocks(kit: &Kit, detour: &Detour) {
     assert!(!detour.refusals().contains(&"40P01".to_owned()), "{:?}", detour.refusals());
     let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
     let deadlocks: i64 =
         sqlx::query_scalar(deadlocks).fetch_one(&mut kit.database().await).await.unwrap();
     assert_eq!(deadlocks, 0);
-    kit.finish().await;
 }
