@@ -11,7 +11,6 @@
 #![expect(clippy::expect_used, reason = "a program that tests fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "it runs against real processes, in real time")]
 
-mod chance;
 mod pace;
 mod schedule;
 

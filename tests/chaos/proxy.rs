@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use crate::chance::Chance;
+use amends_tests::chance::Chance;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 /// How long a connection that has become slow stays so.
@@ -89,7 +89,7 @@ impl Proxy {
     }
 
     /// Harms so many of the connections that are open, whichever. Says how many there were.
-    pub(crate) fn harm(&self, count: usize, harm: Harm, chance: &mut Chance) -> u64 {
+    pub(crate) fn harm(&self, count: usize, harm: Harm, chance: &Chance) -> u64 {
         let mut open = self.shared.open_connections();
         let mut harmed = 0;
         for _ in 0..count.min(open.len()) {
@@ -286,8 +286,8 @@ mod tests {
     async fn a_connection_is_reset_at_once_or_in_the_middle_of_an_answer() {
         let (proxy, mut client, _) = open(|_| false).await;
         ask(&mut client, b"hello").await.unwrap();
-        let mut chance = Chance::of(7, "test", 0);
-        assert_eq!(proxy.harm(9, Harm::CutAfter(5), &mut chance), 1);
+        let chance = Chance::of(7, "test", 0);
+        assert_eq!(proxy.harm(9, Harm::CutAfter(5), &chance), 1);
         let mut answer = Vec::new();
         client.write_all(b"hello").await.unwrap();
         let reset = client.read_to_end(&mut answer).await.unwrap_err();
@@ -296,7 +296,7 @@ mod tests {
 
         let mut client = TcpStream::connect(proxy.address()).await.unwrap();
         ask(&mut client, b"hello").await.unwrap();
-        assert_eq!(proxy.harm(9, Harm::Reset, &mut chance), 1);
+        assert_eq!(proxy.harm(9, Harm::Reset, &chance), 1);
         let reset = client.read_to_end(&mut answer).await.unwrap_err();
         assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
     }

@@ -9,11 +9,11 @@ use sqlx::Row;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::chance::Chance;
 use crate::load::{Plan, plans};
 use crate::proxy::Harm;
 use crate::scene::Scene;
 use crate::schedule::{Fault, SERVERS, Schedule};
+use amends_tests::chance::Chance;
 
 /// Longer than anybody waits for an answer to a charge.
 const LATE_MILLISECONDS: u64 = 1_200;
@@ -79,7 +79,7 @@ impl Saboteur {
     async fn perform(&self, fault: Fault) {
         let scene = &self.scene;
         let harm = |count, salt, harm| {
-            scene.database_proxy.harm(count, harm, &mut Chance::of(salt, "connections", 0))
+            scene.database_proxy.harm(count, harm, &Chance::of(salt, "connections", 0))
         };
         match fault {
             Fault::KillServer { server } => {

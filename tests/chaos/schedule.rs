@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::chance::Chance;
+use amends_tests::chance::Chance;
 
 /// How long the orders take to be sent, per order.
 const MILLISECONDS_PER_ORDER: u64 = 75;
@@ -73,26 +73,26 @@ impl Schedule {
         schedule.every(45_000, "postgres", |_| Fault::KillPostgres);
         schedule.every(2_200, "terminate", |chance| Fault::TerminateSessions {
             count: some(chance, 1..3),
-            salt: chance.next(),
+            salt: chance.any(),
         });
         schedule.every(12_000, "reset", |chance| Fault::ResetConnections {
             count: some(chance, 1..6),
-            salt: chance.next(),
+            salt: chance.any(),
         });
         schedule.every(25_000, "swallow", |chance| Fault::SwallowConnections {
             count: some(chance, 1..8),
             milliseconds: chance.within(4_000..8_000),
-            salt: chance.next(),
+            salt: chance.any(),
         });
         schedule.every(25_000, "delay", |chance| Fault::DelayConnections {
             count: some(chance, 1..8),
             milliseconds: chance.within(50..600),
-            salt: chance.next(),
+            salt: chance.any(),
         });
         schedule.every(14_000, "cut answers", |chance| Fault::CutAnswers {
             count: some(chance, 1..4),
             bytes: some(chance, 1..400),
-            salt: chance.next(),
+            salt: chance.any(),
         });
         schedule.every(6_000, "cut commits", |_| Fault::CutCommits { count: 1 });
         schedule.every(3_000, "cut calls", |_| Fault::CutCalls { count: 2 });
@@ -102,24 +102,24 @@ impl Schedule {
     }
 
     /// Adds a fault about once in so many milliseconds, and at least twice.
-    fn every(&mut self, gap: u64, purpose: &str, fault: impl Fn(&mut Chance) -> Fault) {
+    fn every(&mut self, gap: u64, purpose: &str, fault: impl Fn(&Chance) -> Fault) {
         let span = self.span_milliseconds.saturating_sub(CALM_MILLISECONDS);
         let count = span.div_ceil(gap).max(LEAST);
         for number in 0..count {
-            let mut chance = Chance::of(self.seed, purpose, number);
+            let chance = Chance::of(self.seed, purpose, number);
             let share = span / count;
             let within = share / 5 + chance.within(0..(share * 3 / 5).max(1));
             let at_milliseconds = CALM_MILLISECONDS + number * share + within;
-            self.events.push(Event { at_milliseconds, fault: fault(&mut chance) });
+            self.events.push(Event { at_milliseconds, fault: fault(&chance) });
         }
     }
 }
 
-fn any_server(chance: &mut Chance) -> usize {
+fn any_server(chance: &Chance) -> usize {
     some(chance, 0..SERVERS as u64)
 }
 
-fn some(chance: &mut Chance, range: std::ops::Range<u64>) -> usize {
+fn some(chance: &Chance, range: std::ops::Range<u64>) -> usize {
     chance.within(range) as usize
 }
 

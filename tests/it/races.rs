@@ -1,7 +1,8 @@
 //! Races, each a thousand times, with jitter that follows from a seed: whoever is told something is
 //! told the truth, as the clerk's own book and the histories show, and each side wins now and then.
 
-use std::time::Duration;
+use std::cmp::Ordering;
+use std::time::{Duration, Instant};
 
 use amends::command::{Answer, Command};
 use amends::view::RecordView;
@@ -31,20 +32,85 @@ fn turns() -> impl Iterator<Item = Vec<String>> {
     (0..TIMES / AT_ONCE).map(|turn| (0..AT_ONCE).map(|n| format!("{turn}/{n}")).collect())
 }
 
-fn both_have_won(one: usize, other: usize) {
-    assert_eq!(one + other, TIMES);
-    assert!(one.min(other) >= WINS_MIN, "{one} to {other}");
+/// A race of two sides. Whoever wins most of a turn starts later in the next one, so that neither
+/// the machine's speed nor its load decides who is ever tried.
+struct Race {
+    chance: Chance,
+    wins: [usize; 2],
+    /// By how much the first side starts later than the second one, in microseconds.
+    lag: i64,
+    /// How much `lag` was changed by last; it grows until the lead changes hands.
+    stride: i64,
+}
+
+impl Race {
+    /// How much later than it may a side starts by accident.
+    const JITTER_MICROS: u64 = 200;
+
+    fn seeded(seed: u64) -> Self {
+        Self { chance: Chance::seeded(seed), wins: [0; 2], lag: 0, stride: 0 }
+    }
+
+    async fn first_may_start(&self) {
+        self.dawdle(Self::handicap(self.lag)).await;
+    }
+
+    async fn second_may_start(&self) {
+        self.dawdle(self.handicap_of_second()).await;
+    }
+
+    fn handicap_of_second(&self) -> Duration {
+        Self::handicap(-self.lag)
+    }
+
+    fn handicap(lag: i64) -> Duration {
+        Duration::from_micros(lag.max(0).unsigned_abs())
+    }
+
+    /// Lets others go on for a while, to the microsecond, which no timer does.
+    #[expect(clippy::disallowed_methods, reason = "the database lives in real time")]
+    async fn dawdle(&self, handicap: Duration) {
+        let jitter = Duration::from_micros(self.chance.below(Self::JITTER_MICROS));
+        let until = Instant::now() + handicap + jitter;
+        while Instant::now() < until {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Takes note of who won how often in a turn.
+    fn turn(&mut self, first: usize, second: usize) {
+        self.wins[0] += first;
+        self.wins[1] += second;
+        let direction = match first.cmp(&second) {
+            Ordering::Less => -1,
+            Ordering::Equal => return,
+            Ordering::Greater => 1,
+        };
+        self.stride = match self.stride * direction {
+            0 => 100 * direction,
+            same if same > 0 => self.stride * 2,
+            _ => -self.stride / 2,
+        };
+        self.lag += self.stride;
+    }
+
+    fn both_have_won(&self) {
+        let [first, second] = self.wins;
+        assert_eq!(first + second, TIMES);
+        assert!(first.min(second) >= WINS_MIN, "{first} to {second}");
+    }
 }
 
 #[tokio::test]
 async fn a_cancel_wins_against_the_end_or_is_told_that_it_was_too_late() {
-    let (book, chance) = (Book::default(), Chance::seeded(1));
+    let (book, mut race) = (Book::default(), Race::seeded(1));
     let kit = kit(Kit::builder(), &book).await;
-    let (mut cancelled, mut completed) = (0, 0);
     for keys in turns() {
+        let (mut cancelled, mut completed) = (0, 0);
+        book.pace(race.handicap_of_second());
         let answers = join_all(keys.iter().map(async |key| {
             let id = kit.begin(start(key, Order::Straight)).await;
-            chance.dawdle(400).await;
+            race.first_may_start().await;
             (id, kit.command(id, Command::Cancel).await)
         }));
         let answers = answers.await;
@@ -63,24 +129,25 @@ async fn a_cancel_wins_against_the_end_or_is_told_that_it_was_too_late() {
                 untrue => panic!("{key}: {untrue:?}"),
             }
         }
+        race.turn(cancelled, completed);
     }
-    both_have_won(cancelled, completed);
+    race.both_have_won();
     kit.finish().await;
 }
 
 #[tokio::test]
 async fn a_signal_is_taken_whether_it_comes_before_its_instance_or_after() {
-    let (book, chance) = (Book::default(), Chance::seeded(2));
+    let (book, mut race) = (Book::default(), Race::seeded(2));
     let kit = kit(Kit::builder(), &book).await;
-    let (mut early, mut late) = (0, 0);
     for keys in turns() {
+        let (mut early, mut late) = (0, 0);
         let answers = join_all(keys.iter().map(async |key| {
             let starts = async {
-                chance.dawdle(100).await;
+                race.second_may_start().await;
                 kit.begin(start(key, Order::AfterNews)).await
             };
             let sends = async {
-                chance.dawdle(100).await;
+                race.first_may_start().await;
                 kit.engine().signal(news(key, "1")).await.unwrap()
             };
             tokio::join!(starts, sends)
@@ -97,25 +164,30 @@ async fn a_signal_is_taken_whether_it_comes_before_its_instance_or_after() {
             assert!(kit.output::<Booking>(id).await, "{key} has not heard of it");
             assert_eq!(book.of(key), BOTH_PLACES, "{key}");
         }
+        race.turn(early, late);
     }
-    both_have_won(early, late);
+    race.both_have_won();
     kit.finish().await;
 }
 
 #[tokio::test]
 async fn a_signal_that_comes_as_the_wait_runs_out_is_taken_or_on_record_or_told_it_was_too_late() {
-    let (book, chance) = (Book::default(), Chance::seeded(3));
+    let (book, mut race) = (Book::default(), Race::seeded(3));
     let kit = kit(Kit::builder(), &book).await;
-    let (mut taken, mut missed) = (0, 0);
     for keys in turns() {
+        let (mut taken, mut missed) = (0, 0);
         let ids = join_all(keys.iter().map(|key| kit.begin(start(key, Order::AfterNews)))).await;
         kit.settle().await;
-        kit.advance(PATIENCE);
+        let runs_out = async {
+            race.second_may_start().await;
+            kit.advance(PATIENCE);
+            kit.settle().await;
+        };
         let sends = join_all(keys.iter().map(async |key| {
-            chance.dawdle(1_000).await;
+            race.first_may_start().await;
             kit.engine().signal(news(key, "1")).await.unwrap()
         }));
-        let (answers, ()) = tokio::join!(sends, kit.settle());
+        let (answers, ()) = tokio::join!(sends, runs_out);
         kit.settle().await;
         for ((key, id), answer) in keys.iter().zip(ids).zip(answers) {
             let heard = kit.output::<Booking>(id).await;
@@ -129,8 +201,9 @@ async fn a_signal_that_comes_as_the_wait_runs_out_is_taken_or_on_record_or_told_
             assert_eq!(book.of(key), BOTH_PLACES, "{key}");
             if heard { taken += 1 } else { missed += 1 }
         }
+        race.turn(taken, missed);
     }
-    both_have_won(taken, missed);
+    race.both_have_won();
     kit.finish().await;
 }
 
@@ -164,7 +237,7 @@ async fn lose_workers(kit: &Kit, ids: &[Uuid]) {
 
 #[tokio::test]
 async fn of_two_workers_who_take_over_a_third_one_does() {
-    let book = Book::default();
+    let (book, mut race) = (Book::default(), Race::seeded(4));
     let mut kit = kit(Kit::builder(), &book).await;
     let first = kit.engine();
     let beside = kit.succeed().await;
@@ -176,9 +249,19 @@ async fn of_two_workers_who_take_over_a_third_one_does() {
     kit.settle().await;
     for _ in 0..TIMES / AT_ONCE {
         lose_workers(&kit, &ids).await;
-        tokio::join!(beside.run_dry(), kit.settle());
+        let before = [taken_over(&first), taken_over(&second)];
+        let first_takes_over = async {
+            race.first_may_start().await;
+            beside.run_dry().await;
+        };
+        let second_takes_over = async {
+            race.second_may_start().await;
+            kit.settle().await;
+        };
+        tokio::join!(first_takes_over, second_takes_over);
+        race.turn(taken_over(&first) - before[0], taken_over(&second) - before[1]);
     }
-    both_have_won(taken_over(&first), taken_over(&second));
+    race.both_have_won();
     for (n, id) in ids.iter().enumerate() {
         let history = kit.history(*id).await;
         let losses = history.iter().filter(|record| record.kind == "worker_lost").count();
@@ -190,12 +273,12 @@ async fn of_two_workers_who_take_over_a_third_one_does() {
 
 #[tokio::test]
 async fn a_worker_that_goes_on_while_it_is_taken_over_writes_before_that_or_not_at_all() {
-    let chance = Chance::seeded(4);
-    let (mut by_the_first, mut by_another) = (0, 0);
+    let mut race = Race::seeded(5);
     for keys in turns() {
+        let (mut by_the_first, mut by_another) = (0, 0);
         let book = Book::default();
         // The first points lie before anybody is told that his booking has begun.
-        let nth = AT_ONCE + chance.below(4 * AT_ONCE as u64) as usize;
+        let nth = AT_ONCE + race.chance.below(4 * AT_ONCE as u64) as usize;
         let (crash, probes) = Crash::at(Some(nth));
         let mut kit = kit(Kit::builder().probes(probes), &book).await;
         let first = kit.engine();
@@ -207,11 +290,15 @@ async fn a_worker_that_goes_on_while_it_is_taken_over_writes_before_that_or_not_
         let stopped = kit.succeed().await;
         kit.advance(Settings::default().lease + Duration::from_secs(1));
         let goes_on = async {
-            chance.dawdle(200).await;
+            race.first_may_start().await;
             crash.release();
             stopped.run_dry().await;
         };
-        tokio::join!(goes_on, kit.settle());
+        let is_taken_over = async {
+            race.second_may_start().await;
+            kit.settle().await;
+        };
+        tokio::join!(goes_on, is_taken_over);
         for key in &keys {
             // Whoever got no answer asks again.
             let begun = kit.request(start(key, Order::Straight)).await.unwrap();
@@ -224,6 +311,7 @@ async fn a_worker_that_goes_on_while_it_is_taken_over_writes_before_that_or_not_
             if records.iter().any(is_taken_over) { by_another += 1 } else { by_the_first += 1 }
         }
         kit.finish().await;
+        race.turn(by_the_first, by_another);
     }
-    both_have_won(by_the_first, by_another);
+    race.both_have_won();
 }

@@ -2,6 +2,7 @@
 //! of races.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,15 +24,20 @@ pub struct Booked {
     pub given_back: u32,
 }
 
-/// What the clerk has written down, by business key, once per idempotency key. Clones share it.
+/// What the clerk has written down. Clones share it.
 #[derive(Clone, Default)]
-pub struct Book(Arc<Mutex<BTreeMap<String, BTreeMap<String, bool>>>>);
+pub struct Book {
+    /// By business key, once per idempotency key.
+    places: Arc<Mutex<BTreeMap<String, BTreeMap<String, bool>>>>,
+    /// How many milliseconds the clerk takes to sell a place.
+    pace: Arc<AtomicU64>,
+}
 
 impl Book {
     /// What is written of a booking.
     #[must_use]
     pub fn of(&self, business_key: &str) -> Booked {
-        let book = self.0.lock().expect("the clerk does not panic");
+        let book = self.places.lock().expect("the clerk does not panic");
         let mut booked = Booked::default();
         for is_taken in book.get(business_key).into_iter().flat_map(BTreeMap::values) {
             booked.taken += 1;
@@ -40,8 +46,13 @@ impl Book {
         booked
     }
 
+    /// Has the clerk take so long, in whole milliseconds, to sell a place.
+    pub fn pace(&self, pace: Duration) {
+        self.pace.store(pace.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     fn write(&self, call: &Call, is_taken: bool) {
-        let mut book = self.0.lock().expect("the clerk does not panic");
+        let mut book = self.places.lock().expect("the clerk does not panic");
         let places = book.entry(call.business_key.clone()).or_default();
         places.insert(call.forward_key().to_owned(), is_taken);
     }
@@ -61,7 +72,9 @@ impl Step for Take {
         Declaration::idempotent().undo().retry(retry.clone()).undo_retry(retry)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the clerk lives in real time")]
     async fn run(&self, call: &Call, place: &u32) -> Result<u32, StepError> {
+        tokio::time::sleep(Duration::from_millis(self.0.pace.load(Ordering::Relaxed))).await;
         self.0.write(call, true);
         Ok(*place)
     }

@@ -15,11 +15,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
-use crate::chance::Chance;
 use crate::log::Log;
 use crate::operator::Operator;
 use crate::schedule::Schedule;
 use crate::server::Server;
+use amends_tests::chance::Chance;
 pub(crate) use plan::{Channel, Plan, plans};
 use plan::{Meddling, Payment};
 
@@ -101,18 +101,18 @@ impl Load {
     }
 
     async fn order(&self, plan: &Plan) {
-        let mut chance = Chance::of(self.seed, "customer", plan.number);
+        let chance = Chance::of(self.seed, "customer", plan.number);
         if plan.payment == Payment::Before {
-            self.ask(plan, What::Signal, &mut chance).await;
+            self.ask(plan, What::Signal, &chance).await;
         }
-        let Some(instance_id) = self.ask(plan, What::Order, &mut chance).await else {
-            return self.follow_up(plan, &mut chance).await;
+        let Some(instance_id) = self.ask(plan, What::Order, &chance).await else {
+            return self.follow_up(plan, &chance).await;
         };
-        tokio::join!(self.meddle(plan, instance_id), self.follow_up(plan, &mut chance));
+        tokio::join!(self.meddle(plan, instance_id), self.follow_up(plan, &chance));
     }
 
     /// What comes after an order was accepted.
-    async fn follow_up(&self, plan: &Plan, chance: &mut Chance) {
+    async fn follow_up(&self, plan: &Plan, chance: &Chance) {
         if plan.is_sent_twice {
             self.ask(plan, What::Again, chance).await;
         }
@@ -140,7 +140,7 @@ impl Load {
     }
 
     /// Asks, now this server and now that one, until there is an answer that ends the matter.
-    async fn ask(&self, plan: &Plan, what: What, chance: &mut Chance) -> Option<Uuid> {
+    async fn ask(&self, plan: &Plan, what: What, chance: &Chance) -> Option<Uuid> {
         for repetitions in 0.. {
             let server = &self.servers[chance.within(0..self.servers.len() as u64) as usize];
             let request = request::of(plan, what, &self.client, server);

@@ -2,9 +2,9 @@
 //!
 //! Follows from the seed and the number of the order.
 
-use crate::chance::Chance;
 use crate::schedule::Schedule;
 use crate::serve::SHOP;
+use amends_tests::chance::Chance;
 
 /// The way an order comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
     let span = schedule.span_milliseconds;
     (0..schedule.orders)
         .map(|number| {
-            let mut chance = Chance::of(schedule.seed, "order", number);
+            let chance = Chance::of(schedule.seed, "order", number);
             let turn = span * number / schedule.orders;
             // One in five comes out of its turn.
             let late = if chance.percent(20) { chance.within(0..3_000) } else { 0 };
@@ -63,13 +63,13 @@ pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
             };
             let is_sent_twice = chance.percent(20);
             let is_reused = channel != Channel::Shopify && chance.percent(3);
-            let payment = payment(&mut chance, channel);
+            let payment = payment(&chance, channel);
             let is_charged_late = channel == Channel::Settlement && chance.percent(8);
             let meddling = match is_charged_late {
                 true => {
                     Some(Meddling { command: "cancel", after_milliseconds: chance.within(20..500) })
                 }
-                false => meddling(&mut chance, channel),
+                false => meddling(&chance, channel),
             };
             Plan {
                 number,
@@ -85,7 +85,7 @@ pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
         .collect()
 }
 
-fn payment(chance: &mut Chance, channel: Channel) -> Payment {
+fn payment(chance: &Chance, channel: Channel) -> Payment {
     match (channel, chance.within(0..100)) {
         (Channel::Shopify | Channel::Orders, _) | (Channel::Settlement, 0..10) => Payment::Never,
         (Channel::Settlement, 10..30) => Payment::Before,
@@ -96,7 +96,7 @@ fn payment(chance: &mut Chance, channel: Channel) -> Payment {
     }
 }
 
-fn meddling(chance: &mut Chance, channel: Channel) -> Option<Meddling> {
+fn meddling(chance: &Chance, channel: Channel) -> Option<Meddling> {
     let (early, late) = (chance.within(0..600), chance.within(4_000..12_000));
     let after_milliseconds = if chance.percent(60) { early } else { late };
     match chance.within(0..100) {
