@@ -262,7 +262,7 @@ impl Template {
             }),
             start: first.then(|| NewInstance {
                 version: self.version,
-                owned: true,
+                claim_id: Some(new_id()),
                 priority: Priority::Normal,
                 parent_id: None,
                 attributes: self.attributes.clone(),

@@ -4,6 +4,10 @@
 //! timer and no fixed size. A batch whose answer is lost is sent again until there is one: what an
 //! earlier send wrote counts as written. Nothing that depends on a write may start before its
 //! answer.
+//!
+//! While few write, the committer takes turns with them, which is the shortest way between two
+//! steps. While many do, it works on a thread of its own: the database is not to wait for its next
+//! batch until a hundred instances have had their turn.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +20,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::error::{Error, is_data_error};
 use crate::limits;
-use crate::loops::vital;
+use crate::loops::{apart, vital};
 use crate::metrics::Metrics;
 use crate::probe::Probes;
 use crate::sabotage::Bug;
@@ -55,6 +59,7 @@ impl Committer {
     pub(crate) fn start(desk: Desk) -> Self {
         let (queue, waiting) = mpsc::channel(limits::QUEUE_WRITES_MAX);
         let lost = desk.lost.clone();
+        let desk = Arc::new(desk);
         tokio::spawn(async move { vital("committer", lost, serve(desk, waiting)).await });
         Self { queue }
     }
@@ -89,35 +94,89 @@ impl Committer {
     }
 }
 
-async fn serve(desk: Desk, mut waiting: mpsc::Receiver<Submission>) {
-    let mut line = Line { desk, connection: None };
-    let mut batch = Vec::with_capacity(limits::BATCH_WRITES_MAX);
-    loop {
-        let lost = line.desk.lost.clone();
-        let received = tokio::select! {
-            biased;
-            () = lost.cancelled() => return,
-            received = waiting.recv_many(&mut batch, limits::BATCH_WRITES_MAX) => received,
-        };
-        if received == 0 {
-            return;
-        }
-        tokio::select! {
-            biased;
-            // Whoever waits for an answer sees its sender dropped, which means fenced.
-            () = lost.cancelled() => return,
-            () = line.settle(std::mem::take(&mut batch)) => {}
-        }
+/// A batch of so many writes is one of a crowd.
+const CROWD: usize = 32;
+/// How many batches in a row without a crowd mean that it has gone.
+const CALM: usize = 100;
+
+type Queue = mpsc::Receiver<Submission>;
+
+/// Serves the queue here or apart, until every handle of it is gone or the worker is lost.
+async fn serve(desk: Arc<Desk>, mut waiting: Queue) {
+    let mut line = Line::new(&desk);
+    let mut crowds = None;
+    while line.serve_until(&mut waiting, |writes| writes >= CROWD).await {
+        let crowds = crowds.get_or_insert_with(|| serve_crowds(&desk));
+        let (give_back, given_back) = oneshot::channel();
+        let Ok(()) = crowds.send((waiting, give_back)).await else { return };
+        let Ok(calm) = given_back.await else { return };
+        waiting = calm;
     }
 }
 
-/// The committer's own connection, and what it does with a batch.
+/// Starts a thread that serves the queues it is handed until they are calm, and then gives them
+/// back.
+fn serve_crowds(desk: &Arc<Desk>) -> mpsc::Sender<(Queue, oneshot::Sender<Queue>)> {
+    let (crowds, mut handed) = mpsc::channel::<(Queue, oneshot::Sender<Queue>)>(1);
+    let mut line = Line::new(desk);
+    let lost = desk.lost.clone();
+    let serve = vital("committer", lost.clone(), async move {
+        while let Some((mut waiting, give_back)) = handed.recv().await {
+            let mut calm = 0;
+            let is_calm = |writes| {
+                calm = if writes < CROWD { calm + 1 } else { 0 };
+                calm == CALM
+            };
+            if !line.serve_until(&mut waiting, is_calm).await {
+                return;
+            }
+            // Nobody takes it back only if the worker is no more.
+            let _ = give_back.send(waiting);
+        }
+    });
+    if let Err(error) = apart("amends-committer", serve) {
+        tracing::error!(%error, "no thread for the committer; this worker is lost");
+        lost.cancel();
+    }
+    crowds
+}
+
+/// A connection of the committer, and what it does with a batch.
 struct Line {
-    desk: Desk,
+    desk: Arc<Desk>,
     connection: Option<PgConnection>,
 }
 
 impl Line {
+    fn new(desk: &Arc<Desk>) -> Self {
+        Self { desk: Arc::clone(desk), connection: None }
+    }
+
+    /// Writes batch after batch until one has a size at which this is to end. `false`: there is
+    /// nothing to write any more.
+    async fn serve_until(
+        &mut self,
+        waiting: &mut Queue,
+        mut is_over: impl FnMut(usize) -> bool,
+    ) -> bool {
+        let lost = self.desk.lost.clone();
+        let serve = async {
+            loop {
+                let mut batch = Vec::with_capacity(limits::BATCH_WRITES_MAX);
+                let writes = waiting.recv_many(&mut batch, limits::BATCH_WRITES_MAX).await;
+                if writes == 0 {
+                    return false;
+                }
+                self.settle(batch).await;
+                if is_over(writes) {
+                    return true;
+                }
+            }
+        };
+        // Whoever waits for an answer sees its sender dropped, which means fenced.
+        lost.run_until_cancelled(serve).await.unwrap_or(false)
+    }
+
     /// Writes a batch and answers everybody in it. A batch that the database refuses because of a
     /// value is halved until the culprit is alone.
     async fn settle(&mut self, batch: Vec<Submission>) {

@@ -85,7 +85,7 @@ pub(crate) fn prepare_birth(
         delivery,
         start: Some(NewInstance {
             version: workflow.version(),
-            owned: permit.is_some(),
+            claim_id: permit.is_some().then(new_id),
             priority: start.priority,
             parent_id,
             attributes: prepared.attributes,

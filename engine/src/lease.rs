@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::limits::RENEWALS_PER_LEASE;
+use crate::loops::apart;
 use crate::store::{Store, worker};
 
 /// The right of this process to write, as far as this process can know.
@@ -52,14 +53,10 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Renews the lease from a thread, a runtime and a connection of its own, until the worker is
-    /// lost or stopped.
+    /// Renews the lease from a thread and a connection of its own, until the worker is lost or
+    /// stopped.
     pub(crate) fn start(self) -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new()
-            .name("amends-heartbeat".to_owned())
-            .spawn(move || runtime.block_on(self.beat()))?;
-        Ok(())
+        apart("amends-heartbeat", self.beat())
     }
 
     async fn beat(self) {

@@ -99,6 +99,18 @@ fn repeat<F>(
     });
 }
 
+/// Runs a part of a worker on a thread and a runtime of its own, so that it does not take turns
+/// with instances.
+pub(crate) fn apart(
+    name: &str,
+    part: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(move || runtime.block_on(part))?;
+    Ok(())
+}
+
 /// Runs what a worker cannot be without. If it panics, the worker is lost: whoever takes it over
 /// begins with what is durable, and this process becomes another worker.
 pub(crate) async fn vital(what: &str, lost: CancellationToken, part: impl Future<Output = ()>) {

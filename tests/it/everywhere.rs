@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use amends_tests::detour::Loss;
 use amends_tests::improvised::Stage;
-use amends_tests::kit::{KitBuilder, crash_everywhere, lose_everywhere, lose_these, watch};
+use amends_tests::kit::{KitBuilder, crash_everywhere, lose_both, lose_everywhere, watch};
 use futures::future::LocalBoxFuture;
 
 const COMMIT: &str = include_str!("../../engine/src/store/sql/commit.sql");
@@ -89,11 +89,11 @@ async fn loss(scenario: Scenario) {
 async fn an_answer_that_is_looked_for_after_a_loss_can_be_lost_as_well() {
     for loss in [Loss::Request, Loss::Answer] {
         let [claimed, ended] = ["and claim_id = $2", "select pg_advisory_xact_lock"].map(stored);
-        lose_these(async |kit| flows::child(kit).await, [CLAIM, &claimed], loss).await;
-        lose_these(async |kit| flows::transactions(kit).await, ["COMMIT", &ended], loss).await;
+        lose_both(async |kit| flows::child(kit).await, [CLAIM, &claimed], loss).await;
+        lose_both(async |kit| flows::transactions(kit).await, ["COMMIT", &ended], loss).await;
     }
-    let recorded = stored("seq = 0 and hash = $2");
-    lose_these(async |kit| flows::child(kit).await, [COMMIT, &recorded], Loss::Answer).await;
+    let borne = stored("where claim_id = $2");
+    lose_both(async |kit| flows::child(kit).await, [COMMIT, &borne], Loss::Answer).await;
 }
 
 /// The statement that holds these words.
@@ -119,7 +119,7 @@ async fn reached() -> (BTreeSet<&'static str>, BTreeSet<String>) {
 /// others where no test moves the clock.
 const ELSEWHERE: [&str; 5] = [
     "and claim_id = $2",
-    "seq = 0 and hash = $2",
+    "where claim_id = $2",
     "select pg_advisory_xact_lock",
     "mail_count > mail_read",
     "'full_page_writes'",

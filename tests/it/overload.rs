@@ -1,12 +1,16 @@
-//! More than can be written: refused at once, and nothing of what was accepted is lost.
+//! More than can be written: refused at once, and nothing of what was accepted is lost. A crowd
+//! that can be written: it is, by a line of its own.
 
 use std::sync::Arc;
 
 use amends::probe::Probes;
-use amends::{Error, Started};
+use amends::{Error, Started, Status};
 use amends_tests::World;
+use amends_tests::booking::{Book, Booking, Order, start};
+use amends_tests::kit::Kit;
 use amends_tests::scripted::{self, ONCE, Script, Scripted};
 use futures::StreamExt;
+use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
@@ -53,4 +57,39 @@ async fn a_full_queue_refuses_at_once_and_every_accepted_start_is_there() {
         .unwrap();
     assert_eq!(stored, accepted as i64);
     world.engine().abandon();
+}
+
+/// The sessions that have written batches, the one that did so last first.
+async fn lines(kit: &Kit) -> Vec<i32> {
+    let sessions = "select pid from pg_stat_activity
+                    where datname = current_database() and query like '-- One commit of a worker%'
+                    order by query_start desc";
+    sqlx::query_scalar(sessions).fetch_all(&mut kit.database().await).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_crowd_is_written_by_a_line_of_its_own_until_it_has_gone() {
+    let book = Book::default();
+    let kit = Kit::builder().build(move |engine| engine.workflow(Booking::with(&book))).await;
+    let mut ids = vec![kit.begin(start("first", Order::Straight)).await];
+    kit.settle().await;
+    let [usual] = lines(&kit).await[..] else { panic!("one line, and not two") };
+    let mut turns = 0;
+    for crowd in ["one", "another"] {
+        let keys: Vec<_> = (0..200).map(|number| format!("{crowd} crowd, {number}")).collect();
+        ids.extend(join_all(keys.iter().map(|key| kit.begin(start(key, Order::Straight)))).await);
+        kit.settle().await;
+        let [latest, other] = lines(&kit).await[..] else { panic!("two lines") };
+        assert!(latest != usual && other == usual, "after {crowd} crowd");
+        while lines(&kit).await[0] != usual {
+            turns += 1;
+            assert!(turns < 100, "the line of the crowd is still in use");
+            ids.push(kit.begin(start(&format!("turn {turns}"), Order::Straight)).await);
+            kit.settle().await;
+        }
+    }
+    for id in ids {
+        assert_eq!(kit.status(id).await, Status::Completed);
+    }
+    kit.finish().await;
 }

@@ -50,7 +50,7 @@ struct Starts<'a> {
     workflow: Vec<&'a str>,
     version: Vec<i32>,
     business_key: Vec<&'a str>,
-    owned: Vec<bool>,
+    claim_id: Vec<Option<Uuid>>,
     head_hash: Vec<&'a [u8]>,
     created_at: Vec<DateTime<Utc>>,
     delivered: Vec<bool>,
@@ -157,7 +157,7 @@ impl<'a> Columns<'a> {
         to.workflow.push(&write.about.workflow);
         to.version.push(start.version.cast_signed());
         to.business_key.push(&write.about.business_key);
-        to.owned.push(start.owned);
+        to.claim_id.push(start.claim_id);
         to.head_hash.push(write.records.last().map_or(&[], |new| &new.record.hash[..]));
         to.created_at.push(start.created_at);
         to.delivered.push(write.delivery.is_some());
@@ -278,7 +278,7 @@ pub(crate) async fn commit(
         &s.workflow as _,
         &s.version,
         &s.business_key as _,
-        &s.owned,
+        &s.claim_id as _,
         &s.head_hash as _,
         &s.created_at,
         &s.delivered,

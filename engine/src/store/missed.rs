@@ -79,24 +79,28 @@ pub(crate) async fn intake(
         }
     }
     let first = existing(connection, write, about.as_deref()).await?;
-    // A child has the same id whoever bears it: only its first record tells whose write this is.
-    let is_ours = first == Some(write.instance_id) && is_recorded(connection, write).await?;
     Ok(match first {
-        Some(_) if is_ours => Written::Yes,
+        Some(first) if first == write.instance_id && is_ours(connection, write).await? => {
+            Written::Yes
+        }
         Some(first) => Written::Duplicate(first),
         None => Written::Fenced,
     })
 }
 
-/// Whether the first record of a start is there as this write has it.
-async fn is_recorded(connection: &mut PgConnection, write: &Write) -> Result<bool, sqlx::Error> {
-    let record = write.records.first().map(|new| &new.record);
+/// Whether an instance with the id of this write was written by it. Ids are drawn anew for each,
+/// save that a child has the same one however often it is borne: only its claim tells then whose it
+/// is. A child that is not claimed is nobody's.
+async fn is_ours(connection: &mut PgConnection, write: &Write) -> Result<bool, sqlx::Error> {
+    let Some(start) = write.start.as_ref().filter(|start| start.parent_id.is_some()) else {
+        return Ok(true);
+    };
     sqlx::query_scalar!(
         r#"select exists (
-               select from amends.record where instance_id = $1 and seq = 0 and hash = $2
-           ) as "recorded!""#,
+               select from amends.instance where claim_id = $2 and instance_id = $1
+           ) as "ours!""#,
         write.instance_id,
-        record.map_or(&[][..], |record| &record.hash[..]),
+        start.claim_id,
     )
     .fetch_one(connection)
     .await

@@ -52,8 +52,8 @@ pub(crate) struct NewDelivery {
 #[derive(Debug, Clone)]
 pub(crate) struct NewInstance {
     pub(crate) version: u32,
-    /// Born claimed by the worker that writes it.
-    pub(crate) owned: bool,
+    /// Born claimed, by this name, by the worker that writes it.
+    pub(crate) claim_id: Option<Uuid>,
     pub(crate) priority: Priority,
     pub(crate) parent_id: Option<Uuid>,
     pub(crate) attributes: Vec<(&'static str, String)>,

@@ -91,25 +91,26 @@ pub async fn lose_everywhere<T: Debug + PartialEq>(
     requests.into_iter().collect()
 }
 
-/// Runs a scenario to its end, and then once more with the first requests of these statements, or
-/// the answers to them, lost.
+/// Runs a scenario to its end, and then once more with a request of the first statement lost, or the
+/// answer to it, and then the request of the second one that comes of this.
 ///
 /// # Panics
 ///
-/// If one of them is never requested, and as [`lose_everywhere`] does.
-pub async fn lose_these<T: Debug + PartialEq>(
+/// If the second one comes of no loss of the first one, and as [`lose_everywhere`] does.
+pub async fn lose_both<T: Debug + PartialEq>(
     scenario: impl AsyncFn(KitBuilder) -> T,
-    statements: impl IntoIterator<Item = &str>,
+    [first, second]: [&str; 2],
     loss: Loss,
 ) {
-    let (expected, _) = undisturbed(&scenario).await;
-    let detour = Detour::default();
-    let mut lost: Vec<_> = statements.into_iter().collect();
-    lost.iter().for_each(|statement| detour.lose_next(statement, loss));
-    let mut found = lose(&scenario, &expected, detour, loss).await;
-    found.sort();
-    lost.sort_unstable();
-    assert_eq!(found, lost, "what was to be lost");
+    let (expected, requests) = undisturbed(&scenario).await;
+    for nth in (0..requests.len()).filter(|nth| requests[*nth] == first) {
+        let detour = Detour::losing([nth], loss);
+        detour.lose_next(second, loss);
+        if lose(&scenario, &expected, detour, loss).await.iter().any(|lost| lost == second) {
+            return;
+        }
+    }
+    panic!("nobody asks for {second:?} after a loss of {first:?}");
 }
 
 /// How a scenario ends if nothing is lost, and the requests that it makes.

@@ -32,7 +32,7 @@ use crate::sink::Recorder;
 use builder::Ground;
 pub use builder::KitBuilder;
 use ending::{Ending, Endings};
-pub use everywhere::{crash_everywhere, lose_everywhere, lose_these, watch};
+pub use everywhere::{crash_everywhere, lose_both, lose_everywhere, watch};
 pub use script::Script;
 
 /// A world of its own for one test of one or more workflows.

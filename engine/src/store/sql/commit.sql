@@ -22,20 +22,20 @@ with fence as materialized (
     returning delivery_id, workflow
 ), start_in as (
     select *
-    from unnest($10::uuid[], $11::text[], $12::int[], $13::text[], $14::boolean[], $15::bytea[],
+    from unnest($10::uuid[], $11::text[], $12::int[], $13::text[], $14::uuid[], $15::bytea[],
                 $16::timestamptz[], $17::boolean[], $59::text[], $60::smallint[],
                 $62::uuid[])
-        as s(instance_id, workflow, version, business_key, owned, head_hash, created_at, delivered,
+        as s(instance_id, workflow, version, business_key, claim_id, head_hash, created_at, delivered,
              attributes, priority, parent_id)
 ), new_instance as (
     insert into amends.instance
-        (instance_id, workflow, version, business_key, status, worker_id, run_at, head_seq,
-         head_hash, created_at, updated_at, attributes, priority,
-         parent_id)
+        (instance_id, workflow, version, business_key, status, worker_id, claim_id, run_at,
+         head_seq, head_hash, created_at, updated_at, attributes, priority, parent_id)
     select s.instance_id, s.workflow, s.version, s.business_key,
-           case when s.owned then 'running' else 'pending' end,
-           case when s.owned then fence.worker_id end,
-           case when not s.owned then s.created_at end,
+           case when s.claim_id is null then 'pending' else 'running' end,
+           case when s.claim_id is not null then fence.worker_id end,
+           s.claim_id,
+           case when s.claim_id is null then s.created_at end,
            0, s.head_hash, s.created_at, s.created_at, s.attributes::json,
            s.priority, s.parent_id
     from start_in s cross join fence
