@@ -87,7 +87,8 @@ impl Status {
             (Compensating, Transition::Wait) => Some(Compensating),
             (Running, Transition::Complete) => Some(Completed),
             (Running | Stuck, Transition::Compensate) => Some(Compensating),
-            (Running | Compensating, Transition::Stick) => Some(Stuck),
+            // A child that was to be taken back, and cannot be as it stands, is put to a person.
+            (Running | Compensating | Completed, Transition::Stick) => Some(Stuck),
             (Stuck, Transition::Resume) => Some(Running),
             (Compensating, Transition::FinishCompensated) => Some(Compensated),
             (Compensating, Transition::FinishCancelled) => Some(Cancelled),
@@ -170,6 +171,7 @@ mod tests {
                 let taken_back = match (status, transition) {
                     (Status::Completed, Transition::Claim) => Some(Status::Completed),
                     (Status::Completed, Transition::Compensate) => Some(Status::Compensating),
+                    (Status::Completed, Transition::Stick) => Some(Status::Stuck),
                     _ => None,
                 };
                 assert_eq!(status.after(transition), taken_back, "{status} {transition:?}");

@@ -80,6 +80,30 @@ async fn a_child_that_has_completed_is_taken_back_with_its_parent() {
 }
 
 #[tokio::test]
+async fn a_completed_child_that_this_build_cannot_undo_is_put_to_a_person() {
+    let b = Part::default().acts([retry("down"), fails()]);
+    let stage = Stage::new(Part::default(), b, Part::default()).child(&Script::new(ONCE, []));
+    let world = stage.world(a_child_b).await;
+    start(&world, "it").await;
+    world.settle().await;
+    let completed = child(&world).await;
+    assert_eq!(completed.status, Status::Completed);
+    // As if another build had run it; records do not change otherwise.
+    let mut database = world.database().await;
+    for statement in [
+        "set session_replication_role = replica",
+        "update amends.record set step = 'packed' where kind = 'step_done' and step = 'act'",
+    ] {
+        sqlx::query(statement).execute(&mut database).await.unwrap();
+    }
+    world.pass(Duration::from_secs(60)).await;
+    let stuck = child(&world).await;
+    assert_eq!(stuck.status, Status::Stuck);
+    assert_eq!(stuck.failure.unwrap().code, "STEP_MISSING");
+    world.engine().abandon();
+}
+
+#[tokio::test]
 async fn a_cancel_of_the_parent_reaches_a_child_that_waits() {
     let script = Script::new(ONCE, [retry("down"), retry("down")]);
     let stage = Stage::plain().child(&script);
