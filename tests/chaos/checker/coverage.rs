@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Evidence;
 use super::events::redelivered;
 use super::evidence::Record;
+use super::orders::is_of_platform;
 use crate::load::What;
 use crate::watch::Watch;
 
@@ -30,7 +31,11 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
             evidence.commands.iter().filter(|it| it.command == "cancel" && !it.is_by_parent);
         cancels.filter(|it| (it.answer == "accepted") == was_accepted).count() as u64
     };
-    let refused = evidence.told.iter().filter(|it| it.what == What::Reused && it.status == 422);
+    let (ignored, refused): (Vec<_>, Vec<_>) = evidence
+        .told
+        .iter()
+        .filter(|it| it.what == What::Reused)
+        .partition(|it| is_of_platform(evidence, it));
     let replayed = evidence.told.iter().filter(|it| it.repetitions > 0 || it.what == What::Again);
     let charges = |is: fn(&[&Record]) -> bool| {
         let of_charge = |records: &Vec<Record>| {
@@ -71,7 +76,8 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         ("waits that ended without a signal", count(&|it| timed_out(it)), 20),
         ("instances put to a person", count(&|it| it.kind == "stuck"), 10),
         ("events delivered again", redelivered(evidence), 50),
-        ("requests refused because their id was reused", refused.count() as u64, 10),
+        ("requests refused because their id was reused", refused.len() as u64, 10),
+        ("webhooks ignored because their id was reused", ignored.len() as u64, 5),
         ("requests repeated", replayed.count() as u64, 300),
     ];
     let scaled = |(what, count, least): (&'static str, u64, u64)| Coverage {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::Evidence;
-use crate::load::{Channel, What};
+use crate::load::{Answered, Channel, What};
 
 /// Each order has the one instance that its customer was told of.
 pub(super) fn accepted_but_different(evidence: &Evidence) -> Vec<String> {
@@ -43,14 +43,18 @@ pub(super) fn never_accepted(evidence: &Evidence) -> Vec<String> {
     missing.map(|key| format!("{key}: never accepted")).collect()
 }
 
-/// A repetition is answered as the request was; another request under its id is refused.
+/// Whether a platform was told this.
+pub(super) fn is_of_platform(evidence: &Evidence, told: &Answered) -> bool {
+    let plan = evidence.plans.get(&told.business_key);
+    plan.is_some_and(|plan| plan.channel == Channel::Shopify)
+}
+
+/// A repetition is answered as the request was; another request under its id is refused, unless a
+/// platform has sent it, which would only send it again.
 pub(super) fn answers_differ(evidence: &Evidence) -> Vec<String> {
-    let is_wrong = |told: &&crate::load::Answered| match told.what {
-        What::Order | What::Again | What::Signal => !(200..300).contains(&told.status),
-        What::Reused => {
-            let channel = evidence.plans.get(&told.business_key).map(|plan| plan.channel);
-            channel != Some(Channel::Shopify) && told.status != 422
-        }
+    let is_wrong = |told: &&Answered| match told.what {
+        What::Reused if !is_of_platform(evidence, told) => told.status != 422,
+        _ => !(200..300).contains(&told.status),
     };
     let wrong = evidence.told.iter().filter(is_wrong);
     wrong

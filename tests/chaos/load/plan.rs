@@ -62,7 +62,7 @@ pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
                 _ => Channel::Settlement,
             };
             let is_sent_twice = chance.percent(20);
-            let is_reused = channel != Channel::Shopify && chance.percent(3);
+            let is_reused = chance.percent(3);
             let payment = payment(&chance, channel);
             let is_charged_late = channel == Channel::Settlement && chance.percent(8);
             let meddling = match is_charged_late {

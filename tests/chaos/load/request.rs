@@ -42,14 +42,16 @@ pub(super) fn of(plan: &Plan, what: What, client: &Client, server: &str) -> Requ
         return signal(plan, client, server);
     }
     match plan.channel {
-        Channel::Shopify => webhook(plan, client, server),
+        Channel::Shopify => webhook(plan, what, client, server),
         Channel::Orders => order(plan, what, client, server),
         Channel::Settlement => settlement(plan, what, client, server),
     }
 }
 
-fn webhook(plan: &Plan, client: &Client, server: &str) -> RequestBuilder {
-    let body = shopify::order(plan.shopify_id()).to_string();
+fn webhook(plan: &Plan, what: What, client: &Client, server: &str) -> RequestBuilder {
+    // An order that nobody has placed.
+    let other = 1_000_000 * u64::from(what == What::Reused);
+    let body = shopify::order(plan.shopify_id() + other).to_string();
     client
         .post(format!("{server}/webhooks/shopify/{}", SHOP.0))
         .header("x-shopify-hmac-sha256", shopify::signature(SHOP.1, &body))
