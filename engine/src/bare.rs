@@ -141,7 +141,8 @@ impl Bare {
                 ),
                 async { template.batch(&mut line) },
             );
-            if committed?.written.len() != writes.len() {
+            let committed = committed?;
+            if !writes.iter().all(|write| committed.includes(write)) {
                 return Err(Error::Stored("the bare write path lost a write".to_owned()));
             }
             let before = writers.len();

@@ -9,6 +9,7 @@
 //! steps. While many do, it works on a thread of its own: the database is not to wait for its next
 //! batch until a hundred instances have had their turn.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,8 +224,10 @@ impl Line {
                 Err(error) if is_data_error(&error) => return Err(error.to_string()),
                 Err(_) if Bug::CommitAssumed.is_on() => {
                     self.connection = None;
-                    let written = batch.iter().map(|submission| submission.write.instance_id);
-                    return Ok(Committed { fenced_in: true, written: written.collect() });
+                    let ids = batch.iter().map(|submission| submission.write.instance_id);
+                    let ids: HashSet<_> = ids.collect();
+                    let (taken_in, written) = (ids.clone(), ids);
+                    return Ok(Committed { fenced_in: true, taken_in, written });
                 }
                 Err(error) => {
                     self.connection = None;
@@ -262,10 +265,9 @@ impl Line {
             self.desk.lost.cancel();
             return;
         }
-        let written: std::collections::HashSet<&Uuid> = committed.written.iter().collect();
         let mut missed = Vec::new();
         for submission in batch {
-            if written.contains(&submission.write.instance_id) {
+            if committed.includes(&submission.write) {
                 let _ = submission.answer.send(Written::Yes);
             } else {
                 missed.push(submission);
@@ -282,7 +284,7 @@ impl Line {
         let worker_id = self.desk.worker_id;
         loop {
             let result = match self.connected().await {
-                Ok((connection, _)) if write.delivery.is_some() || write.start.is_some() => {
+                Ok((connection, _)) if write.is_intake() => {
                     within_timeout(missed::intake(connection, write)).await
                 }
                 Ok((connection, _)) => {

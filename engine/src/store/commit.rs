@@ -1,5 +1,7 @@
 //! The one statement that makes a batch of writes durable.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -11,8 +13,18 @@ use crate::limits;
 pub(crate) struct Committed {
     /// Whether the worker's row was there; if not, nothing was written.
     pub(crate) fenced_in: bool,
-    /// The instances whose write went in.
-    pub(crate) written: Vec<Uuid>,
+    /// The deliveries and new instances that went in.
+    pub(crate) taken_in: HashSet<Uuid>,
+    /// The instances of which a write went in.
+    pub(crate) written: HashSet<Uuid>,
+}
+
+impl Committed {
+    /// Whether this write of the batch went in.
+    pub(crate) fn includes(&self, write: &Write) -> bool {
+        let ids = if write.is_intake() { &self.taken_in } else { &self.written };
+        ids.contains(&write.instance_id)
+    }
 }
 
 /// What a record follows within its write.
@@ -330,5 +342,9 @@ pub(crate) async fn commit(
     )
     .fetch_one(connection)
     .await?;
-    Ok(Committed { fenced_in: row.fenced_in, written: row.written })
+    Ok(Committed {
+        fenced_in: row.fenced_in,
+        taken_in: row.taken_in.into_iter().collect(),
+        written: row.written.into_iter().collect(),
+    })
 }

@@ -23,6 +23,13 @@ pub(crate) struct Write {
     pub(crate) records: Vec<Arc<NewRecord>>,
 }
 
+impl Write {
+    /// Whether it comes in from outside, or from a parent, and not from who holds the instance.
+    pub(crate) fn is_intake(&self) -> bool {
+        self.delivery.is_some() || self.start.is_some()
+    }
+}
+
 /// What an instance's events are addressed with.
 #[derive(Debug)]
 pub(crate) struct About {

@@ -3,7 +3,8 @@
 -- The first row taken is the fence: a worker whose row is gone writes nothing. A write goes in
 -- whole or not at all: records, events and money follow the delivery, the new instance or the
 -- status change they belong to (gate 0 nothing, 1 new instance, 2 status change).
--- Returns the instances whose write went in.
+-- Returns what was taken in, and the instances whose write went in: a child that is borne again
+-- may be in one batch with a write of its own.
 with fence as materialized (
     select worker_id from amends.worker where worker_id = $1 for key share
 ), delivery_in as (
@@ -121,6 +122,9 @@ with fence as materialized (
 select exists (select from fence) as "fenced_in!",
        array(
            select delivery_id from new_delivery where workflow is null
-           union select instance_id from new_record
+           union all select instance_id from new_instance
+       ) as "taken_in!: Vec<Uuid>",
+       array(
+           select instance_id from new_record where seq > 0
            union select instance_id from changed
        ) as "written!: Vec<Uuid>"
