@@ -225,9 +225,8 @@ impl Line {
                 Err(_) if Bug::CommitAssumed.is_on() => {
                     self.connection = None;
                     let ids = batch.iter().map(|submission| submission.write.instance_id);
-                    let ids: HashSet<_> = ids.collect();
-                    let (taken_in, written) = (ids.clone(), ids);
-                    return Ok(Committed { fenced_in: true, taken_in, written });
+                    let written: HashSet<_> = ids.collect();
+                    return Ok(Committed { fenced_in: true, taken_in: written.clone(), written });
                 }
                 Err(error) => {
                     self.connection = None;

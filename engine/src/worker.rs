@@ -3,6 +3,7 @@
 //! A worker is one incarnation: when it loses its lease it drops everything it holds and is gone;
 //! the engine then becomes another worker under another id.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -193,16 +194,24 @@ impl Worker {
         self.metrics.instances_held.inc();
         let worker = Arc::clone(self);
         self.tasks.spawn(async move {
-            let instance_id = instance.instance_id;
             tokio::select! {
                 biased;
                 () = worker.lost.cancelled() => {}
-                () = drive(instance) => {}
+                () = drive(Arc::clone(&instance)) => {}
             }
-            worker.held().remove(&instance_id);
+            worker.let_go(&instance);
             worker.metrics.instances_held.dec();
             drop(permit);
         });
+    }
+
+    /// Holds an instance no more. What has been freed may have been claimed once more since.
+    fn let_go(&self, instance: &Arc<Instance>) {
+        if let Entry::Occupied(held) = self.held().entry(instance.instance_id)
+            && Arc::ptr_eq(held.get(), instance)
+        {
+            held.remove();
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Instance>>> {

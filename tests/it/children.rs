@@ -1,16 +1,19 @@
 //! Instances that instances start: awaited, cancelled with their parent, taken back with it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use amends::command::{Answer, Command};
+use amends::probe::Probes;
 use amends::view::{Filter, InstanceView};
-use amends::{Saga, Status, StepError};
+use amends::{Delivery, Saga, Status, StepError};
 use amends_tests::detour::{Detour, Loss};
 use amends_tests::improvised::{Part, Ran, Stage, start};
 use amends_tests::scripted::{Act, ONCE, Script, Scripted, retry};
 use amends_tests::{World, crash::Crash, orders};
 use amends_workflows::fulfilment::Fulfilment;
 use futures::FutureExt;
+use tokio::sync::watch;
 
 /// Runs `a`, then a child, then `b`.
 fn a_child_b<'a>(saga: &'a Saga, stage: &'a Stage) -> Ran<'a> {
@@ -191,6 +194,74 @@ async fn a_child_that_is_taken_over_with_its_parent_is_run_by_one() {
     world.outlive_lease().await;
     assert_eq!(world.instance(id).await.status, Status::Completed);
     assert_eq!(script.ran(), 2, "once before the crash, and once after it");
+    world.finish().await;
+}
+
+/// Probe points at which whoever comes waits while they are shut.
+#[derive(Clone, Default)]
+struct Gates {
+    shut: Arc<watch::Sender<Vec<&'static str>>>,
+    reached: Arc<watch::Sender<Vec<&'static str>>>,
+}
+
+impl Gates {
+    fn probes(&self) -> Probes {
+        let gates = self.clone();
+        Probes::new(move |point| {
+            let gates = gates.clone();
+            Box::pin(async move {
+                gates.reached.send_modify(|reached| reached.push(point));
+                let mut shut = gates.shut.subscribe();
+                shut.wait_for(|shut| !shut.contains(&point)).await.unwrap();
+            })
+        })
+    }
+
+    /// Shuts these, and opens all others.
+    fn shut(&self, points: &[&'static str]) {
+        self.reached.send_replace(Vec::new());
+        self.shut.send_replace(points.to_vec());
+    }
+
+    /// Waits until somebody has come to a point since gates were last shut.
+    async fn reached(&self, point: &'static str) {
+        let mut reached = self.reached.subscribe();
+        reached.wait_for(|reached| reached.contains(&point)).await.unwrap();
+    }
+}
+
+/// One batch says that there is to be such a child, and what that child has done.
+#[tokio::test]
+async fn a_child_that_is_born_again_in_the_batch_in_which_it_writes_is_run_by_one() {
+    let (script, gates) = (Script::new(ONCE, [retry("busy")]), Gates::default());
+    let stage = Stage::plain().child(&script);
+    let world = stage.builder(a_child_b).probes(gates.probes()).build().await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    // The parent looks once more whether there is a child, while that makes its next attempt.
+    assert_eq!(world.command(id, Command::Retry).await, Answer::Accepted);
+    gates.shut(&["child.before", "effect.after"]);
+    let write_together = async {
+        gates.reached("child.before").await;
+        gates.reached("effect.after").await;
+        // They queue up behind a batch that is under way.
+        gates.shut(&["child.before", "effect.after", "commit.before"]);
+        let (source, external_id) = ("test".to_owned(), "1".to_owned());
+        let engine = world.engine();
+        let delivery = engine.record_delivery(Delivery { source, external_id, body: Vec::new() });
+        let queue_up = async {
+            gates.reached("commit.before").await;
+            gates.shut(&["commit.before"]);
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+            gates.shut(&[]);
+        };
+        tokio::join!(delivery, queue_up).0.unwrap();
+    };
+    tokio::join!(world.pass(Duration::from_secs(60)), write_together);
+    assert_eq!(world.instance(id).await.status, Status::Completed);
+    assert_eq!(script.ran(), 2, "once in vain");
     world.finish().await;
 }
 

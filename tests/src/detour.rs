@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
@@ -22,12 +23,12 @@ pub enum Loss {
     Answer,
 }
 
-/// Which requests it happens to.
+/// Which requests it happens to, of those that are counted.
 enum Target {
-    /// Once, the next one of this statement.
-    Next(String),
-    /// These of those that are counted, from 0.
+    /// These, from 0.
     These(Vec<usize>),
+    /// Once, the one of this statement before which there are so many more of it.
+    Nth(String, usize),
 }
 
 /// A detour. Clones are one and the same.
@@ -58,7 +59,13 @@ impl Detour {
 
     /// The next request of this statement is lost too, or its answer.
     pub fn lose_next(&self, statement: &str, loss: Loss) {
-        held(&self.0.faults).push((Target::Next(statement.to_owned()), loss));
+        self.lose_nth(statement, 0, loss);
+    }
+
+    /// Of the requests of this statement that are counted from now on, this one, from 0, is lost too,
+    /// or its answer.
+    pub fn lose_nth(&self, statement: &str, nth: usize, loss: Loss) {
+        held(&self.0.faults).push((Target::Nth(statement.to_owned(), nth), loss));
     }
 
     /// Counts requests from now on, or does not.
@@ -108,7 +115,7 @@ impl Detour {
             while let Ok((client, _)) = listener.accept().await {
                 let Some(shared) = shared.upgrade() else { return };
                 // A server that is stopped answers nobody.
-                let Ok(server) = UnixStream::connect(&target).await else { continue };
+                let Ok(server) = connect(&target).await else { continue };
                 tokio::spawn(Self(shared).lead(client, server));
             }
         });
@@ -190,24 +197,42 @@ impl Detour {
 
     /// Counts a request, and says what becomes of it.
     fn judge(&self, statement: String) -> Option<Loss> {
-        let is_counting = self.0.is_counting.load(Ordering::SeqCst);
-        let number = is_counting.then(|| {
-            let mut requests = held(&self.0.requests);
-            requests.push(statement.clone());
-            requests.len() - 1
-        });
+        if !self.0.is_counting.load(Ordering::SeqCst) {
+            return None;
+        }
+        let mut requests = held(&self.0.requests);
+        let number = requests.len();
+        requests.push(statement.clone());
         let mut faults = held(&self.0.faults);
-        let fault = faults.iter().position(|(target, _)| match target {
-            Target::Next(next) => statement == *next,
-            Target::These(these) => number.is_some_and(|number| these.contains(&number)),
+        let fault = faults.iter_mut().position(|(target, _)| match target {
+            Target::These(these) => these.contains(&number),
+            Target::Nth(of, _) if *of != statement => false,
+            Target::Nth(_, 0) => true,
+            Target::Nth(_, before) => {
+                *before -= 1;
+                false
+            }
         })?;
         let (target, loss) = &faults[fault];
-        let (is_once, loss) = (matches!(target, Target::Next(_)), *loss);
+        let (is_once, loss) = (matches!(target, Target::Nth(..)), *loss);
         if is_once {
             faults.swap_remove(fault);
         }
         held(&self.0.lost).push(statement);
         Some(loss)
+    }
+}
+
+/// Connects to a server, before whose door there may be a crowd.
+#[expect(clippy::disallowed_methods, reason = "the crowd passes in real time")]
+async fn connect(socket: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            connected => return connected,
+        }
     }
 }
 

@@ -103,10 +103,11 @@ pub async fn lose_both<T: Debug + PartialEq>(
     loss: Loss,
 ) {
     let (expected, requests) = undisturbed(&scenario).await;
-    for nth in (0..requests.len()).filter(|nth| requests[*nth] == first) {
-        let detour = Detour::losing([nth], loss);
+    for nth in 0..requests.iter().filter(|statement| *statement == first).count() {
+        let detour = Detour::default();
+        detour.lose_nth(first, nth, loss);
         detour.lose_next(second, loss);
-        if lose(&scenario, &expected, detour, loss).await.iter().any(|lost| lost == second) {
+        if lose(&scenario, &expected, detour, loss).await == [first, second] {
             return;
         }
     }
