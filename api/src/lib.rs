@@ -25,6 +25,7 @@ pub mod signals;
 pub mod webhook;
 
 pub(crate) mod dependencies;
+pub mod events;
 pub mod instances;
 pub mod schedules;
 pub mod timeline;

@@ -49,6 +49,8 @@ pub enum Code {
     UnknownOrder,
     /// There is no such schedule.
     UnknownSchedule,
+    /// No such event waits to be delivered again.
+    UnknownEvent,
     /// The address does not take this method.
     MethodNotAllowed,
     /// The request did not arrive in time.
@@ -98,9 +100,11 @@ impl Code {
             | Self::ShopMismatch => StatusCode::BAD_REQUEST,
             Self::Unauthenticated | Self::InvalidSignature => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::UnknownInstance | Self::UnknownOrder | Self::UnknownSchedule => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NotFound
+            | Self::UnknownInstance
+            | Self::UnknownOrder
+            | Self::UnknownSchedule
+            | Self::UnknownEvent => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::CommandRefused | Self::UnreadableHere => StatusCode::CONFLICT,

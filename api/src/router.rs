@@ -14,7 +14,7 @@ use crate::auth::{Permission, require};
 use crate::observe::{observe, shed};
 use crate::openapi::{self, Document};
 use crate::{
-    dependencies, health, instances, metrics, orders, problem, schedules, signals, webhook,
+    dependencies, events, health, instances, metrics, orders, problem, schedules, signals, webhook,
     workflows,
 };
 
@@ -51,6 +51,7 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(instances::show::history))
         .routes(routes!(workflows::list::list))
         .routes(routes!(dependencies::list::list))
+        .routes(routes!(events::blocked::list))
         .routes(routes!(schedules::list::list))
         .routes(routes!(schedules::show::show))
         .routes(routes!(instances::preview::preview))
@@ -59,6 +60,7 @@ pub(crate) fn router(app: &App) -> Router {
     let command = OpenApiRouter::new()
         .routes(routes!(instances::command::command))
         .routes(routes!(schedules::command::command))
+        .routes(routes!(events::command::command))
         .route_layer(may(Permission::Command));
 
     let limited = || {

@@ -22,14 +22,43 @@ pub(crate) struct Lanes {
     /// Lanes with rows that may start, in the order in which they came.
     ready: VecDeque<Lane>,
     busy: HashSet<Lane>,
-    blocked: HashMap<Lane, Blocked>,
+    blocked: HashMap<Lane, Shut>,
+    /// How many events each subscription has taken.
+    taken: HashMap<String, usize>,
 }
 
 /// A lane whose head could not be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Blocked {
+    pub(crate) failures: Failures,
+    /// When it is tried again. `None`: when a person says so.
+    pub(crate) until: Option<DateTime<Utc>>,
+    /// The row that a person wants skipped.
+    pub(crate) skipped: Option<i64>,
+    /// How many commands of people are known.
+    pub(crate) heard: i32,
+}
+
+impl Blocked {
+    fn is_over(&self, now: DateTime<Utc>) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+}
+
+/// How often the head of a lane could not be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Failures {
     pub(crate) attempts: u32,
-    pub(crate) until: DateTime<Utc>,
+    /// How often that was so although the subscription had taken something since the time before.
+    pub(crate) refusals: u32,
+}
+
+/// A blocked lane, and what this relay has seen of it.
+#[derive(Debug)]
+struct Shut {
+    blocked: Blocked,
+    /// How much the subscription had taken by then.
+    taken: usize,
     /// A scan from the beginning has come since the block ran out: rows come in order again.
     passed: bool,
 }
@@ -44,7 +73,7 @@ impl Lanes {
     pub(crate) fn offer(&mut self, rows: Vec<Row>) {
         for row in rows {
             let lane = Lane { subscription: row.subscription.clone(), key: row.key.clone() };
-            let shut = self.blocked.get(&lane).is_some_and(|blocked| !blocked.passed);
+            let shut = self.blocked.get(&lane).is_some_and(|shut| !shut.passed);
             if shut || !self.known.insert(row.outbox_id) {
                 continue;
             }
@@ -61,12 +90,20 @@ impl Lanes {
         !self.ready.is_empty()
     }
 
-    /// All rows of a lane that may start now.
-    pub(crate) fn start(&mut self) -> Option<(Lane, VecDeque<Row>)> {
+    /// All rows of a lane that may start now, and the one of them that is to be skipped.
+    pub(crate) fn start(&mut self) -> Option<(Lane, VecDeque<Row>, Option<i64>)> {
         let lane = self.ready.pop_front()?;
         let rows = self.waiting.remove(&lane)?;
+        let skipped = self.blocked.get(&lane).and_then(|shut| shut.blocked.skipped);
         self.busy.insert(lane.clone());
-        Some((lane, rows))
+        Some((lane, rows, skipped))
+    }
+
+    /// A subscription has taken so many events.
+    pub(crate) fn took(&mut self, subscription: &str, count: usize) {
+        if count > 0 {
+            *self.taken.entry(subscription.to_owned()).or_default() += count;
+        }
     }
 
     /// A lane's rows are delivered; what came in meanwhile may start. Says whether the lane had
@@ -80,9 +117,26 @@ impl Lanes {
         was_blocked
     }
 
+    /// How often the head of a lane has failed that has failed once more. One whose predecessors
+    /// were just delivered has not been tried before.
+    pub(crate) fn failed(&self, lane: &Lane, is_new: bool) -> Failures {
+        let Some(shut) = self.blocked.get(lane).filter(|_| !is_new) else {
+            return Failures { attempts: 1, refusals: 0 };
+        };
+        let Failures { attempts, refusals } = shut.blocked.failures;
+        let has_taken = self.taken_by(lane) > shut.taken;
+        Failures { attempts: attempts + 1, refusals: refusals + u32::from(has_taken) }
+    }
+
     /// A lane's head could not be delivered. Everything of that lane is forgotten, and found again
-    /// in order by a scan from the beginning after `until`.
-    pub(crate) fn block(&mut self, lane: Lane, rest: &[i64], attempts: u32, until: DateTime<Utc>) {
+    /// in order by a scan from the beginning once the block has run out.
+    pub(crate) fn block(
+        &mut self,
+        lane: Lane,
+        rest: &[i64],
+        failures: Failures,
+        until: Option<DateTime<Utc>>,
+    ) -> Blocked {
         self.busy.remove(&lane);
         for outbox_id in rest {
             self.known.remove(outbox_id);
@@ -90,17 +144,52 @@ impl Lanes {
         for row in self.waiting.remove(&lane).unwrap_or_default() {
             self.known.remove(&row.outbox_id);
         }
-        self.blocked.insert(lane, Blocked { attempts, until, passed: false });
+        let before = self.blocked.get(&lane).map(|shut| shut.blocked);
+        let skipped = before.and_then(|it| it.skipped).filter(|row| rest.contains(row));
+        let heard = before.map_or(0, |it| it.heard);
+        let blocked = Blocked { failures, until, skipped, heard };
+        self.shut(lane, blocked);
+        blocked
     }
 
-    /// Remembers a block of an earlier worker.
-    pub(crate) fn remember(&mut self, lane: Lane, attempts: u32, until: DateTime<Utc>) {
-        self.blocked.entry(lane).or_insert(Blocked { attempts, until, passed: false });
+    /// Knows those blocks that are kept, and those of lanes that are just being delivered.
+    pub(crate) fn recall(&mut self, blocks: impl IntoIterator<Item = (Lane, Blocked)>) {
+        self.blocked.retain(|lane, _| self.busy.contains(lane));
+        for (lane, blocked) in blocks {
+            if !self.busy.contains(&lane) {
+                self.shut(lane, blocked);
+            }
+        }
     }
 
-    /// How often delivering the head of a lane has failed.
-    pub(crate) fn attempts(&self, lane: &Lane) -> u32 {
-        self.blocked.get(lane).map_or(0, |blocked| blocked.attempts)
+    /// People have asked so often for another attempt at a lane, or for its head to be skipped.
+    pub(crate) fn obey(
+        &mut self,
+        lane: &Lane,
+        commands: i32,
+        skipped: Option<i64>,
+        now: DateTime<Utc>,
+    ) {
+        if self.busy.contains(lane) {
+            return;
+        }
+        if let Some(shut) = self.blocked.get_mut(lane)
+            && shut.blocked.heard < commands
+        {
+            shut.blocked.failures.refusals = 0;
+            shut.blocked.until = Some(now);
+            shut.blocked.skipped = skipped;
+            shut.blocked.heard = commands;
+        }
+    }
+
+    fn shut(&mut self, lane: Lane, blocked: Blocked) {
+        let taken = self.taken_by(&lane);
+        self.blocked.insert(lane, Shut { blocked, taken, passed: false });
+    }
+
+    fn taken_by(&self, lane: &Lane) -> usize {
+        self.taken.get(&lane.subscription).copied().unwrap_or(0)
     }
 
     /// Rows are gone from the database.
@@ -112,13 +201,13 @@ impl Lanes {
 
     /// Whether a block has run out, so that a scan from the beginning is due.
     pub(crate) fn unblocking(&self, now: DateTime<Utc>) -> bool {
-        self.blocked.values().any(|blocked| !blocked.passed && blocked.until <= now)
+        self.blocked.values().any(|shut| !shut.passed && shut.blocked.is_over(now))
     }
 
     /// A scan from the beginning starts: it brings the rows of lanes whose block has run out.
     pub(crate) fn sweep(&mut self, now: DateTime<Utc>) {
-        for blocked in self.blocked.values_mut().filter(|blocked| blocked.until <= now) {
-            blocked.passed = true;
+        for shut in self.blocked.values_mut().filter(|shut| shut.blocked.is_over(now)) {
+            shut.passed = true;
         }
     }
 
@@ -150,7 +239,7 @@ mod tests {
     }
 
     fn start(lanes: &mut Lanes) -> Option<(Lane, Vec<i64>)> {
-        lanes.start().map(|(lane, rows)| (lane, rows.iter().map(|row| row.outbox_id).collect()))
+        lanes.start().map(|(lane, rows, _)| (lane, rows.iter().map(|row| row.outbox_id).collect()))
     }
 
     #[test]
@@ -181,7 +270,7 @@ mod tests {
         let later = DateTime::from_timestamp_millis(1000).unwrap();
         lanes.offer(vec![row(1, "a"), row(2, "a")]);
         let (a, rows) = start(&mut lanes).unwrap();
-        lanes.block(a, &rows, 1, later);
+        lanes.block(a, &rows, Failures::default(), Some(later));
         // The block has run out, but a scan from the middle would bring row 3 before row 1.
         lanes.offer(vec![row(3, "a")]);
         assert!(start(&mut lanes).is_none());

@@ -51,6 +51,7 @@ mod worker;
 
 // What its users hold.
 pub mod bare;
+pub mod blocked;
 pub mod check;
 pub mod clock;
 pub mod engine;

@@ -50,6 +50,7 @@ pub(crate) struct Metrics {
     pub(crate) compensations: Counter,
     pub(crate) delivered: Counter,
     pub(crate) undelivered: Counter,
+    pub(crate) keys_parked: Counter,
     pub(crate) firings_started: Counter,
     pub(crate) firings_skipped: Counter,
     pub(crate) workers_lost: Counter,
@@ -79,6 +80,7 @@ impl Metrics {
                 "Deliveries that failed and will be repeated",
                 &self.undelivered,
             ),
+            ("keys_parked", "Keys whose event is refused again and again", &self.keys_parked),
             ("firings_started", "Firings that started an instance", &self.firings_started),
             (
                 "firings_skipped",

@@ -3,9 +3,11 @@
 //! Rows are found because they are there, never by a cursor: ids are drawn before commits, so a
 //! lower one may appear later. Scans start a moment behind what was seen last, since the beginning
 //! of the index is full of dead rows, and from the very beginning now and then. A key whose head
-//! cannot be delivered blocks only itself, until a scan from the beginning finds it in order.
+//! cannot be delivered blocks only itself, until a scan from the beginning finds it in order. One
+//! that is refused while others are taken waits for a person in the end.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use serde_json::json;
 
 use crate::attempt::panic_message;
 use crate::error::Error;
@@ -23,8 +26,8 @@ use crate::loops::vital;
 use crate::record::Published;
 use crate::retry::RetryPolicy;
 use crate::sabotage::Bug;
-use crate::sink::{Delivered, Sink, Undelivered};
-use crate::store::outbox::{self, Block, Row};
+use crate::sink::{Delivered, SKIPPED, Sink, Undelivered};
+use crate::store::outbox::{self, Head, Row};
 use crate::worker::Worker;
 
 /// Scans start this far behind what was seen last. What is committed later than that is found by
@@ -79,7 +82,14 @@ struct Ran {
     delivered: Vec<i64>,
     /// The rest, from the row that failed.
     left: Vec<i64>,
-    failed: Option<Undelivered>,
+    failed: Option<Failed>,
+}
+
+/// A row that could not be delivered.
+struct Failed {
+    head: Head,
+    /// The receiver's own wish for when to try again.
+    after: Option<Duration>,
 }
 
 /// One worker's relay.
@@ -178,8 +188,12 @@ impl Relay {
         }
     }
 
-    /// Delivers until nothing is left that may be delivered now. Returns how many events that were.
-    pub(crate) async fn run_until_idle(&mut self) -> Result<usize, Error> {
+    /// Delivers for this worker until nothing is left that may be delivered now. Returns how many
+    /// events that were.
+    pub(crate) async fn run_until_idle(&mut self, worker: &Arc<Worker>) -> Result<usize, Error> {
+        if !Arc::ptr_eq(&self.worker, worker) {
+            *self = Self::new(Arc::clone(worker));
+        }
         (self.position, self.balanced, self.count) = (Position::default(), None, 0);
         loop {
             let more = self.turn().await?;
@@ -213,15 +227,16 @@ impl Relay {
 
     fn start(&mut self) {
         while self.running.len() < limits::DELIVERIES_MAX
-            && let Some((lane, rows)) = self.lanes.start()
+            && let Some((lane, rows, skipped)) = self.lanes.start()
         {
             if let Some(sink) = self.worker.subscriptions.sinks.get(&lane.subscription) {
-                self.running.push(Box::pin(deliver(Arc::clone(sink), lane, rows)));
+                self.running.push(Box::pin(deliver(Arc::clone(sink), lane, rows, skipped)));
             }
         }
     }
 
-    /// Shares the shards out anew; with new ones come the blocks of whoever had them before.
+    /// Shares the shards out anew; with new ones come the blocks of whoever had them before. Hears
+    /// what people have asked of keys.
     async fn balance(&mut self, now: DateTime<Utc>) -> Result<(), Error> {
         let pool = self.worker.store.pool();
         let shards = outbox::balance_shards(pool, self.worker.worker_id, &[]).await?;
@@ -233,12 +248,12 @@ impl Relay {
             outbox::balance_shards(pool, self.worker.worker_id, &give_back).await?;
         }
         if held != self.shards {
-            for block in outbox::blocks(pool).await? {
-                let lane = Lane { subscription: block.subscription, key: block.key };
-                self.lanes.remember(lane, block.attempts.cast_unsigned(), block.blocked_until);
-            }
+            self.lanes.recall(outbox::blocks(pool).await?);
             self.shards = held;
             self.position = Position::default();
+        }
+        for asked in outbox::commanded(pool).await? {
+            self.lanes.obey(&asked.lane, asked.commands, asked.skipped, now);
         }
         self.balanced = Some(now);
         Ok(())
@@ -286,46 +301,77 @@ impl Relay {
         let metrics = &self.worker.metrics;
         metrics.delivered.inc_by(ran.delivered.len() as u64);
         self.count += ran.delivered.len();
+        self.lanes.took(&ran.lane.subscription, ran.delivered.len());
+        let is_new = !ran.delivered.is_empty();
         self.delivered.extend(ran.delivered);
         let pool = self.worker.store.pool();
         let Some(failed) = ran.failed else {
-            if self.lanes.done(ran.lane.clone()) {
-                let lane = &ran.lane;
-                if let Err(error) = outbox::unblock(pool, &lane.subscription, &lane.key).await {
-                    tracing::warn!(%error, "a block that is over could not be forgotten");
-                }
+            if self.lanes.done(ran.lane.clone())
+                && let Err(error) = outbox::unblock(pool, &ran.lane).await
+            {
+                tracing::warn!(%error, "a block that is over could not be forgotten");
             }
             return;
         };
-        metrics.undelivered.inc();
-        let attempts = self.lanes.attempts(&ran.lane) + 1;
-        let until = retry_at(&failed, attempts, self.worker.clock.now());
+        self.block(ran.lane, &ran.left, failed, is_new).await;
+    }
+
+    /// Keeps a lane from being delivered for a while, or until a person decides.
+    async fn block(&mut self, lane: Lane, left: &[i64], failed: Failed, is_new: bool) {
+        let worker = Arc::clone(&self.worker);
+        let failures = self.lanes.failed(&lane, is_new);
+        let Failed { head, after } = failed;
+        let now = worker.clock.now();
+        let retry_at = retry_at(after, failures.attempts, now);
+        let is_parked = failures.refusals >= worker.settings.refusals_max.max(1);
+        let until = (!is_parked).then_some(retry_at);
+        let blocked = self.lanes.block(lane.clone(), left, failures, until);
+        let kept =
+            outbox::block(worker.store.pool(), worker.worker_id, (&lane, &head), &blocked, now);
+        let kept = kept.await;
+        worker.metrics.undelivered.inc();
+        let (subscription, key, event) = (&lane.subscription, &lane.key, &head.event_id);
+        let (attempts, why) = (failures.attempts, &head.error);
         tracing::warn!(
-            subscription = ran.lane.subscription,
-            key = ran.lane.key,
+            subscription,
+            key,
+            event,
             attempts,
-            "an event could not be delivered: {failed}",
+            "an event could not be delivered: {why}"
         );
-        let block = Block {
-            subscription: ran.lane.subscription.clone(),
-            key: ran.lane.key.clone(),
-            attempts: attempts.cast_signed(),
-            blocked_until: until,
-        };
-        if let Err(error) = outbox::block(pool, &block, &failed.message).await {
-            tracing::warn!(%error, "a block could not be kept");
+        match kept {
+            Ok(()) if is_parked => {
+                worker.metrics.keys_parked.inc();
+                tracing::error!(
+                    subscription,
+                    key,
+                    event,
+                    "its receiver takes others: it is parked"
+                );
+            }
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a block could not be kept");
+                // Nobody could find it, to decide about it.
+                self.lanes.block(lane, left, failures, Some(retry_at));
+            }
         }
-        self.lanes.block(ran.lane, &ran.left, attempts, until);
     }
 }
 
-/// Delivers rows of one lane, one after the other, until one fails.
-async fn deliver(sink: Arc<dyn Sink>, lane: Lane, rows: VecDeque<Row>) -> Ran {
+/// Delivers rows of one lane, one after the other, until one fails. In the place of the one that is
+/// to be skipped, it says so.
+async fn deliver(
+    sink: Arc<dyn Sink>,
+    lane: Lane,
+    rows: VecDeque<Row>,
+    skipped: Option<i64>,
+) -> Ran {
     let mut ran =
         Ran { lane, delivered: Vec::with_capacity(rows.len()), left: Vec::new(), failed: None };
     for row in rows {
         if ran.failed.is_none() || Bug::OutboxOvertakes.is_on() {
-            ran.failed = deliver_row(&*sink, &row).await.err();
+            ran.failed = deliver_row(&*sink, &row, skipped == Some(row.outbox_id)).await.err();
         }
         if Bug::OutboxForgets.is_on() {
             ran.failed = None;
@@ -339,39 +385,60 @@ async fn deliver(sink: Arc<dyn Sink>, lane: Lane, rows: VecDeque<Row>) -> Ran {
     ran
 }
 
-async fn deliver_row(sink: &dyn Sink, row: &Row) -> Result<(), Undelivered> {
-    let unreadable = |error: &dyn std::fmt::Display| Undelivered {
-        message: format!("the record's events cannot be read: {error}"),
-        after: None,
+async fn deliver_row(sink: &dyn Sink, row: &Row, is_skipped: bool) -> Result<(), Failed> {
+    let failed = |number: &dyn fmt::Display, undelivered: Undelivered| Failed {
+        head: Head {
+            outbox_id: row.outbox_id,
+            event_id: format!("{}/{number}", row.instance_id),
+            instance_id: row.instance_id,
+            error: undelivered.message,
+        },
+        after: undelivered.after,
     };
-    let events: Vec<Published<'_>> =
-        serde_json::from_str(&row.events).map_err(|error| unreadable(&error))?;
-    let event = usize::try_from(row.ordinal)
-        .ok()
-        .and_then(|ordinal| events.get(ordinal))
-        .ok_or_else(|| unreadable(&"there are fewer of them"))?;
+    let event = match published(row) {
+        Ok(event) => event,
+        // Nobody can be told what it was, and whoever skips it has seen that.
+        Err(_) if is_skipped => return Ok(()),
+        Err(unreadable) => return Err(failed(&"?", unreadable)),
+    };
     let id = format!("{}/{}", row.instance_id, event.number);
+    let skipped = is_skipped.then(|| json!({ "skipped": event.kind }).to_string());
     let delivery = sink.deliver(Delivered {
         id: &id,
-        kind: &event.kind,
+        kind: if is_skipped { SKIPPED } else { &event.kind },
         workflow: &row.workflow,
         key: &row.key,
         instance_id: row.instance_id,
         number: event.number,
         at: row.at,
-        data: event.data.get(),
+        data: skipped.as_deref().unwrap_or(event.data.get()),
     });
-    let undelivered = |message: &str| Undelivered { message: message.to_owned(), after: None };
     let delivery = AssertUnwindSafe(delivery).catch_unwind();
-    match tokio::time::timeout(limits::DELIVERY_TIMEOUT, delivery).await {
+    let delivered = match tokio::time::timeout(limits::DELIVERY_TIMEOUT, delivery).await {
         Ok(Ok(delivered)) => delivered,
         Ok(Err(panic)) => Err(undelivered(&panic_message(&*panic))),
         Err(_) => Err(undelivered("no answer in time")),
-    }
+    };
+    delivered.map_err(|undelivered| failed(&event.number, undelivered))
 }
 
-/// When a failed delivery is tried again: a second to five minutes later, for ever.
-fn retry_at(failed: &Undelivered, attempts: u32, now: DateTime<Utc>) -> DateTime<Utc> {
+/// The event of a row, as its record has it.
+fn published(row: &Row) -> Result<Published<'_>, Undelivered> {
+    let unreadable =
+        |why: &dyn fmt::Display| undelivered(&format!("the record's events cannot be read: {why}"));
+    let events: Vec<Published<'_>> =
+        serde_json::from_str(&row.events).map_err(|error| unreadable(&error))?;
+    let ordinal = usize::try_from(row.ordinal).ok();
+    let event = ordinal.and_then(|ordinal| events.into_iter().nth(ordinal));
+    event.ok_or_else(|| unreadable(&"there are fewer of them"))
+}
+
+fn undelivered(message: &str) -> Undelivered {
+    Undelivered { message: message.to_owned(), after: None }
+}
+
+/// When a failed delivery is tried again: a second to five minutes later.
+fn retry_at(after: Option<Duration>, attempts: u32, now: DateTime<Utc>) -> DateTime<Utc> {
     let policy = RetryPolicy {
         initial: Duration::from_secs(1),
         delay_max: Duration::from_secs(300),
@@ -380,6 +447,6 @@ fn retry_at(failed: &Undelivered, attempts: u32, now: DateTime<Utc>) -> DateTime
         ..RetryPolicy::default()
     };
     let delay = policy.delay_after(attempts, 0.0).unwrap_or(policy.delay_max);
-    let delay = delay.max(failed.after.unwrap_or_default());
+    let delay = delay.max(after.unwrap_or_default());
     now + TimeDelta::from_std(delay).unwrap_or(TimeDelta::seconds(300))
 }

@@ -6,6 +6,10 @@ use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
+/// The kind of an event that stands in the place of one that a person has skipped: it has the same
+/// id and number, and its data name the kind that is left out, as `{"skipped": "SHIPPED"}`.
+pub const SKIPPED: &str = "SKIPPED";
+
 /// One event on its way to a subscription.
 #[derive(Debug, Clone)]
 pub struct Delivered<'a> {

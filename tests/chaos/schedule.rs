@@ -65,7 +65,7 @@ impl Schedule {
     pub(crate) fn of(seed: u64, orders: u64) -> Self {
         let span_milliseconds = orders * MILLISECONDS_PER_ORDER;
         let mut schedule = Self { seed, orders, span_milliseconds, events: Vec::new() };
-        schedule.every(4_500, "kill", |chance| Fault::KillServer { server: any_server(chance) });
+        schedule.every(4_200, "kill", |chance| Fault::KillServer { server: any_server(chance) });
         schedule.every(15_000, "freeze", |chance| Fault::FreezeServer {
             server: any_server(chance),
             beyond_milliseconds: chance.within(1_500..3_500),

@@ -95,7 +95,7 @@ async fn open(arguments: &Arguments) -> anyhow::Result<Engine> {
     let options = PgConnectOptions::from_str(&arguments.database_url)?;
     let ports = Ports::http(&arguments.providers_url)?;
     let pace = Pace(arguments.pace);
-    let settings = Settings { lease: pace.lease(), ..Settings::default() };
+    let settings = Settings { lease: pace.lease(), refusals_max: 3, ..Settings::default() };
     let builder = workflows(options, ports.clone()).settings(settings);
     let builder = settlement::register(builder, ports, &arguments.providers_url, pace)?;
     let sink = HttpSink::try_new(&format!("{}/events", arguments.providers_url))?;

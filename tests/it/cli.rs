@@ -10,15 +10,15 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 /// A terminal of somebody from support, and all that has been typed and shown.
-struct Terminal {
+pub(crate) struct Terminal {
     server: String,
     instance_id: Uuid,
-    session: String,
+    pub(crate) session: String,
 }
 
 impl Terminal {
     /// A terminal that asks the server of a world, about one instance.
-    async fn open(world: &World, instance_id: Uuid) -> Self {
+    pub(crate) async fn open(world: &World, instance_id: Uuid) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = format!("http://{}", listener.local_addr().unwrap());
         let router = Api::of(world).router();
@@ -26,10 +26,11 @@ impl Terminal {
         Self { server, instance_id, session: String::new() }
     }
 
-    /// Types a line, in which `ID` is the instance. Returns what was shown.
-    async fn types(&mut self, line: &[&str]) -> String {
+    /// Types a line, in which `ID` stands for the instance. Returns what was shown.
+    pub(crate) async fn types(&mut self, line: &[&str]) -> String {
         let id = self.instance_id.to_string();
-        let arguments: Vec<_> = line.iter().map(|it| if *it == "ID" { &*id } else { it }).collect();
+        let arguments: Vec<_> = line.iter().map(|it| it.replace("ID", &id)).collect();
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         let settings = [("AMENDS_SERVER", &*self.server), ("AMENDS_TOKEN", "operator-token")];
         let output = command(&arguments, &settings).output().await.unwrap();
         let mut shown = [output.stdout, output.stderr].concat();

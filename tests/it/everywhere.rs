@@ -97,7 +97,7 @@ async fn an_answer_that_is_looked_for_after_a_loss_can_be_lost_as_well() {
 }
 
 /// The statement that holds these words.
-fn stored(words: &str) -> String {
+pub(crate) fn stored(words: &str) -> String {
     let mut found: Vec<_> = stored_statements().into_iter().collect();
     found.retain(|statement| statement.contains(words));
     assert_eq!(found.len(), 1, "{words}");

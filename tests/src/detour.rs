@@ -204,7 +204,7 @@ impl Detour {
         let number = requests.len();
         requests.push(statement.clone());
         let mut faults = held(&self.0.faults);
-        let fault = faults.iter_mut().position(|(target, _)| match target {
+        let is_due = |target: &mut Target| match target {
             Target::These(these) => these.contains(&number),
             Target::Nth(of, _) if *of != statement => false,
             Target::Nth(_, 0) => true,
@@ -212,7 +212,10 @@ impl Detour {
                 *before -= 1;
                 false
             }
-        })?;
+        };
+        // Each of them counts.
+        let due: Vec<_> = faults.iter_mut().map(|(target, _)| is_due(target)).collect();
+        let fault = due.iter().position(|is_due| *is_due)?;
         let (target, loss) = &faults[fault];
         let (is_once, loss) = (matches!(target, Target::Nth(..)), *loss);
         if is_once {

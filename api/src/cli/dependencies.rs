@@ -1,10 +1,9 @@
 //! `amends dependencies`: what steps call, how it does, and how many instances wait for it.
 
 use amends_api::view::{Dependencies, Dependency};
-use chrono::SecondsFormat;
 
 use super::client::{self, Client};
-use super::table::printable;
+use super::table::{printable, seconds};
 
 /// What `amends dependencies` takes.
 #[derive(clap::Args)]
@@ -31,13 +30,12 @@ fn rendered(dependencies: &[Dependency]) -> String {
 /// `412 orders wait for carrier since ..: it is down (PROVIDER_DOWN: ..), next try at ..`
 fn sentence(dependency: &Dependency) -> String {
     let name = printable(&dependency.name);
-    let time = |at: chrono::DateTime<chrono::Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let (verb, instances) = match dependency.waiting {
         0 => ("waits", "nobody".to_owned()),
         1 => ("waits", "1 instance".to_owned()),
         count => ("wait", format!("{count} instances")),
     };
-    let since = time(dependency.since);
+    let since = seconds(dependency.since);
     if dependency.state == "up" {
         return format!("{name} is up since {since}; {instances} {verb} for it");
     }
@@ -47,7 +45,7 @@ fn sentence(dependency: &Dependency) -> String {
     });
     let next = dependency
         .next_try_at
-        .map_or_else(String::new, |at| format!("; it is looked after next at {}", time(at)));
+        .map_or_else(String::new, |at| format!("; it is looked after next at {}", seconds(at)));
     format!("{instances} {verb} for {name} since {since}: it is {state}{why}{next}")
 }
 

@@ -7,6 +7,7 @@ mod client;
 mod command;
 mod demo;
 mod dependencies;
+mod events;
 mod instances;
 mod log;
 mod preview;
@@ -70,6 +71,9 @@ enum Chosen {
     Workflows(workflows::Arguments),
     /// Show what steps call, whether it is up, and how many instances wait for it
     Dependencies(dependencies::Arguments),
+    /// Look at events that cannot be delivered, and try them again or skip them
+    #[command(subcommand)]
+    Events(events::Subcommand),
     /// Check that this build can go on with every live instance in the database
     Check(check::Arguments),
     /// Look at schedules, and pause, resume or fire them
@@ -99,6 +103,7 @@ pub(crate) async fn run() -> ExitCode {
         Chosen::Signal(arguments) => signal::run(arguments).await,
         Chosen::Workflows(arguments) => workflows::run(arguments).await,
         Chosen::Dependencies(arguments) => dependencies::run(arguments).await,
+        Chosen::Events(subcommand) => events::run(subcommand).await,
         Chosen::Check(arguments) => check::run(arguments).await,
         Chosen::Schedules(subcommand) => schedules::run(subcommand).await,
         Chosen::Verify(arguments) => verify::run(arguments).await,

@@ -2,10 +2,10 @@
 
 use amends_api::schedules::command::{ScheduleCommandAccepted, ScheduleCommandRequest};
 use amends_api::schedules::view::{Firing, Schedule, ScheduleCommand, ScheduleDetail, Schedules};
-use chrono::{DateTime, FixedOffset, SecondsFormat, TimeZone, Utc};
+use chrono::{DateTime, FixedOffset, Utc};
 
 use super::client::{self, Client};
-use super::table::{self, printable, table};
+use super::table::{self, printable, seconds, table};
 
 /// What to do with schedules.
 #[derive(clap::Subcommand)]
@@ -210,13 +210,6 @@ fn asked(command: &ScheduleCommand) -> [String; 5] {
         printable(&command.reason),
         printable(&command.answer),
     ]
-}
-
-fn seconds<Tz: TimeZone>(at: DateTime<Tz>) -> String
-where
-    Tz::Offset: std::fmt::Display,
-{
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 #[cfg(test)]

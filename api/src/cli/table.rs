@@ -1,7 +1,9 @@
 //! Tables and texts for a terminal.
 
+use std::fmt::Display;
 use std::io::Write;
 
+use chrono::{DateTime, SecondsFormat, TimeZone};
 use comfy_table::{Table, presets};
 
 /// A table without lines, under these headings, if any.
@@ -36,6 +38,11 @@ pub(crate) fn printable(text: &str) -> String {
             escaped.into_iter().flatten().chain(plain)
         })
         .collect()
+}
+
+/// A time to the second, in its own zone.
+pub(crate) fn seconds<Tz: TimeZone<Offset: Display>>(at: DateTime<Tz>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Prints a body as it came, as one line at least.

@@ -49,6 +49,9 @@ pub struct Settings {
     pub linger: Duration,
     /// How often to look for what no hint announced (default 500 ms).
     pub poll: Duration,
+    /// How often a receiver may refuse an event although it takes others, until the event's key
+    /// waits for a person (default 12, at least 1). Attempts are a second to five minutes apart.
+    pub refusals_max: u32,
 }
 
 impl Default for Settings {
@@ -59,6 +62,7 @@ impl Default for Settings {
             lease: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             poll: Duration::from_millis(500),
+            refusals_max: 12,
         }
     }
 }
@@ -189,7 +193,8 @@ impl EngineBuilder {
         schedule::define(&parts).await?;
         let worker = Worker::register(parts.clone()).await?;
         let closed = CancellationToken::new();
-        let engine = Engine(Arc::new(Shared { parts, worker: Mutex::new(worker), closed }));
+        let (worker, by_hand) = (Mutex::new(worker), tokio::sync::Mutex::default());
+        let engine = Engine(Arc::new(Shared { parts, worker, closed, by_hand }));
         if !engine.0.parts.clock.is_manual() {
             loops::start(&engine.worker());
             tokio::spawn(succeed(engine.clone()));
@@ -251,6 +256,8 @@ struct Shared {
     parts: Parts,
     worker: Mutex<Arc<Worker>>,
     closed: CancellationToken,
+    /// Delivers under a manual clock.
+    by_hand: tokio::sync::Mutex<Option<Relay>>,
 }
 
 impl Engine {
@@ -387,7 +394,6 @@ impl Engine {
     /// is left to do at this time.
     pub async fn run_until_idle(&self) -> Result<(), Error> {
         let worker = self.worker();
-        let mut relay = Relay::new(Arc::clone(&worker));
         worker.renew_by_hand().await?;
         loop {
             let taken_over = worker.take_over_lapsed().await?;
@@ -397,7 +403,10 @@ impl Engine {
             self.quiesce().await;
             let told = worker.tell_parents().await?;
             let fired = schedule::run_due(self).await?;
-            let delivered = relay.run_until_idle().await?;
+            let mut by_hand = self.0.by_hand.lock().await;
+            let relay = by_hand.get_or_insert_with(|| Relay::new(Arc::clone(&worker)));
+            let delivered = relay.run_until_idle(&worker).await?;
+            drop(by_hand);
             if taken_over + released + claimed + told + fired + delivered == 0 {
                 return Ok(());
             }

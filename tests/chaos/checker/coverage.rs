@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Evidence;
-use super::events::redelivered;
+use super::events::{redelivered, told_skipped};
 use super::evidence::Record;
 use super::orders::is_of_platform;
 use crate::load::What;
@@ -75,7 +75,10 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         ("signals before anybody waited", early_signals(evidence), 50),
         ("waits that ended without a signal", count(&|it| timed_out(it)), 20),
         ("instances put to a person", count(&|it| it.kind == "stuck"), 10),
+        ("records that the database refused", count(&|it| it.is_refusal()), 1),
         ("events delivered again", redelivered(evidence), 50),
+        ("keys of events that were parked", watch.sum("amends_keys_parked"), 5),
+        ("events skipped by people", told_skipped(evidence), 1),
         ("requests refused because their id was reused", refused.len() as u64, 10),
         ("webhooks ignored because their id was reused", ignored.len() as u64, 5),
         ("requests repeated", replayed.count() as u64, 300),

@@ -1,7 +1,7 @@
 //! All that can be known from outside: what people were told, what the providers did, what the
 //! receiver of events got, and what the database holds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use amends::Workflow;
 use amends_tests::invariants;
@@ -35,6 +35,8 @@ pub(crate) struct Evidence {
     /// What such a server did after somebody else had taken over.
     pub(super) by_zombies: usize,
     pub(super) arrivals: HashMap<String, Vec<Arrival>>,
+    /// The events that people wanted to be skipped.
+    pub(super) skipped: HashSet<String>,
     /// What the database itself shows to be wrong.
     pub(super) broken: Vec<String>,
 }
@@ -129,6 +131,7 @@ impl Evidence {
             effects: grouped(effects, |effect| effect.order_id.clone()),
             by_zombies,
             arrivals: grouped(arrivals, |arrival| arrival.subject.clone()),
+            skipped: skipped(database).await?,
             broken: broken(scene, database).await?,
         })
     }
@@ -179,6 +182,11 @@ impl Record {
         self.payload.0[member].as_str()
     }
 
+    /// Whether it stands for one that the database refused.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.kind == "stuck" && self.says("code") == Some("RECORD_REFUSED")
+    }
+
     /// Whether it leaves open what became of an attempt.
     pub(super) fn is_doubt(&self) -> bool {
         self.kind == "step_interrupted" || self.says("outcome") == Some("unknown")
@@ -226,6 +234,15 @@ async fn commands(database: &mut PgConnection) -> sqlx::Result<Vec<Command>> {
     )
     .fetch_all(database)
     .await
+}
+
+async fn skipped(database: &mut PgConnection) -> sqlx::Result<HashSet<String>> {
+    let skipped: Vec<String> = sqlx::query_scalar(
+        "select event_id from amends.key_command where command = 'skip' and answer = 'accepted'",
+    )
+    .fetch_all(database)
+    .await?;
+    Ok(skipped.into_iter().collect())
 }
 
 /// What each order has paid in the end, by the engine's own ledger.

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use super::Evidence;
 
 /// The causes for which an instance may need a person when others break what it depends on.
-const CAUSES: [&str; 4] = ["OUTCOME_UNKNOWN", "PIVOT_UNKNOWN", "COMPENSATION_FAILED", "POISONED"];
+const CAUSES: [&str; 5] =
+    ["OUTCOME_UNKNOWN", "PIVOT_UNKNOWN", "COMPENSATION_FAILED", "POISONED", "RECORD_REFUSED"];
 
 /// Whatever has been stuck was so for a cause that only a person can judge.
 pub(super) fn stuck_for_no_cause(evidence: &Evidence) -> Vec<String> {

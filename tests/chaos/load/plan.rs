@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     /// The provider takes its time, and somebody cancels meanwhile.
     pub(crate) is_charged_late: bool,
     pub(crate) meddling: Option<Meddling>,
+    /// The receiver of events takes none about it.
+    pub(crate) is_unwanted: bool,
 }
 
 /// Every order of a run, as they come.
@@ -80,6 +82,7 @@ pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
                 payment,
                 is_charged_late,
                 meddling,
+                is_unwanted: chance.percent(1),
             }
         })
         .collect()

@@ -1,6 +1,7 @@
 //! What keeps everything going: limits of dependencies, delivery, workers that come and go.
 
-use amends::{Dependency, Start, StepError};
+use amends::blocked::{AtHead, KeyCommand};
+use amends::{Dependency, Engine, Start, StepError};
 use amends_tests::improvised::{A, Packed, Part, Ran, Stage, start_request};
 use amends_tests::kit::{Kit, KitBuilder};
 use futures::FutureExt;
@@ -40,7 +41,7 @@ pub(super) async fn outage(kit: KitBuilder) -> Seen {
     seen(&stage)
 }
 
-/// Events that a receiver does not take for a while.
+/// Events that a receiver does not take for a while, and people who want them tried again.
 pub(super) async fn delivery(kit: KitBuilder) -> Seen {
     let stage = Stage::plain();
     let mut kit = stage.kit(kit, event_then_a).await;
@@ -50,6 +51,16 @@ pub(super) async fn delivery(kit: KitBuilder) -> Seen {
     // Whoever relays next knows what is blocked.
     kit.restart().await;
     kit.settle().await;
+    let blocked = kit.ask(async |engine| engine.blocked_keys(1).await).await.unwrap();
+    // What could not be kept is not known: it is tried again by itself.
+    let event_id = blocked.first().map_or("unknown", |blocked| &blocked.event_id);
+    let event = AtHead { subscription: "recorder", key: "it", event_id };
+    let retry = async |engine: Engine| {
+        engine.command_key(event, KeyCommand::Retry, "anna", "asked by phone").await
+    };
+    kit.ask(retry).await.unwrap();
+    kit.settle().await;
+    kit.ask(async |engine| engine.key_commands(1).await).await.unwrap();
     kit.recorder().accept_all();
     kit.pass(HOUR).await;
     kit.finish().await;

@@ -1,0 +1,149 @@
+//! `amends events`: events that cannot be delivered, and what is to become of them.
+
+use amends_api::events::blocked::{BlockedEvent, BlockedEvents, EventCommand};
+use amends_api::events::command::{EventCommandAccepted, EventCommandRequest};
+
+use super::client::{self, Client};
+use super::table::{self, printable, seconds, table};
+
+/// What can be asked about events.
+#[derive(clap::Subcommand)]
+pub(crate) enum Subcommand {
+    /// List keys whose oldest event cannot be delivered
+    Blocked(List),
+    /// Try an event again now
+    Retry(Command),
+    /// Tell the receiver in the place of an event that it is skipped, and go on behind it
+    Skip(Command),
+}
+
+/// What `amends events blocked` takes.
+#[derive(clap::Args)]
+#[group(skip)]
+pub(crate) struct List {
+    #[command(flatten)]
+    client: client::Arguments,
+}
+
+/// Which event, and why.
+#[derive(clap::Args)]
+#[group(skip)]
+pub(crate) struct Command {
+    /// The subscription whose receiver does not take it
+    subscription: String,
+    /// The key that it blocks
+    key: String,
+    /// The event, as it is listed
+    event_id: String,
+    /// Why; it is recorded with your name
+    #[arg(long)]
+    reason: String,
+    #[command(flatten)]
+    client: client::Arguments,
+}
+
+/// Looks or asks. A refusal is an error, in the server's words.
+pub(crate) async fn run(subcommand: Subcommand) -> anyhow::Result<()> {
+    match subcommand {
+        Subcommand::Blocked(List { client }) => {
+            let client = Client::try_new(client)?;
+            let body = client.get(&["events", "blocked"], &[]).await?;
+            client.tell(&body, listed)
+        }
+        Subcommand::Retry(command) => {
+            ask(command, "retry", "accepted: it is tried again within seconds").await
+        }
+        Subcommand::Skip(command) => {
+            ask(command, "skip", "accepted: its receiver is told within seconds that it is skipped")
+                .await
+        }
+    }
+}
+
+async fn ask(arguments: Command, command: &str, accepted: &str) -> anyhow::Result<()> {
+    let request = EventCommandRequest {
+        command: command.to_owned(),
+        subscription: arguments.subscription,
+        key: arguments.key,
+        event_id: arguments.event_id,
+        reason: arguments.reason,
+    };
+    let client = Client::try_new(arguments.client)?;
+    let body = client.post(&["events", "blocked", "commands"], &request).await?;
+    client.tell(&body, |_: &EventCommandAccepted| accepted.to_owned())
+}
+
+fn listed(blocked: &BlockedEvents) -> String {
+    let mut parts = vec!["every event is on its way".to_owned()];
+    if !blocked.items.is_empty() {
+        let headings = ["SUBSCRIPTION", "KEY", "EVENT", "SINCE", "TRIED", "NEXT TRY", "ERROR"];
+        let mut rows = table(Some(&headings));
+        for event in &blocked.items {
+            rows.add_row(row(event));
+        }
+        parts = vec![table::rendered(rows)];
+    }
+    if !blocked.commands.is_empty() {
+        let mut rows = table(Some(&["COMMAND", "EVENT", "TIME", "BY", "REASON", "ANSWER"]));
+        for command in &blocked.commands {
+            rows.add_row(asked(command));
+        }
+        parts.push(table::rendered(rows));
+    }
+    parts.join("\n\n")
+}
+
+fn row(event: &BlockedEvent) -> [String; 7] {
+    [
+        printable(&event.subscription),
+        printable(&event.key),
+        printable(&event.event_id),
+        seconds(event.since),
+        event.attempts.to_string(),
+        event.next_try_at.map_or_else(|| "when you say so".to_owned(), seconds),
+        printable(&event.error),
+    ]
+}
+
+fn asked(command: &EventCommand) -> [String; 6] {
+    [
+        printable(&command.command),
+        printable(&command.event_id),
+        seconds(command.given_at),
+        printable(&command.actor),
+        printable(&command.reason),
+        printable(&command.answer),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_person_says_so() {
+        let event = |state: &str| {
+            json!({
+                "subscription": "events", "key": "acme/1", "event_id": "0190/3",
+                "instance_id": "01939f6c-54c0-7f2e-8f49-3c1b0a5e7d11", "state": state,
+                "attempts": 13, "since": "2026-11-21T14:02:00Z",
+                "error": "the receiver answered 422 Unprocessable Entity",
+            })
+        };
+        let mut retrying = event("retrying");
+        retrying["next_try_at"] = json!("2026-11-21T14:32:00Z");
+        let blocked = serde_json::from_value(json!({
+            "items": [event("parked"), retrying],
+            "commands": [{
+                "subscription": "events", "key": "acme/2", "event_id": "0191/1",
+                "command": "skip", "actor": "anna", "reason": "they have no such order",
+                "answer": "accepted", "given_at": "2026-11-21T14:03:00Z",
+            }],
+        }));
+        insta::assert_snapshot!(listed(&blocked.expect("what is blocked")));
+        let nothing = serde_json::from_value(json!({ "items": [], "commands": [] }));
+        assert_eq!(listed(&nothing.expect("nothing")), "every event is on its way");
+    }
+}
