@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::auth::{Permission, Role, Token, authorise};
 use crate::config::{Arguments, Config, DATA_DIR_DEFAULT, DatabaseArguments};
+use crate::events;
 use crate::instances::{self, cursor};
 use crate::json;
 use crate::orders::idempotency_key;
@@ -84,14 +85,18 @@ fn signal(bytes: &[u8]) {
     }
 }
 
-/// Commands to instances, with and without a finding, and to schedules.
+/// Commands to instances, with and without a finding, to schedules, and about events.
 fn command(bytes: &[u8]) {
-    let read = json::parse(bytes, Code::InvalidCommand).and_then(instances::command::read);
-    if let Ok((_, reason)) = read {
-        assert!(!reason.is_empty() && !reason.contains(char::is_control), "{reason:?}");
-    }
-    let read = json::parse(bytes, Code::InvalidCommand).and_then(schedules::command::read);
-    if let Ok((_, reason)) = read {
+    let to_instance = json::parse(bytes, Code::InvalidCommand).and_then(instances::command::read);
+    let to_schedule = json::parse(bytes, Code::InvalidCommand).and_then(schedules::command::read);
+    let about_event = json::parse(bytes, Code::InvalidCommand)
+        .and_then(|request| events::command::read(&request));
+    let reasons = [
+        to_instance.map(|(_, reason)| reason),
+        to_schedule.map(|(_, reason)| reason),
+        about_event.map(|(_, reason)| reason),
+    ];
+    for reason in reasons.into_iter().flatten() {
         assert!(!reason.is_empty() && !reason.contains(char::is_control), "{reason:?}");
     }
 }

@@ -94,7 +94,7 @@ impl Operator {
                 _ => {}
             }
         }
-        self.decide_about_events().await;
+        self.decide_about_events(soon).await;
         let left = |case: &Case| {
             let Case { business_key, status, failure_code, .. } = case;
             format!("{business_key} is {status} ({})", failure_code.as_deref().unwrap_or("-"))
@@ -102,15 +102,21 @@ impl Operator {
         Ok(open.iter().map(left).collect())
     }
 
-    /// Has events that wait for a person tried again or skipped, in turns.
-    async fn decide_about_events(&self) {
+    /// Has events that wait for a person skipped or tried again, in turns, and those that wait for
+    /// long tried again.
+    async fn decide_about_events(&self, soon: DateTime<Utc>) {
         let Some(server) = self.servers.first() else { return };
         let listing = self.client.get(format!("{server}/events/blocked"));
         let Ok(listed) = listing.bearer_auth(OPERATOR_TOKEN).send().await else { return };
         let Ok(listed) = listed.json::<Value>().await else { return };
-        let events = listed["items"].as_array().into_iter().flatten();
-        let parked = events.filter(|event| event["state"] == "parked");
-        for (event, command) in parked.zip(["skip", "retry"].into_iter().cycle()) {
+        let mut decisions = ["skip", "retry"].into_iter().cycle();
+        for event in listed["items"].as_array().into_iter().flatten() {
+            let next_try = event["next_try_at"].as_str().map(str::parse::<DateTime<Utc>>);
+            let command = match next_try {
+                Some(Ok(at)) if at <= soon => continue,
+                Some(_) => "retry",
+                None => decisions.next().unwrap_or("retry"),
+            };
             let body = json!({
                 "command": command, "reason": "the receiver is put right",
                 "subscription": event["subscription"], "key": event["key"],

@@ -84,7 +84,7 @@ pub(crate) async fn command(
     }
 }
 
-fn read(request: &EventCommandRequest) -> Result<(KeyCommand, String), Problem> {
+pub(crate) fn read(request: &EventCommandRequest) -> Result<(KeyCommand, String), Problem> {
     let mut errors = Vec::new();
     let command = match request.command.as_str() {
         "retry" => Some(KeyCommand::Retry),
