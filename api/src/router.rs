@@ -52,6 +52,7 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(workflows::list::list))
         .routes(routes!(dependencies::list::list))
         .routes(routes!(events::blocked::list))
+        .routes(routes!(events::blocked::show))
         .routes(routes!(schedules::list::list))
         .routes(routes!(schedules::show::show))
         .routes(routes!(instances::preview::preview))

@@ -109,14 +109,23 @@ pub struct KeyCommandView {
 
 impl Engine {
     /// Keys whose oldest event could not be delivered, up to `limit`: those that are parked first,
-    /// and then by age.
-    pub async fn blocked_keys(&self, limit: u32) -> Result<Vec<BlockedKey>, Error> {
-        Ok(outbox::blocked(self.parts().store.pool(), limit).await?)
+    /// and then by age. Those of one instance, if it is named.
+    pub async fn blocked_keys(
+        &self,
+        instance_id: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<BlockedKey>, Error> {
+        Ok(outbox::blocked(self.parts().store.pool(), instance_id, limit).await?)
     }
 
-    /// What people have asked of keys, newest first, up to `limit`.
-    pub async fn key_commands(&self, limit: u32) -> Result<Vec<KeyCommandView>, Error> {
-        Ok(outbox::key_commands(self.parts().store.pool(), limit).await?)
+    /// What people have asked of keys, newest first, up to `limit`. About events of one instance, if
+    /// it is named.
+    pub async fn key_commands(
+        &self,
+        instance_id: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<KeyCommandView>, Error> {
+        Ok(outbox::key_commands(self.parts().store.pool(), instance_id, limit).await?)
     }
 
     /// Gives a command to a blocked key on behalf of `actor`. `None`: nothing of this key is

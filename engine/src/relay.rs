@@ -391,7 +391,8 @@ async fn deliver_row(sink: &dyn Sink, row: &Row, is_skipped: bool) -> Result<(),
             outbox_id: row.outbox_id,
             event_id: format!("{}/{number}", row.instance_id),
             instance_id: row.instance_id,
-            error: undelivered.message,
+            // What cannot be kept could not be shown.
+            error: undelivered.message.replace('\0', "\u{fffd}"),
         },
         after: undelivered.after,
     };

@@ -48,7 +48,7 @@ impl Terminal {
     }
 
     /// Types what shows the whole instance.
-    async fn shows(&mut self) {
+    pub(crate) async fn shows(&mut self) {
         self.types(&["instances", "show", "ID"]).await;
     }
 }

@@ -62,7 +62,8 @@ async fn delivered_events_leave_nothing_in_the_outbox() {
 async fn refuse_while_others_are_taken(world: &World, attempts: u32) -> BlockedKey {
     world.recorder().refuse(REFUSED);
     world.start_order("1001").await;
-    for number in 0..attempts {
+    world.settle().await;
+    for number in 1..attempts {
         world.start_order(&format!("2{number:03}")).await;
         world.pass(Duration::from_secs(300)).await;
     }
@@ -70,7 +71,7 @@ async fn refuse_while_others_are_taken(world: &World, attempts: u32) -> BlockedK
 }
 
 async fn blocked(world: &World) -> BlockedKey {
-    let blocked = world.engine().blocked_keys(10).await.unwrap();
+    let blocked = world.engine().blocked_keys(None, 10).await.unwrap();
     assert_eq!(blocked.len(), 1, "{blocked:?}");
     blocked.into_iter().next().unwrap()
 }
@@ -93,7 +94,7 @@ async fn a_key_that_is_refused_while_others_are_taken_waits_for_a_person() {
 
     assert_eq!(ask(&world, &parked.event_id, KeyCommand::Retry).await, Some(KeyAnswer::Accepted));
     world.settle().await;
-    assert_eq!(world.engine().blocked_keys(10).await.unwrap(), []);
+    assert_eq!(world.engine().blocked_keys(None, 10).await.unwrap(), []);
     assert_eq!(world.recorder().kinds(REFUSED).len(), 5);
     assert_eq!(ask(&world, &parked.event_id, KeyCommand::Retry).await, None);
     world.finish().await;
@@ -116,7 +117,7 @@ async fn an_event_that_is_skipped_is_told_of_in_its_place_and_those_behind_it_ar
     assert_eq!(arrived.iter().map(|event| event.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     assert_eq!((arrived[0].kind.as_str(), &arrived[0].id), ("SKIPPED", &parked.event_id));
     assert_eq!(arrived[0].data, r#"{"skipped":"ORDER_CREATED"}"#);
-    let answers: Vec<_> = world.engine().key_commands(10).await.unwrap();
+    let answers: Vec<_> = world.engine().key_commands(None, 10).await.unwrap();
     let answers: Vec<_> = answers.iter().map(|given| given.answer.as_str()).collect();
     assert_eq!(answers, ["accepted", "other_event"]);
     world.finish().await;
@@ -158,11 +159,13 @@ async fn support_finds_what_is_not_delivered_and_decides_about_it() {
     world.recorder().accept_all();
     let mut terminal = Terminal::open(&world, parked.instance_id).await;
     terminal.types(&["events", "blocked"]).await;
+    terminal.shows().await;
     let skip = ["events", "skip", "recorder", REFUSED];
     terminal.types(&[&skip[..], &["ID/4", "--reason", "asked by phone"]].concat()).await;
     terminal.types(&[&skip[..], &["ID/1", "--reason", "asked by phone"]].concat()).await;
     world.settle().await;
     terminal.types(&["events", "blocked"]).await;
+    terminal.shows().await;
     terminal.types(&["events", "retry", "recorder", "nobody", "ID/1", "--reason", "why"]).await;
     insta::assert_snapshot!(terminal.session);
     world.finish().await;

@@ -100,9 +100,14 @@ fn row(event: &BlockedEvent) -> [String; 7] {
         printable(&event.event_id),
         seconds(event.since),
         event.attempts.to_string(),
-        event.next_try_at.map_or_else(|| "when you say so".to_owned(), seconds),
+        next_try(event),
         printable(&event.error),
     ]
+}
+
+/// When an event is tried again.
+pub(super) fn next_try(event: &BlockedEvent) -> String {
+    event.next_try_at.map_or_else(|| "when you say so".to_owned(), seconds)
 }
 
 fn asked(command: &EventCommand) -> [String; 6] {

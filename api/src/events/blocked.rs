@@ -1,4 +1,4 @@
-//! `GET /events/blocked`: keys whose oldest event cannot be delivered.
+//! `GET /events/blocked`: keys whose oldest event cannot be delivered, all or those of an instance.
 
 use amends::blocked::{BlockedKey, KeyCommandView};
 use axum::Json;
@@ -9,7 +9,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::openapi::Overview;
+use crate::instances::show::unknown;
+use crate::openapi::{Overview, Showing};
+use crate::path::Id;
 use crate::problem::Problem;
 
 const KEYS_MAX: u32 = 100;
@@ -114,10 +116,31 @@ impl From<KeyCommandView> for EventCommand {
     responses((status = 200, description = "What is blocked", body = BlockedEvents), Overview)
 )]
 pub(crate) async fn list(State(app): State<App>) -> Result<Json<BlockedEvents>, Problem> {
-    let items = app.engine().blocked_keys(KEYS_MAX).await?;
-    let commands = app.engine().key_commands(COMMANDS_MAX).await?;
-    Ok(Json(BlockedEvents {
+    Ok(Json(find(&app, None).await?))
+}
+
+/// Shows which events of an instance cannot be delivered, and what people asked about its events.
+#[utoipa::path(
+    get,
+    path = "/instances/{id}/events/blocked",
+    operation_id = "show_blocked_events",
+    tag = "instances",
+    params(("id" = Uuid, Path, description = "The instance")),
+    responses((status = 200, description = "What is blocked", body = BlockedEvents), Showing)
+)]
+pub(crate) async fn show(
+    State(app): State<App>,
+    Id(instance_id): Id,
+) -> Result<Json<BlockedEvents>, Problem> {
+    app.engine().instance(instance_id).await?.ok_or_else(unknown)?;
+    Ok(Json(find(&app, Some(instance_id)).await?))
+}
+
+async fn find(app: &App, instance_id: Option<Uuid>) -> Result<BlockedEvents, Problem> {
+    let items = app.engine().blocked_keys(instance_id, KEYS_MAX).await?;
+    let commands = app.engine().key_commands(instance_id, COMMANDS_MAX).await?;
+    Ok(BlockedEvents {
         items: items.into_iter().map(BlockedEvent::from).collect(),
         commands: commands.into_iter().map(EventCommand::from).collect(),
-    }))
+    })
 }

@@ -250,7 +250,11 @@ pub(crate) async fn unblock(pool: &PgPool, lane: &Lane) -> Result<(), sqlx::Erro
 }
 
 /// Keys whose oldest event could not be delivered, those that wait for a person first.
-pub(crate) async fn blocked(pool: &PgPool, limit: u32) -> Result<Vec<BlockedKey>, sqlx::Error> {
+pub(crate) async fn blocked(
+    pool: &PgPool,
+    instance_id: Option<Uuid>,
+    limit: u32,
+) -> Result<Vec<BlockedKey>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
         select subscription, key, event_id as "event_id!", instance_id as "instance_id!", attempts,
@@ -258,9 +262,11 @@ pub(crate) async fn blocked(pool: &PgPool, limit: u32) -> Result<Vec<BlockedKey>
                case when parked_at is null or commands > heard then blocked_until end as next_try_at
         from amends.key_block b
         where exists (select from amends.outbox o where o.outbox_id = b.outbox_id)
+          and ($1::uuid is null or instance_id = $1)
         order by parked_at is null, since, subscription, key
-        limit $1
+        limit $2
         "#,
+        instance_id,
         i64::from(limit),
     )
     .fetch_all(pool)
@@ -333,12 +339,16 @@ pub(crate) async fn give_command(
 /// What people asked of keys last, newest first.
 pub(crate) async fn key_commands(
     pool: &PgPool,
+    instance_id: Option<Uuid>,
     limit: u32,
 ) -> Result<Vec<KeyCommandView>, sqlx::Error> {
     sqlx::query_as!(
         KeyCommandView,
         "select subscription, key, event_id, command, actor, reason, answer, given_at
-         from amends.key_command order by given_at desc, command_id desc limit $1",
+         from amends.key_command
+         where $1::uuid is null or starts_with(event_id, $1::text || '/')
+         order by given_at desc, command_id desc limit $2",
+        instance_id,
         i64::from(limit),
     )
     .fetch_all(pool)

@@ -51,7 +51,7 @@ pub(super) async fn delivery(kit: KitBuilder) -> Seen {
     // Whoever relays next knows what is blocked.
     kit.restart().await;
     kit.settle().await;
-    let blocked = kit.ask(async |engine| engine.blocked_keys(1).await).await.unwrap();
+    let blocked = kit.ask(async |engine| engine.blocked_keys(None, 1).await).await.unwrap();
     // What could not be kept is not known: it is tried again by itself.
     let event_id = blocked.first().map_or("unknown", |blocked| &blocked.event_id);
     let event = AtHead { subscription: "recorder", key: "it", event_id };
@@ -60,7 +60,7 @@ pub(super) async fn delivery(kit: KitBuilder) -> Seen {
     };
     kit.ask(retry).await.unwrap();
     kit.settle().await;
-    kit.ask(async |engine| engine.key_commands(1).await).await.unwrap();
+    kit.ask(async |engine| engine.key_commands(None, 1).await).await.unwrap();
     kit.recorder().accept_all();
     kit.pass(HOUR).await;
     kit.finish().await;
