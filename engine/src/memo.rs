@@ -3,7 +3,7 @@
 //! Pure. A step is found by name and occurrence, never by position. What is recorded is not run
 //! again; what does not fit the record is put to a person.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 
 use crate::history::{Progress, RecordedStep};
@@ -91,7 +91,7 @@ pub(crate) fn recall(
         (Progress::Failed { failure }, _) => return Memo::Failed(failure.clone()),
         (Progress::Open, Effect::Idempotent { key_window: Some(window) }) if unknown => {
             // Half of the window is left to the clocks of others and to attempts under way.
-            let closes = chrono::TimeDelta::from_std(window / 2)
+            let closes = TimeDelta::from_std(window / 2)
                 .ok()
                 .and_then(|half| step.first_at.checked_add_signed(half));
             if closes.is_some_and(|closes| now >= closes) {
@@ -108,7 +108,12 @@ pub(crate) fn recall(
     }
     let (attempt, due) = (step.attempts.total + 1, step.attempts.retry_at);
     match effect {
-        Effect::Queryable { .. } if step.unknown => Memo::Probe { attempt: attempt - 1, due },
+        Effect::Queryable { quiet } if step.unknown => {
+            // Not before the provider can know, whatever people want.
+            let quiet = TimeDelta::from_std(quiet).ok();
+            let asked_from = quiet.and_then(|quiet| step.doubted_at.checked_add_signed(quiet));
+            Memo::Probe { attempt: attempt - 1, due: due.max(asked_from) }
+        }
         _ => Memo::Attempt { attempt, due },
     }
 }

@@ -131,7 +131,7 @@ async fn run(Arguments { seed, orders, print_schedule }: Arguments) -> anyhow::R
 
 /// Both phases, and the verdict.
 async fn judge(scene: &Arc<Scene>, schedule: &Schedule) -> anyhow::Result<Report> {
-    let watch = Watch::begin(&scene.servers)?;
+    let watch = Watch::begin(scene)?;
     let operator = Operator::open(&scene.servers, &scene.folder)?;
     let load = Load::open(schedule.seed, &scene.servers, &scene.folder, Arc::clone(&operator))?;
     scene.tell_sandbox("/faults/random", &saboteur::mix(schedule.seed)).await?;

@@ -51,8 +51,13 @@ impl Report {
             invariant: "everything ends within two minutes once everything is healed",
             what,
         });
+        let lingering = run.watch.lingering().into_iter().map(|what| Violation {
+            invariant: "no session stays in a transaction for longer than five seconds",
+            what,
+        });
         let mut violations = violations(evidence);
         violations.extend(unended);
+        violations.extend(lingering);
         violations.extend(taken_over_for_nothing(run.watch, &run.broken));
         Self {
             seed: run.schedule.seed,

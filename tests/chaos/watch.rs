@@ -1,21 +1,33 @@
-//! What the servers say of themselves in their metrics, summed over all that have ever run.
+//! What can only be seen while it goes on: what the servers say of themselves in their metrics,
+//! summed over all that have ever run, and sessions that linger in a transaction.
 //!
 //! What a server counted just before it was killed is missed: the sums are lower bounds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::Client;
+use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::scene::Scene;
 use crate::server::Server;
 
 const LOOK: Duration = Duration::from_millis(400);
+/// Sessions that are idle in a transaction, longer than the engine lets the server bear it.
+const LINGERING: &str =
+    "select 'session ' || pid || ' since ' || state_change || ' after ' || query
+    from pg_stat_activity
+    where state like 'idle in transaction%' and state_change < now() - interval '6 seconds'";
 
-/// The metrics of every server, as they were last seen.
+/// What was seen.
+#[derive(Default)]
 pub(crate) struct Watch {
+    /// The metrics of every server, as they were last.
     counters: Mutex<BTreeMap<(usize, String), Counter>>,
+    lingering: Mutex<BTreeSet<String>>,
 }
 
 /// A counter of whichever process runs in a place.
@@ -37,25 +49,50 @@ impl Counter {
 }
 
 impl Watch {
-    /// Begins to look at the servers, until the program ends.
-    pub(crate) fn begin(servers: &[Server]) -> anyhow::Result<Arc<Self>> {
+    /// Begins to look at the servers and their sessions, until the program ends.
+    pub(crate) fn begin(scene: &Scene) -> anyhow::Result<Arc<Self>> {
         let client = Client::builder().timeout(LOOK).no_proxy().build()?;
-        let urls: Vec<_> = servers.iter().map(|it| format!("{}/metrics", it.url())).collect();
-        let watch = Arc::new(Self { counters: Mutex::default() });
-        let looking = Arc::clone(&watch);
-        tokio::spawn(async move {
-            let mut ticks = interval(LOOK);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let metrics = |server: &Server| format!("{}/metrics", server.url());
+        let urls: Vec<_> = scene.servers.iter().map(metrics).collect();
+        let watch = Arc::new(Self::default());
+        tokio::spawn(Arc::clone(&watch).look_at_servers(client, urls));
+        tokio::spawn(Arc::clone(&watch).look_at_sessions(scene.options()));
+        Ok(watch)
+    }
+
+    async fn look_at_servers(self: Arc<Self>, client: Client, urls: Vec<String>) {
+        let mut ticks = interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for (server, url) in urls.iter().enumerate() {
+                // A server that does not answer is looked at the next time.
+                let Ok(answer) = client.get(url).send().await else { continue };
+                self.see(server, &answer.text().await.unwrap_or_default());
+            }
+        }
+    }
+
+    async fn look_at_sessions(self: Arc<Self>, database: PgConnectOptions) {
+        let mut ticks = interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            // A database that is killed is looked at again when it is back.
+            let Ok(mut session) = database.connect().await else { continue };
             loop {
                 ticks.tick().await;
-                for (server, url) in urls.iter().enumerate() {
-                    // A server that does not answer is looked at the next time.
-                    let Ok(answer) = client.get(url).send().await else { continue };
-                    looking.see(server, &answer.text().await.unwrap_or_default());
-                }
+                let asked = sqlx::query_scalar(LINGERING).fetch_all(&mut session).await;
+                let Ok(found): sqlx::Result<Vec<String>> = asked else { break };
+                self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
             }
-        });
-        Ok(watch)
+        }
+    }
+
+    /// The sessions that stayed in a transaction for too long.
+    pub(crate) fn lingering(&self) -> Vec<String> {
+        let lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
+        lingering.iter().cloned().collect()
     }
 
     /// The sum of a counter over all servers.
@@ -83,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_counter_goes_on_where_the_process_before_was_killed() {
-        let watch = Watch { counters: Mutex::default() };
+        let watch = Watch::default();
         for (server, value) in [(0, 3), (0, 5), (0, 2), (1, 4)] {
             watch.see(server, &format!("# HELP x\namends_commits_total {value}\n"));
         }

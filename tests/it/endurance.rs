@@ -119,6 +119,10 @@ async fn an_effect_that_turns_up_after_its_undo_is_undone_as_well() {
     world.command(id, Command::Cancel).await;
     world.settle().await;
     assert_eq!(world.instance(id).await.status, Status::Compensating);
+    // However much people press: it would be looked for before it can be seen.
+    assert_eq!(world.command(id, Command::Retry).await, Answer::Accepted);
+    world.settle().await;
+    assert_eq!(stage.log(), ["a x", "undo a x"]);
     world.pass(MINUTE).await;
     insta::assert_snapshot!(world.timeline(id).await);
     assert_eq!(stage.log(), ["a x", "undo a x", "undo a x"]);

@@ -130,6 +130,30 @@ async fn a_queryable_step_is_asked_for_and_not_run_again_if_it_was_applied() {
     world.finish().await;
 }
 
+/// However much people press: what the provider does not show yet would be done twice.
+#[tokio::test]
+async fn nobody_can_have_a_provider_asked_before_it_can_know() {
+    let script = Script::new(QUERYABLE, [unknown()]).probes([None, None]);
+    let world = world(&script).await;
+    let id = start(&world).await;
+    world.settle().await;
+    for probed in 0..2 {
+        assert_eq!(world.command(id, Command::Retry).await, Answer::Accepted);
+        world.settle().await;
+        world.pass(Duration::from_secs(59)).await;
+        assert_eq!(world.command(id, Command::Retry).await, Answer::Accepted);
+        world.settle().await;
+        assert_eq!((script.ran(), script.probed()), (1, probed), "the quiet period is not over");
+        world.pass(Duration::from_secs(1)).await;
+    }
+    assert_eq!((script.ran(), script.probed()), (1, 2));
+    assert_eq!(world.command(id, Command::Retry).await, Answer::Accepted);
+    world.settle().await;
+    assert_eq!(script.ran(), 2, "it is known not to be applied");
+    assert_eq!(world.instance(id).await.status, Status::Completed);
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn not_found_counts_only_the_second_time() {
     let script = Script::new(QUERYABLE, [unknown()]).probes([None, None]);

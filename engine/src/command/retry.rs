@@ -1,4 +1,5 @@
-//! Retry now: make the attempt that waits for its time. Time-outs and sleeps go on.
+//! Retry now: make the attempt that waits for its time. Time-outs and sleeps go on, and so do quiet
+//! periods: a provider that is asked too early does not know what it has applied.
 
 use super::{Answer, Standing};
 use crate::status::Status;

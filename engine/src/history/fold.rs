@@ -36,12 +36,12 @@ impl History {
             }
             Entry::StepAttemptFailed(failed) => {
                 self.interrupted = false;
-                self.step_mut(step, failed.input.clone()).attempt_failed(failed);
+                self.step_mut(step, failed.input.clone()).attempt_failed(failed, at);
             }
             Entry::StepInterrupted(interrupted) => {
-                self.step_mut(step, interrupted.input).interrupted(interrupted.retry_at);
+                self.step_mut(step, interrupted.input).interrupted(interrupted.retry_at, at);
             }
-            Entry::StepNotFound(probed) => self.not_found(step, probed.retry_at),
+            Entry::StepNotFound(probed) => self.not_found(step, probed.retry_at, at),
             Entry::CompensationPlanned(planned) => {
                 self.undoing = Some(Undoing { reason: planned.reason, plan: planned.plan });
             }
@@ -80,12 +80,9 @@ impl History {
         self.last_at = at;
     }
 
-    fn not_found(&mut self, key: Option<&str>, retry_at: DateTime<Utc>) {
+    fn not_found(&mut self, key: Option<&str>, retry_at: DateTime<Utc>, at: DateTime<Utc>) {
         if let Some(step) = self.find_mut(key) {
-            step.not_found += 1;
-            // A provider may be slow to show what it applied; it is asked twice.
-            step.unknown = step.not_found < 2;
-            step.attempts.retry_at = Some(retry_at);
+            step.not_found(retry_at, at);
             let unknown = step.unknown;
             self.interrupted &= unknown;
         }
@@ -179,6 +176,7 @@ impl History {
                 progress: Progress::Open,
                 unknown: false,
                 not_found: 0,
+                doubted_at: first_at,
                 begun: false,
                 attempts: Attempts::default(),
                 first_at,

@@ -19,6 +19,8 @@ pub(crate) struct RecordedStep {
     pub(crate) unknown: bool,
     /// How often the provider has said that it does not know the call, since it became unknown.
     pub(crate) not_found: u32,
+    /// When it became unknown, or the provider was asked in vain.
+    pub(crate) doubted_at: DateTime<Utc>,
     /// An at-most-once attempt was begun and has no recorded outcome.
     pub(crate) begun: bool,
     /// Failed attempts since the start, or since a person resumed.
@@ -38,15 +40,12 @@ impl RecordedStep {
         step_name(&self.key)
     }
 
-    pub(super) fn attempt_failed(&mut self, failed: StepAttemptFailed) {
+    pub(super) fn attempt_failed(&mut self, failed: StepAttemptFailed, at: DateTime<Utc>) {
         self.begun = false;
         match failed.outcome {
             // A refusal answers the key, and so every earlier attempt with that key.
             AttemptOutcome::Fail => self.unknown = false,
-            AttemptOutcome::Unknown => {
-                self.unknown = true;
-                self.not_found = 0;
-            }
+            AttemptOutcome::Unknown => self.doubted(at),
             AttemptOutcome::Retry => {}
         }
         if failed.retry_at.is_none() {
@@ -56,11 +55,25 @@ impl RecordedStep {
     }
 
     /// Its worker was lost, perhaps in the middle of it.
-    pub(super) fn interrupted(&mut self, retry_at: Option<DateTime<Utc>>) {
-        self.unknown = true;
-        self.not_found = 0;
+    pub(super) fn interrupted(&mut self, retry_at: Option<DateTime<Utc>>, at: DateTime<Utc>) {
+        self.doubted(at);
         self.attempts.total += 1;
         self.attempts.retry_at = retry_at;
+    }
+
+    fn doubted(&mut self, at: DateTime<Utc>) {
+        self.unknown = true;
+        self.not_found = 0;
+        self.doubted_at = at;
+    }
+
+    /// Its provider was asked, and does not know it.
+    pub(super) fn not_found(&mut self, retry_at: DateTime<Utc>, at: DateTime<Utc>) {
+        self.not_found += 1;
+        // A provider may be slow to show what it applied; it is asked twice.
+        self.unknown = self.not_found < 2;
+        self.doubted_at = at;
+        self.attempts.retry_at = Some(retry_at);
     }
 
     /// It is done by another instance; until that has ended nobody knows what it has done.
@@ -97,14 +110,15 @@ impl RecordedStep {
         if recheck_at.is_some() {
             let (total, round) = (self.undo.total + 1, self.undo.round + 1);
             let next = Attempts { total, round, retry_at: recheck_at, ..Attempts::default() };
-            self.undo = Attempts { is_recheck: true, ..next };
+            self.undo = Attempts { is_recheck: true, not_before: recheck_at, ..next };
         }
     }
 
     /// What waits for its next attempt does not wait any longer.
     pub(super) fn hurry(&mut self, now: DateTime<Utc>) {
         for attempts in [&mut self.attempts, &mut self.undo] {
-            attempts.retry_at = attempts.retry_at.map(|due| due.min(now));
+            let soonest = attempts.not_before.map_or(now, |time| time.max(now));
+            attempts.retry_at = attempts.retry_at.map(|due| due.min(soonest));
         }
     }
 }
@@ -145,6 +159,8 @@ pub(crate) struct Attempts {
     pub(crate) round: u32,
     /// The next one only looks whether something has turned up since.
     pub(crate) is_recheck: bool,
+    /// It would be too early before this time, whatever people want.
+    not_before: Option<DateTime<Utc>>,
 }
 
 impl Attempts {
@@ -169,7 +185,7 @@ impl Attempts {
     /// Starts over. Says whether that takes another key.
     pub(super) fn resumed(&mut self) -> bool {
         self.counted = 0;
-        self.retry_at = None;
+        self.retry_at = self.not_before;
         let refused = std::mem::take(&mut self.refused);
         self.round += u32::from(refused);
         refused

@@ -280,14 +280,5 @@ async fn broken(scene: &Scene, database: &mut PgConnection) -> anyhow::Result<Ve
             broken.push(format!("nobody has refused: {change}"));
         }
     }
-    let idle: i64 = sqlx::query_scalar(
-        "select count(*) from pg_stat_activity
-         where state = 'idle in transaction' and state_change < now() - interval '6 seconds'",
-    )
-    .fetch_one(database)
-    .await?;
-    if idle > 0 {
-        broken.push(format!("{idle} sessions idle in a transaction"));
-    }
     Ok(broken)
 }
