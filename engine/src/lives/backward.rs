@@ -24,6 +24,9 @@ impl Life<'_> {
             (_, Some(due)) if due > self.now => return Next::Wait(due),
             _ => {}
         }
+        if attempts.is_recheck {
+            self.judge_asking(step);
+        }
         // "Make sure that it is not applied" is the same, however often it is said.
         let trial = self.trial(self.scope.undo_trials, |world, trial| {
             world.can_lose() || !matches!(trial, Trial::LostApplied | Trial::LostUnapplied)
@@ -37,6 +40,7 @@ impl Life<'_> {
                     planned.known && matches!(self.recorded(step).progress, Progress::Done { .. });
                 let undone = Undone { applied, reference: None };
                 let recheck_at = recheck_at(self.effect, known, &attempts, &undone, self.now);
+                self.called_at[step] = self.now;
                 let undone = StepCompensated { undone, money: Vec::new(), recheck_at };
                 self.append(Some(step), Entry::StepCompensated(undone));
             }

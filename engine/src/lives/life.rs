@@ -75,6 +75,8 @@ pub(super) struct Life<'a> {
     pub(super) status: Status,
     pub(super) past_pivot: bool,
     pub(super) now: DateTime<Utc>,
+    /// When the provider of each step was last called, or asked.
+    pub(super) called_at: Vec<DateTime<Utc>>,
     /// Nothing unforeseen happens any more.
     pub(super) is_calm: bool,
     /// The steps that an accepted cancel was shown to undo, latest first.
@@ -107,6 +109,7 @@ impl<'a> Life<'a> {
             status: Status::Pending,
             past_pivot: false,
             now: DateTime::UNIX_EPOCH,
+            called_at: vec![DateTime::UNIX_EPOCH; length],
             is_calm: false,
             promised: None,
             walked: BTreeSet::new(),
@@ -225,6 +228,7 @@ impl<'a> Life<'a> {
         }
         let trial = self.trial(self.scope.trials, |world, trial| world.can(step, trial));
         self.world.attempt(step, trial);
+        self.called_at[step] = self.now;
         match answered(trial) {
             None => self.lose_the_worker(),
             Some(Ok(())) => self.done(step),
@@ -257,6 +261,8 @@ impl<'a> Life<'a> {
 
     /// What a provider shows late counts as not found the first time.
     fn probe(&mut self, step: usize) -> Next {
+        self.judge_asking(step);
+        self.called_at[step] = self.now;
         let asked_before = self.recorded(step).not_found > 0;
         let shows = self.world.applied[step]
             && (asked_before || self.is_calm || self.choices.one_of(&[true, false]));
@@ -269,6 +275,12 @@ impl<'a> Life<'a> {
             self.past_pivot &= !is_pivot || self.recorded(step).unknown;
         }
         Next::Again
+    }
+
+    /// A provider is asked when it can know.
+    pub(super) fn judge_asking(&self, step: usize) {
+        let asked_from = self.called_at[step] + self.quiet();
+        assert!(self.now >= asked_from, "asked before it can know: {:?}", self.told());
     }
 
     /// What becomes of an attempt.
@@ -302,7 +314,9 @@ impl<'a> Life<'a> {
             Next::Again => {}
             Next::Wait(due) => {
                 self.transit(Transition::Wait);
-                self.now = due;
+                if !self.is_hurried() {
+                    self.now = due;
+                }
                 self.transit(Transition::Claim);
             }
             Next::Held => self.release(),

@@ -39,6 +39,17 @@ impl Life<'_> {
         }
     }
 
+    /// Now and then somebody does not want to wait.
+    pub(super) fn is_hurried(&mut self) -> bool {
+        let may_be = self.scope.disturbances > 0 && !self.is_calm;
+        let is_hurried = may_be && self.choices.one_of(&[false, true]);
+        if is_hurried {
+            self.scope.disturbances -= 1;
+            assert_eq!(self.give(Command::Retry, None), Answer::Accepted);
+        }
+        is_hurried
+    }
+
     /// A person lets it go on after a hold, or ends it.
     pub(super) fn release(&mut self) {
         if self.status != Status::Stuck {
