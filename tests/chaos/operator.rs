@@ -1,12 +1,14 @@
 //! The people who look after it: they cancel and retry what customers ask them to, and in the end
 //! put right what needs a person, by what they can find out.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::stream::{self, StreamExt};
 use reqwest::Client;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -20,6 +22,9 @@ use crate::server::Server;
 use crate::settlement::Applied;
 
 const ANSWER: Duration = Duration::from_secs(3);
+/// How many of them give commands side by side.
+const PEOPLE: usize = 8;
+const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
 /// How often a command is given that gets no answer.
 const TRIES: u32 = 20;
 
@@ -80,20 +85,28 @@ impl Operator {
         );
         let open = open.fetch_all(&mut scene.database().await?).await?;
         let soon = Utc::now() + TimeDelta::seconds(2);
-        for (number, case) in open.iter().enumerate() {
+        let is_unknown = |case: &Case| case.failure_code.as_deref() == Some(OUTCOME_UNKNOWN);
+        let labels = match open.iter().any(is_unknown) {
+            true => labels(scene).await?,
+            false => HashMap::new(),
+        };
+        let handle = async |(number, case): (usize, &Case)| {
             let id = case.instance_id;
             if case.held {
                 self.command(number, id, "release").await;
             }
-            match (case.status.as_str(), case.failure_code.as_deref()) {
-                ("stuck", Some("OUTCOME_UNKNOWN")) => self.find_out(scene, case).await?,
-                ("stuck", _) => self.command(number, id, "resume").await,
-                ("waiting" | "compensating", _) if case.run_at.is_some_and(|at| at > soon) => {
+            match case.status.as_str() {
+                "stuck" if is_unknown(case) => {
+                    self.find_out(number, case, labels.get(&case.business_key)).await;
+                }
+                "stuck" => self.command(number, id, "resume").await,
+                "waiting" | "compensating" if case.run_at.is_some_and(|at| at > soon) => {
                     self.command(number, id, "retry").await;
                 }
                 _ => {}
             }
-        }
+        };
+        stream::iter(open.iter().enumerate()).for_each_concurrent(PEOPLE, handle).await;
         self.decide_about_events(soon).await;
         let left = |case: &Case| {
             let Case { business_key, status, failure_code, .. } = case;
@@ -128,22 +141,15 @@ impl Operator {
         }
     }
 
-    /// Looks at the printer of labels, and tells the instance what is there.
-    async fn find_out(&self, scene: &Scene, case: &Case) -> anyhow::Result<()> {
-        let ledger = scene.sandbox(&format!("/ledger?order_id={}", case.business_key)).await?;
-        let entries = ledger["entries"].as_array().context("a ledger has entries")?;
-        let label = entries.iter().find(|entry| entry["operation"] == "issue");
-        let finding = label.map_or(json!("not_applied"), |label| {
-            let text = |member: &str| label[member].as_str().unwrap_or_default().to_owned();
-            json!({ "applied": Applied { key: text("key"), reference: text("reference") } })
-        });
+    /// Tells an instance whether the printer of labels has one for it.
+    async fn find_out(&self, server: usize, case: &Case, label: Option<&Applied>) {
+        let finding = label.map_or(json!("not_applied"), |label| json!({ "applied": label }));
         let body = json!({
             "command": "resolve",
             "reason": "somebody has looked at the printer",
             "resolution": { "step": "label", "finding": finding, "evidence": "the printer's list" },
         });
-        self.give(0, case.instance_id, "resolve", &body).await;
-        Ok(())
+        self.give(server, case.instance_id, "resolve", &body).await;
     }
 
     async fn give(&self, server: usize, instance_id: Uuid, command: &str, body: &Value) {
@@ -164,4 +170,17 @@ impl Operator {
             sleep(Duration::from_millis(200)).await;
         }
     }
+}
+
+/// Looks at the printer of labels: the first one of each order.
+async fn labels(scene: &Scene) -> anyhow::Result<HashMap<String, Applied>> {
+    let ledger = scene.sandbox("/ledger").await?;
+    let entries = ledger["entries"].as_array().context("a ledger has entries")?;
+    let mut labels = HashMap::new();
+    for entry in entries.iter().filter(|entry| entry["operation"] == "issue") {
+        let text = |member: &str| entry[member].as_str().unwrap_or_default().to_owned();
+        let label = Applied { key: text("key"), reference: text("reference") };
+        labels.entry(text("order_id")).or_insert(label);
+    }
+    Ok(labels)
 }

@@ -27,11 +27,11 @@ pub(crate) struct Server {
     freezes: Mutex<Vec<Freeze>>,
 }
 
-/// A time in which a process stood still.
+/// A process stood still, for longer than its lease.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Freeze {
     pub(crate) process: u32,
-    pub(crate) from: DateTime<Utc>,
+    /// When it went on.
     pub(crate) to: DateTime<Utc>,
 }
 
@@ -76,9 +76,8 @@ impl Server {
         let running = self.running.lock().await;
         let Some(process) = running.as_ref().and_then(Process::id) else { return };
         signal("STOP", process).await;
-        let from = Utc::now();
         sleep(self.pace.lease() + beyond).await;
-        self.freezes.lock().await.push(Freeze { process, from, to: Utc::now() });
+        self.freezes.lock().await.push(Freeze { process, to: Utc::now() });
         signal("CONT", process).await;
         sleep(HAUNTING).await;
     }

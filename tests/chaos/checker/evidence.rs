@@ -30,7 +30,8 @@ pub(crate) struct Evidence {
     pub(super) commands: Vec<Command>,
     pub(super) ledger: HashMap<String, i64>,
     pub(super) bookings: HashMap<String, Bookings>,
-    /// What the providers did, less what a server that stood still had sent before it was stopped.
+    /// What the providers did, less what a server that stood still had sent before it was stopped
+    /// and the engine has not found.
     pub(super) effects: HashMap<String, Vec<Effect>>,
     /// What such a server did after somebody else had taken over.
     pub(super) by_zombies: usize,
@@ -113,11 +114,17 @@ impl Evidence {
             freezes.extend(server.freezes().await);
         }
         let done: Vec<Effect> = read(scene.sandbox("/ledger").await?, "entries")?;
-        let all = done.len();
-        let effects: Vec<_> = done.into_iter().filter(|it| !it.is_by_zombie(&freezes)).collect();
-        let by_zombies = all - effects.len();
         let arrivals: Vec<Arrival> = read(scene.sandbox("/events").await?, "events")?;
         let database = &mut scene.database().await?;
+        let (haunting, mut effects): (Vec<_>, Vec<_>) =
+            done.into_iter().partition(|effect| effect.is_by_zombie(&freezes));
+        let by_zombies = haunting.len();
+        for effect in haunting {
+            // What the engine has found, it has to deal with.
+            if is_found(database, &effect).await? {
+                effects.push(effect);
+            }
+        }
         let keyed = plans(schedule).into_iter().map(|plan| (plan.business_key(), plan));
         Ok(Self {
             plans: keyed.collect(),
@@ -171,7 +178,8 @@ impl Effect {
         let (_, sent) = Applied::parts(&self.key);
         let sent = sent.filter(|_| !is_undo);
         sent.is_some_and(|Sent { process, at }| {
-            freezes.iter().any(|it| it.process == process && at <= it.from && self.at >= it.to)
+            // Some of its threads may go on for a moment after it was told to stop.
+            freezes.iter().any(|it| it.process == process && at <= it.to && self.at >= it.to)
         })
     }
 }
@@ -233,6 +241,20 @@ async fn commands(database: &mut PgConnection) -> sqlx::Result<Vec<Command>> {
          from amends.command",
     )
     .fetch_all(database)
+    .await
+}
+
+/// Whether a history holds an effect as the output of a step.
+async fn is_found(database: &mut PgConnection, effect: &Effect) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (
+             select from amends.record r join amends.instance i using (instance_id)
+             where i.business_key = $1 and r.kind = 'step_done'
+               and position($2 in r.payload::text) > 0)",
+    )
+    .bind(&effect.order_id)
+    .bind(&effect.key)
+    .fetch_one(database)
     .await
 }
 
