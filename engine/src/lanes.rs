@@ -280,4 +280,65 @@ mod tests {
         lanes.offer(vec![row(1, "a"), row(2, "a"), row(3, "a")]);
         assert_eq!(start(&mut lanes).unwrap().1, [1, 2, 3]);
     }
+
+    fn lane(key: &str) -> Lane {
+        Lane { subscription: "all".to_owned(), key: key.to_owned() }
+    }
+
+    /// Has the head of a lane fail once more.
+    fn fail(lanes: &mut Lanes, until: Option<DateTime<Utc>>) -> Blocked {
+        let (a, rows) = start(lanes).unwrap();
+        let failures = lanes.failed(&a, false);
+        lanes.block(a, &rows, failures, until)
+    }
+
+    #[test]
+    fn a_failure_is_a_refusal_only_if_something_was_taken_since_the_one_before() {
+        let mut lanes = Lanes::default();
+        let now = DateTime::UNIX_EPOCH;
+        for (taken, refusals) in [(1, 0), (0, 0), (1, 1), (0, 1), (7, 2)] {
+            lanes.took("all", taken);
+            lanes.took("another", 1);
+            lanes.sweep(now);
+            lanes.offer(vec![row(1, "a")]);
+            assert_eq!(fail(&mut lanes, Some(now)).failures.refusals, refusals);
+        }
+        assert_eq!(lanes.failed(&lane("a"), true), Failures { attempts: 1, refusals: 0 });
+    }
+
+    #[test]
+    fn a_command_that_comes_during_an_attempt_is_heard_after_it() {
+        let mut lanes = Lanes::default();
+        let now = DateTime::UNIX_EPOCH;
+        lanes.offer(vec![row(1, "a"), row(2, "a")]);
+        fail(&mut lanes, Some(now));
+        lanes.sweep(now);
+        lanes.offer(vec![row(1, "a"), row(2, "a")]);
+        let (a, rows) = start(&mut lanes).unwrap();
+        lanes.obey(&a, 1, Some(1), now);
+        let failures = lanes.failed(&a, false);
+        let blocked = lanes.block(a.clone(), &rows, failures, None);
+        assert_eq!((blocked.heard, blocked.skipped), (0, None));
+        assert!(!lanes.unblocking(now), "it waits for a person");
+        lanes.obey(&a, 1, Some(1), now);
+        assert!(lanes.unblocking(now));
+        lanes.sweep(now);
+        lanes.offer(vec![row(1, "a"), row(2, "a")]);
+        assert_eq!(lanes.start().unwrap().2, Some(1));
+        // What is behind the one that is skipped is not.
+        let blocked = lanes.block(a, &[2], Failures::default(), Some(now));
+        assert_eq!((blocked.heard, blocked.skipped), (1, None));
+    }
+
+    #[test]
+    fn of_what_others_have_had_only_what_is_kept_is_blocked() {
+        let mut lanes = Lanes::default();
+        lanes.offer(vec![row(1, "a"), row(2, "b")]);
+        fail(&mut lanes, None);
+        let blocked = fail(&mut lanes, None);
+        lanes.recall([(lane("b"), blocked)]);
+        lanes.offer(vec![row(1, "a"), row(2, "b")]);
+        assert_eq!(start(&mut lanes).unwrap(), (lane("a"), vec![1]));
+        assert!(start(&mut lanes).is_none());
+    }
 }
