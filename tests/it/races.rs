@@ -287,8 +287,9 @@ async fn a_worker_that_goes_on_while_it_is_taken_over_writes_before_that_or_not_
             _ = join_all(begins) => crash.happened().await,
             () = crash.happened() => {}
         }
-        let stopped = kit.succeed().await;
+        // Whoever succeeds it has a fresh lease, which the one that goes on cannot take over.
         kit.advance(Settings::default().lease + Duration::from_secs(1));
+        let stopped = kit.succeed().await;
         let goes_on = async {
             race.first_may_start().await;
             crash.release();

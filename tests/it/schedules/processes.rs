@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use amends::schedule::{FiringState, ScheduleAnswer, ScheduleCommand};
-use amends::{Engine, Gap, Overlap, Schedule, Status};
+use amends::{Engine, Gap, Overlap, Schedule, Settings, Status};
 use amends_api::postgres::{Durability, Embedded, Options};
 use amends_tests::crash::Crash;
 use amends_tests::scripted::Scripted;
@@ -21,12 +21,22 @@ use super::{
 async fn two_engines_on_one_database_fire_once() {
     let hourly = Schedule { cron: "0 * * * *", gap: Gap::All { max: 50 }, ..NIGHTLY };
     let hourly = Schedule { overlap: Overlap::Start, ..hourly };
-    let mut world = with(hourly, script()).build().await;
+    let script = script();
+    let mut world = World::builder()
+        .engine(move |builder| {
+            // Neither takes the other over when the clock jumps.
+            let settings = Settings { lease: DAY, ..Settings::default() };
+            defined(builder.settings(settings), hourly, &script)
+        })
+        .build()
+        .await;
     let beside = world.succeed().await;
     for _ in 0..5 {
         world.advance(5 * HOUR);
         tokio::join!(world.settle(), beside.run_dry());
     }
+    let workers = sqlx::query_scalar("select count(*) from amends.worker");
+    assert_eq!(workers.fetch_one(&mut world.database().await).await.ok(), Some(2_i64));
     let mut keys = keys(&world).await;
     assert_eq!(keys.len(), 25);
     keys.sort();
