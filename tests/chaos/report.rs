@@ -19,6 +19,9 @@ pub(crate) const CLEAN: u8 = 0;
 pub(crate) const BROKEN: u8 = 2;
 pub(crate) const UNTRIED: u8 = 3;
 
+/// How long after its lease a dead server may stay, all but one in a hundred.
+const LAPSED_MAX: Duration = Duration::from_secs(15);
+
 /// What a run was.
 pub(crate) struct Run<'a> {
     pub(crate) schedule: &'a Schedule,
@@ -42,6 +45,8 @@ pub(crate) struct Report {
     coverage: Vec<Coverage>,
     /// Effects that a server had asked for before it was stopped, and that came after it went on.
     effects_by_zombies: usize,
+    /// How long after its lease a dead server was taken over, all but one in a hundred.
+    seconds_of_lapse_p99: f64,
     violations: Vec<Violation>,
 }
 
@@ -59,6 +64,7 @@ impl Report {
         violations.extend(unended);
         violations.extend(lingering);
         violations.extend(taken_over_for_nothing(run.watch, &run.broken));
+        violations.extend(taken_over_late(run.watch));
         Self {
             seed: run.schedule.seed,
             orders: run.schedule.orders,
@@ -67,6 +73,7 @@ impl Report {
             faults: run.broken,
             coverage: coverage(evidence, run.watch, run.schedule.orders),
             effects_by_zombies: evidence.effects_by_zombies(),
+            seconds_of_lapse_p99: run.watch.lapsed_p99(),
             violations,
         }
     }
@@ -103,6 +110,15 @@ fn taken_over_for_nothing(watch: &Watch, broken: &Broken) -> Option<Violation> {
     })
 }
 
+/// Servers whose leases were over for long, and whose work nobody took on.
+fn taken_over_late(watch: &Watch) -> Option<Violation> {
+    let p99 = watch.lapsed_p99();
+    (p99 > LAPSED_MAX.as_secs_f64()).then(|| Violation {
+        invariant: "a dead server is taken over within 15 seconds of its lease",
+        what: format!("more than one in a hundred took longer than {p99:.1} s"),
+    })
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -120,6 +136,8 @@ impl fmt::Display for Report {
             writeln!(text, "{count:>7}  {what} (at least {least}){verdict}")?;
         }
         writeln!(text, "{:>7}  effects of servers that had stood still", self.effects_by_zombies)?;
+        let p99 = self.seconds_of_lapse_p99;
+        writeln!(text, "{p99:>7.1}  seconds between a lease and its take-over at most (p99)")?;
         let mut shown: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for Violation { invariant, what } in &self.violations {
             shown.entry(invariant).or_default().push(what);

@@ -1,5 +1,6 @@
 //! What can only be seen while it goes on: what the servers say of themselves in their metrics,
-//! summed over all that have ever run, and sessions that linger in a transaction.
+//! summed over all that have ever run, sessions that linger in a transaction, and leases that are
+//! over while nobody takes over what they hold.
 //!
 //! What a server counted just before it was killed is missed: the sums are lower bounds.
 
@@ -21,6 +22,9 @@ const LINGERING: &str =
     "select 'session ' || pid || ' since ' || state_change || ' after ' || query
     from pg_stat_activity
     where state like 'idle in transaction%' and state_change < now() - interval '6 seconds'";
+/// For how many seconds the lease of which server has been over.
+const LAPSED: &str = "select worker_id::text, extract(epoch from now() - lease_until)::float8
+    from amends.worker where lease_until < now()";
 
 /// What was seen.
 #[derive(Default)]
@@ -28,6 +32,9 @@ pub(crate) struct Watch {
     /// The metrics of every server, as they were last.
     counters: Mutex<BTreeMap<(usize, String), Counter>>,
     lingering: Mutex<BTreeSet<String>>,
+    /// How long each server's lease had been over when it was last seen, in seconds. A server that
+    /// is taken over between two looks is none of them.
+    lapsed: Mutex<BTreeMap<String, f64>>,
 }
 
 /// A counter of whichever process runs in a place.
@@ -56,7 +63,7 @@ impl Watch {
         let urls: Vec<_> = scene.servers.iter().map(metrics).collect();
         let watch = Arc::new(Self::default());
         tokio::spawn(Arc::clone(&watch).look_at_servers(client, urls));
-        tokio::spawn(Arc::clone(&watch).look_at_sessions(scene.options()));
+        tokio::spawn(Arc::clone(&watch).look_at_database(scene.options()));
         Ok(watch)
     }
 
@@ -73,7 +80,7 @@ impl Watch {
         }
     }
 
-    async fn look_at_sessions(self: Arc<Self>, database: PgConnectOptions) {
+    async fn look_at_database(self: Arc<Self>, database: PgConnectOptions) {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -85,6 +92,9 @@ impl Watch {
                 let asked = sqlx::query_scalar(LINGERING).fetch_all(&mut session).await;
                 let Ok(found): sqlx::Result<Vec<String>> = asked else { break };
                 self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+                let asked = sqlx::query_as(LAPSED).fetch_all(&mut session).await;
+                let Ok(found): sqlx::Result<Vec<(String, f64)>> = asked else { break };
+                self.lapsed.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
             }
         }
     }
@@ -93,6 +103,16 @@ impl Watch {
     pub(crate) fn lingering(&self) -> Vec<String> {
         let lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
         lingering.iter().cloned().collect()
+    }
+
+    /// How long the leases of all but one in a hundred had been over at most, in seconds, before
+    /// what they held was taken over.
+    pub(crate) fn lapsed_p99(&self) -> f64 {
+        let lapsed = self.lapsed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seconds: Vec<f64> = lapsed.values().copied().collect();
+        seconds.sort_by(f64::total_cmp);
+        let outliers = seconds.len() / 100;
+        seconds.iter().rev().nth(outliers).copied().unwrap_or_default()
     }
 
     /// The sum of a counter over all servers.
@@ -117,6 +137,17 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_in_a_hundred_may_take_longer() {
+        let watch = Watch::default();
+        let p99_of = |servers: u8| {
+            let seen = (1..=servers).map(|server| (server.to_string(), f64::from(server)));
+            watch.lapsed.lock().unwrap().extend(seen);
+            watch.lapsed_p99()
+        };
+        assert_eq!([p99_of(0), p99_of(1), p99_of(99), p99_of(100)], [0.0, 1.0, 99.0, 99.0]);
+    }
 
     #[test]
     fn a_counter_goes_on_where_the_process_before_was_killed() {

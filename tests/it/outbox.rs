@@ -8,6 +8,7 @@ use amends_tests::World;
 use amends_tests::detour::{Detour, Loss};
 use amends_tests::http::{Api, Call};
 use serde_json::{Value, json};
+use sqlx::Executor;
 
 use crate::cli::Terminal;
 use crate::everywhere::stored;
@@ -55,6 +56,47 @@ async fn delivered_events_leave_nothing_in_the_outbox() {
         .await
         .unwrap();
     assert_eq!(left, 0);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_receiver_says_is_kept_whatever_it_says() {
+    let world = World::new().await;
+    world.recorder().refuse_saying(REFUSED, "no\0 room");
+    world.start_order("1001").await;
+    world.settle().await;
+    assert_eq!(blocked(&world).await.error, "no\u{fffd} room");
+    world.recorder().accept_all();
+    world.pass(Duration::from_secs(2)).await;
+    assert_eq!(world.recorder().kinds(REFUSED).len(), 5);
+    world.finish().await;
+}
+
+/// A person who looks at it can let those behind it go on.
+#[tokio::test]
+async fn an_event_that_cannot_be_read_can_be_skipped_and_nobody_is_told_what_it_was() {
+    let world = World::new().await;
+    world.recorder().refuse(REFUSED);
+    let id = world.start_order("1001").await;
+    world.settle().await;
+    let mut database = world.database().await;
+    database.execute("set session_replication_role = replica").await.unwrap();
+    let of_the_first = "select events::text from amends.record where seq = 0";
+    let events: String = sqlx::query_scalar(of_the_first).fetch_one(&mut database).await.unwrap();
+    let replace = "update amends.record set events = $1::json where seq = 0";
+    sqlx::query(replace).bind("[]").execute(&mut database).await.unwrap();
+    world.recorder().accept_all();
+    world.pass(Duration::from_secs(2)).await;
+    let unreadable = blocked(&world).await;
+    assert_eq!(unreadable.event_id, format!("{id}/?"));
+    assert_eq!(unreadable.error, "the record's events cannot be read: there are fewer of them");
+    assert!(world.recorder().arrived().is_empty());
+    ask(&world, &unreadable.event_id, KeyCommand::Skip).await.unwrap();
+    world.settle().await;
+    let numbers: Vec<_> = world.recorder().arrived().iter().map(|event| event.number).collect();
+    assert_eq!(numbers, [2, 3, 4, 5]);
+    // What every world is judged by at its end is as it was.
+    sqlx::query(replace).bind(events).execute(&mut database).await.unwrap();
     world.finish().await;
 }
 

@@ -25,7 +25,8 @@ pub struct Arrived {
 #[derive(Clone, Default)]
 pub struct Recorder {
     arrived: Arc<Mutex<Vec<Arrived>>>,
-    refused: Arc<Mutex<Vec<String>>>,
+    /// The keys that are refused, and what is said of it.
+    refused: Arc<Mutex<Vec<(String, String)>>>,
     panics: Arc<AtomicBool>,
 }
 
@@ -48,7 +49,13 @@ impl Recorder {
 
     /// Refuses everything for `key` until [`Recorder::accept_all`].
     pub fn refuse(&self, key: &str) {
-        self.refused.lock().expect("no test panics while it holds this").push(key.to_owned());
+        self.refuse_saying(key, "refused by the test");
+    }
+
+    /// The same, with this message.
+    pub fn refuse_saying(&self, key: &str, message: &str) {
+        let refused = (key.to_owned(), message.to_owned());
+        self.refused.lock().expect("no test panics while it holds this").push(refused);
     }
 
     /// Panics at the next arrival, as a sink may that has a bug.
@@ -67,8 +74,8 @@ impl Sink for Recorder {
         Box::pin(async move {
             assert!(!self.panics.swap(false, Ordering::SeqCst), "the test wants it");
             let refused = self.refused.lock().expect("no test panics while it holds this");
-            if refused.iter().any(|key| key == event.key) {
-                return Err(Undelivered { message: "refused by the test".to_owned(), after: None });
+            if let Some((_, message)) = refused.iter().find(|(key, _)| key == event.key) {
+                return Err(Undelivered { message: message.clone(), after: None });
             }
             drop(refused);
             self.arrived.lock().expect("no test panics while it holds this").push(Arrived {
