@@ -7,26 +7,29 @@ use amends::sink::SKIPPED;
 use super::Evidence;
 use super::evidence::{Arrival, Instance};
 
-/// Each instance's events arrive as 1, 2, 3 .., each the same however often it comes, unless
-/// somebody wanted it to be skipped.
+/// Each instance's events arrive as 1, 2, 3 .., each the same however often it comes. That it was
+/// skipped is another kind of event, and the same each time.
 pub(super) fn arrivals_differ(evidence: &Evidence) -> Vec<String> {
     let differs = |instance: &Instance| {
         let arrivals = evidence.arrivals_of(instance);
         let recorded = recorded(evidence, instance).len();
-        let wrong = wrong_with(arrivals, recorded, &evidence.skipped)?;
+        let wrong = wrong_with(arrivals, recorded)?;
         Some(format!("{} ({}): {wrong}", instance.business_key, instance.instance_id))
     };
     evidence.instances.iter().filter_map(differs).collect()
 }
 
-fn wrong_with(arrivals: &[Arrival], recorded: usize, skipped: &HashSet<String>) -> Option<String> {
-    let mut digests: HashMap<&str, &str> = HashMap::new();
+fn wrong_with(arrivals: &[Arrival], recorded: usize) -> Option<String> {
+    let mut digests: HashMap<[&str; 2], &str> = HashMap::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     let mut first = Vec::new();
     for arrival in arrivals {
-        match digests.insert(&arrival.id, &arrival.digest) {
-            None => first.push(arrival.sequence.parse::<usize>().unwrap_or_default()),
-            Some(digest) if digest == arrival.digest || skipped.contains(&arrival.id) => {}
-            Some(_) => return Some(format!("{} came in two forms", arrival.id)),
+        if seen.insert(&arrival.id) {
+            first.push(arrival.sequence.parse::<usize>().unwrap_or_default());
+        }
+        let before = digests.insert([&arrival.id, &arrival.kind], &arrival.digest);
+        if before.is_some_and(|digest| digest != arrival.digest) {
+            return Some(format!("{} came in two forms", arrival.id));
         }
     }
     (first != (1..=recorded).collect::<Vec<_>>())
