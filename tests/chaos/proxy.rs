@@ -70,8 +70,10 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Proxy {
-    pub(crate) async fn open(upstream: Upstream, marks: Marks) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// Opens it on a thread of its own: a network is not slower because customers are busy.
+    pub(crate) fn open(upstream: Upstream, marks: Marks) -> anyhow::Result<Self> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             upstream,
@@ -80,7 +82,9 @@ impl Proxy {
             armed: AtomicU32::new(0),
             cut: AtomicU64::new(0),
         });
-        tokio::spawn(accept(listener, Arc::clone(&shared)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let accepting = accept(listener, Arc::clone(&shared));
+        std::thread::spawn(move || runtime.block_on(accepting));
         Ok(Self { address, shared })
     }
 
@@ -141,7 +145,8 @@ impl Shared {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>) {
+    let listener = TcpListener::from_std(listener).expect("it is within a runtime");
     while let Ok((client, _)) = listener.accept().await {
         let (harm, harms) = mpsc::unbounded_channel();
         shared.connections.lock().unwrap_or_else(PoisonError::into_inner).push(harm);
@@ -250,7 +255,7 @@ mod tests {
 
     async fn open(marks: Marks) -> (Proxy, TcpStream, Arc<AtomicU32>) {
         let (address, heard) = counting().await;
-        let proxy = Proxy::open(Upstream::Tcp(address), marks).await.unwrap();
+        let proxy = Proxy::open(Upstream::Tcp(address), marks).unwrap();
         let client = TcpStream::connect(proxy.address()).await.unwrap();
         (proxy, client, heard)
     }

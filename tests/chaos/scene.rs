@@ -47,9 +47,9 @@ impl Scene {
         let options = postgres.options();
         let socket = options.get_socket().context("a private Postgres listens on a socket")?;
         let socket = socket.join(format!(".s.PGSQL.{}", options.get_port()));
-        let database_proxy = Proxy::open(Upstream::Unix(socket), is_commit).await?;
+        let database_proxy = Proxy::open(Upstream::Unix(socket), is_commit)?;
         let providers = Upstream::Tcp(sandbox.address().to_owned());
-        let providers_proxy = Proxy::open(providers, is_call).await?;
+        let providers_proxy = Proxy::open(providers, is_call)?;
         let pace = Pace::measure(&mut options.connect().await?).await?;
         let mut servers = Vec::new();
         for number in 0..SERVERS {

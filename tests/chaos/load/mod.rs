@@ -29,6 +29,12 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// How long somebody holds what he holds.
 const HELD: Duration = Duration::from_secs(2);
 
+/// Whoever gets no answer again and again asks less and less often: many who do not would keep
+/// servers that have been slow for a while from ever catching up.
+fn patience(repetitions: u32) -> u32 {
+    1 << repetitions.min(4)
+}
+
 /// What a request was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -157,7 +163,7 @@ impl Load {
                 });
                 return instance_id;
             }
-            sleep(Duration::from_millis(chance.within(50..400))).await;
+            sleep(Duration::from_millis(chance.within(50..400)) * patience(repetitions)).await;
         }
         None
     }
