@@ -335,7 +335,7 @@ impl Worker {
 
     /// Renews the lease under a clock that a test moves; otherwise the heartbeat does.
     pub(crate) async fn renew_by_hand(&self) -> Result<(), Error> {
-        let mut connection = self.store.connect().await?;
+        let mut connection = self.store.pool().acquire().await?;
         let now = self.clock.pinned();
         if !rows::renew(&mut connection, self.worker_id, self.settings.lease, now).await? {
             self.lost.cancel();

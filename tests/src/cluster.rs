@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use amends_api::postgres::{Durability, Embedded, Options};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
-use tokio::sync::OnceCell;
+use tokio::runtime;
+use tokio::sync::{OnceCell, mpsc, oneshot};
 
 const TEMPLATE: &str = "amends_template";
 
@@ -21,14 +22,18 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 struct Cluster {
     options: PgConnectOptions,
+    steward: Steward,
     /// Keeps the cluster for as long as this process lives.
     _embedded: Embedded,
 }
 
 /// A new database with every migration applied.
 pub async fn database() -> PgConnectOptions {
-    let cluster = CLUSTER.get_or_init(start).await;
-    clone(&cluster.options.clone().database(TEMPLATE)).await
+    clone(&cluster().await.options.clone().database(TEMPLATE)).await
+}
+
+async fn cluster() -> &'static Cluster {
+    CLUSTER.get_or_init(start).await
 }
 
 /// A new database like another one, to which nobody is connected.
@@ -36,19 +41,45 @@ pub async fn clone(template: &PgConnectOptions) -> PgConnectOptions {
     let number = DATABASES.fetch_add(1, Ordering::Relaxed);
     let name = format!("test_{}_{number}", std::process::id());
     let like = template.get_database().expect("it has a name");
-    let mut admin = template.clone().database("postgres").connect().await.expect("it answers");
-    let create = format!("create database {name} template {like}");
-    admin.execute(AssertSqlSafe(create)).await.expect("a database can be cloned");
-    admin.close().await.expect("the connection closes");
+    cluster().await.steward.ask(format!("create database {name} template {like}")).await;
     template.clone().database(&name)
 }
 
 /// Drops a database that a test is done with, for one that makes a great many of them.
 pub async fn drop_database(options: &PgConnectOptions) {
     let name = options.get_database().expect("it has a name");
-    let drop = format!("drop database {name} with (force)");
-    let mut admin = options.clone().database("postgres").connect().await.expect("it answers");
-    admin.execute(AssertSqlSafe(drop)).await.expect("a database can be dropped");
+    cluster().await.steward.ask(format!("drop database {name} with (force)")).await;
+}
+
+/// Makes and drops databases, one after the other, in one session. Tests have a runtime each, and a
+/// connection belongs to one.
+struct Steward {
+    orders: mpsc::UnboundedSender<(String, oneshot::Sender<sqlx::Result<()>>)>,
+}
+
+impl Steward {
+    fn of(cluster: PgConnectOptions) -> Self {
+        let (orders, mut ordered) = mpsc::unbounded_channel::<(String, oneshot::Sender<_>)>();
+        let work = async move {
+            let mut session = cluster.connect().await.expect("the cluster answers");
+            while let Some((order, done)) = ordered.recv().await {
+                let carried_out = session.execute(AssertSqlSafe(order)).await;
+                // A test that has failed meanwhile does not listen.
+                let _ = done.send(carried_out.map(drop));
+            }
+        };
+        std::thread::spawn(|| {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a thread can have a runtime").block_on(work);
+        });
+        Self { orders }
+    }
+
+    async fn ask(&self, order: String) {
+        let (done, is_done) = oneshot::channel();
+        self.orders.send((order, done)).expect("it lives as long as this process");
+        is_done.await.expect("it answers").expect("a superuser may do that");
+    }
 }
 
 /// The folder for what tests make, where tests run within a test that has a server of its own.
@@ -77,18 +108,15 @@ async fn start() -> Cluster {
     .unwrap_or_else(|error| panic!("{error}"));
     stop_with_this_process(&data_dir);
     let options = PgConnectOptions::from_str(embedded.url()).expect("the launcher's url is valid");
-    let mut admin = options.connect().await.expect("the cluster answers");
-    for leftover in leftovers(&mut admin).await {
-        let drop = format!("drop database if exists {leftover} with (force)");
-        admin.execute(AssertSqlSafe(drop)).await.expect("a leftover can be dropped");
+    let steward = Steward::of(options.clone());
+    for leftover in leftovers(&options).await {
+        steward.ask(format!("drop database if exists {leftover} with (force)")).await;
     }
-    let create = format!("create database {TEMPLATE}");
-    admin.execute(AssertSqlSafe(create)).await.expect("the template can be created");
-    admin.close().await.expect("the connection closes");
+    steward.ask(format!("create database {TEMPLATE}")).await;
     let template = options.clone().database(TEMPLATE);
     amends::migrate(template.clone()).await.expect("migrations apply");
     deafen_if_wanted(&template).await;
-    Cluster { options, _embedded: embedded }
+    Cluster { options, steward, _embedded: embedded }
 }
 
 /// Does what [`deafen`] does, if whoever runs the tests wants to see that polling is sufficient.
@@ -127,9 +155,10 @@ pub fn stop_with_this_process(data_dir: &Path) {
 }
 
 /// Databases of earlier runs.
-async fn leftovers(admin: &mut sqlx::PgConnection) -> Vec<String> {
+async fn leftovers(cluster: &PgConnectOptions) -> Vec<String> {
+    let mut session = cluster.connect().await.expect("the cluster answers");
     sqlx::query_scalar("select datname from pg_database where datname ~ '^(test_|amends_template)'")
-        .fetch_all(admin)
+        .fetch_all(&mut session)
         .await
         .expect("databases can be listed")
 }

@@ -8,8 +8,8 @@ use amends::clock::Clock;
 use amends::probe::Probes;
 use amends::{Engine, EngineBuilder, Settings};
 use chrono::DateTime;
-use sqlx::ConnectOptions;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::Kit;
 use super::ending::Endings;
@@ -81,9 +81,11 @@ impl KitBuilder {
             Some(crowded) => crowded,
             None => cluster::database().await,
         };
+        let past_the_engine = PgPoolOptions::new().connect_lazy_with(options.clone());
         let ground = Ground {
-            scripts: Scripts::new(&options),
+            scripts: Scripts::new(&past_the_engine),
             options,
+            past_the_engine,
             clock: Clock::manual(start_of_time),
             recorder: Recorder::default(),
             build: Box::new(build),
@@ -100,6 +102,8 @@ impl KitBuilder {
 /// What outlives a crash of the engine.
 pub(super) struct Ground {
     pub(super) options: PgConnectOptions,
+    /// Sessions of the kit's own.
+    pub(super) past_the_engine: PgPool,
     pub(super) clock: Clock,
     pub(super) recorder: Recorder,
     pub(super) scripts: Scripts,
@@ -142,13 +146,13 @@ impl Ground {
 
     /// Has every lease run out, though time stands still.
     pub(super) async fn lapse_leases(&self) {
-        let mut database = self.options.connect().await.expect("the cluster answers");
+        let mut database = self.past_the_engine.acquire().await.expect("the cluster answers");
         // A renewal that was cut off may still be under way, and would come after this.
-        while sqlx::query_scalar(END_SESSIONS).fetch_one(&mut database).await.ok() != Some(0_i64) {
+        while sqlx::query_scalar(END_SESSIONS).fetch_one(&mut *database).await.ok() != Some(0_i64) {
             tokio::task::yield_now().await;
         }
         sqlx::query("update amends.worker set lease_until = '-infinity'")
-            .execute(&mut database)
+            .execute(&mut *database)
             .await
             .expect("workers can be written to");
     }

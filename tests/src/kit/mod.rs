@@ -166,7 +166,8 @@ impl Kit {
         self.notice_crash().await;
         self.ground.scripts.check();
         if !self.ground.is_crowded {
-            invariants::check(&mut self.database().await).await;
+            let mut database = self.ground.past_the_engine.acquire().await.expect("it answers");
+            invariants::check(&mut database).await;
             let report = amends::verify::verify(self.options(), |_| ()).await;
             let report = report.expect("histories can be verified");
             assert!(report.broken.is_empty(), "broken chains: {:?}", report.broken);

@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use amends::probe::{Attempting, Part, Probes, Scripted};
 use amends::{Probed, Step, StepError, Undone};
 use futures::FutureExt;
-use sqlx::ConnectOptions;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::PgPool;
 
 use super::Kit;
 
@@ -118,12 +117,12 @@ impl Line {
 #[derive(Clone)]
 pub(super) struct Scripts {
     lines: Arc<Mutex<Vec<Arc<Line>>>>,
-    options: PgConnectOptions,
+    past_the_engine: PgPool,
 }
 
 impl Scripts {
-    pub(super) fn new(options: &PgConnectOptions) -> Self {
-        Self { lines: Arc::default(), options: options.clone() }
+    pub(super) fn new(past_the_engine: &PgPool) -> Self {
+        Self { lines: Arc::default(), past_the_engine: past_the_engine.clone() }
     }
 
     /// Probes that do what is written down, and else what they do anyway.
@@ -174,7 +173,6 @@ impl Scripts {
             Part::Undo => return call.attempt,
             Part::Probe => "step_not_found",
         };
-        let mut connection = self.options.connect().await.expect("the cluster answers");
         let count: i64 = sqlx::query_scalar(
             "select count(*) from amends.record
              where instance_id = $1 and step = $2 and kind = $3",
@@ -182,7 +180,7 @@ impl Scripts {
         .bind(call.instance_id)
         .bind(step)
         .bind(kind)
-        .fetch_one(&mut connection)
+        .fetch_one(&self.past_the_engine)
         .await
         .expect("records can be counted");
         let count = u32::try_from(count).expect("a history is short");
