@@ -3,6 +3,7 @@
 //! [`serve::serve`] is the whole server. [`app::app`] is its HTTP part alone, for an engine that
 //! is open already.
 
+mod listen;
 pub mod serve;
 
 pub mod config;

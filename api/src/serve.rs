@@ -2,8 +2,6 @@
 //!
 //! Whatever was opened is closed again, in reverse order, however the server ends.
 
-use std::future::{Future, IntoFuture};
-use std::pin::pin;
 use std::time::Duration;
 
 use amends::{Engine, EngineBuilder, Settings};
@@ -13,11 +11,11 @@ use anyhow::{Context, anyhow};
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::app::{HttpConfig, app};
 use crate::config::Config;
 use crate::database;
+use crate::listen::answer;
 use crate::observe::REQUEST_TIMEOUT;
 use crate::sink::http::HttpSink;
 use crate::sink::log::LogSink;
@@ -92,7 +90,8 @@ async fn listen(
     let listener = TcpListener::bind(config.listen).await.with_context(cannot)?;
     let address = listener.local_addr().with_context(cannot)?;
     tracing::info!(%address, "listening on http://{address}");
-    serve_http(listener, engine, &config.http, shutdown).await
+    serve_http(listener, engine, &config.http, shutdown).await;
+    Ok(())
 }
 
 /// Answers HTTP until `shutdown` completes, then finishes the requests under way.
@@ -100,26 +99,15 @@ pub async fn serve_http(
     listener: TcpListener,
     engine: Engine,
     config: &HttpConfig,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> anyhow::Result<()> {
-    let stopping = CancellationToken::new();
-    let stopped = stopping.clone();
-    let server = axum::serve(listener, app(engine, config)).with_graceful_shutdown(async move {
+    shutdown: impl Future<Output = ()>,
+) {
+    let told = async {
         shutdown.await;
         tracing::info!("stopping: no new requests; those under way are finished");
-        stopped.cancel();
-    });
-    let mut server = pin!(server.into_future());
-    let served = tokio::select! {
-        served = &mut server => Ok(served),
-        () = stopping.cancelled() => tokio::time::timeout(DRAIN_TIMEOUT, server).await,
     };
-    served
-        .unwrap_or_else(|_| {
-            tracing::warn!("cut off the requests that did not end within {DRAIN_TIMEOUT:?}");
-            Ok(())
-        })
-        .context("cannot serve any longer")
+    if !answer(listener, app(engine, config), told, DRAIN_TIMEOUT).await {
+        tracing::warn!("cut off the requests that did not end within {DRAIN_TIMEOUT:?}");
+    }
 }
 
 fn warn_of_gaps(config: &Config) {

@@ -44,7 +44,7 @@ pub(super) struct Stage {
     pub(super) providers: SocketAddr,
     engine: Engine,
     stop: CancellationToken,
-    serving: JoinHandle<anyhow::Result<()>>,
+    serving: JoinHandle<()>,
     standing_in: JoinHandle<std::io::Result<()>>,
 }
 
@@ -105,10 +105,10 @@ impl Stage {
     /// Stops everything, the providers last: what is under way still needs them.
     pub(super) async fn strike(self) -> anyhow::Result<()> {
         self.stop.cancel();
-        let served = self.serving.await.context("the server broke off")?;
+        self.serving.await.context("the server broke off")?;
         let handed_over = self.engine.shutdown().await.context("the engine did not shut down");
         self.standing_in.abort();
-        served.and(handed_over)
+        handed_over
     }
 }
 

@@ -41,8 +41,8 @@ use chrono::Utc;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
+use crate::listen::answer;
 use fault::Faults;
 use key::Claims;
 use ledger::Ledger;
@@ -98,9 +98,6 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
-    /// The server ended by itself.
-    #[error("the sandbox server failed")]
-    Serve(#[source] io::Error),
 }
 
 /// The five providers and the event sink: a ledger, and the faults in force.
@@ -180,20 +177,9 @@ pub async fn serve(
     let address = listener.local_addr().map_err(failed)?;
     let path = ledger.display();
     tracing::info!(%address, ledger = %path, "the sandbox listens on http://{address}");
-    let (stop, stopping) = oneshot::channel::<()>();
-    let server = axum::serve(listener, sandbox.router()).with_graceful_shutdown(async move {
-        shutdown.await;
-        drop(stop);
-    });
-    // Held connections would keep a graceful shutdown waiting for as long as they are held.
-    let drained = async {
-        let _ = stopping.await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        served = server => served.map_err(Error::Serve),
-        () = drained => Ok(()),
-    }
+    // Held connections would keep it waiting for as long as they are held.
+    answer(listener, sandbox.router(), shutdown, DRAIN).await;
+    Ok(())
 }
 
 #[derive(Deserialize)]
