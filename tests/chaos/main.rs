@@ -43,7 +43,7 @@ use tokio::time::{Instant, sleep};
 
 use checker::Evidence;
 use load::Load;
-use operator::Operator;
+use operator::{Operator, Round};
 use report::{Report, Run};
 use scene::Scene;
 use schedule::Schedule;
@@ -51,6 +51,8 @@ use watch::Watch;
 
 /// How long people wait before they look again what is left to be put right.
 const LOOK: Duration = Duration::from_secs(1);
+/// So many rounds of theirs are waited for. Whoever still needs them then is not put right.
+const ROUNDS_MAX: u32 = 8;
 /// Where nothing has changed for this share of the time to end, nothing will.
 const STANDSTILL: u32 = 4;
 
@@ -147,6 +149,10 @@ async fn judge(scene: &Arc<Scene>, schedule: &Schedule) -> anyhow::Result<Report
     let left = until_all_has_ended(scene, &operator, &sending, healed).await?;
     let liveness = healed.elapsed();
     sending.abort();
+    // What the providers and the database say is about the same world only if it stands still.
+    for server in &scene.servers {
+        server.end().await;
+    }
 
     let evidence = Evidence::gather(scene, schedule, &load, &operator).await?;
     let run = Run { schedule, safety, liveness, broken, left, watch: &watch };
@@ -154,7 +160,8 @@ async fn judge(scene: &Arc<Scene>, schedule: &Schedule) -> anyhow::Result<Report
 }
 
 /// Waits until every order has ended and every event is delivered, and has people put right what
-/// needs them. Says what is left when the time is over.
+/// needs them. Says what is left when the time is over, which begins once people have decided what
+/// only they can decide: after an hour there is much of it.
 async fn until_all_has_ended(
     scene: &Scene,
     operator: &Operator,
@@ -162,9 +169,12 @@ async fn until_all_has_ended(
     healed: Instant,
 ) -> anyhow::Result<Vec<String>> {
     let liveness = scene.pace.liveness();
-    let (mut seen, mut changed) = (Vec::new(), healed);
-    loop {
-        let mut left = operator.put_right(scene).await?;
+    let (mut seen, mut changed, mut decided) = (Vec::new(), healed, healed);
+    for round in 1.. {
+        let Round { mut left, decisions } = operator.put_right(scene).await?;
+        if decisions > 0 && round <= ROUNDS_MAX {
+            decided = Instant::now();
+        }
         let waiting: i64 = sqlx::query_scalar("select count(*) from amends.outbox")
             .fetch_one(&mut scene.database().await?)
             .await?;
@@ -175,12 +185,13 @@ async fn until_all_has_ended(
             left.push("some customers are still being served".to_owned());
         }
         if left != seen {
-            (seen, changed) = (left.clone(), Instant::now());
+            (seen, changed) = (left, Instant::now());
         }
-        let is_over = healed.elapsed() > liveness || changed.elapsed() > liveness / STANDSTILL;
-        if left.is_empty() || is_over {
-            return Ok(left);
+        let is_over = decided.elapsed() > liveness || changed.elapsed() > liveness / STANDSTILL;
+        if seen.is_empty() || is_over {
+            break;
         }
         sleep(LOOK).await;
     }
+    Ok(seen)
 }

@@ -46,6 +46,14 @@ pub(crate) struct Operator {
     told: Log<Commanded>,
 }
 
+/// What people found when they looked at everything once.
+pub(crate) struct Round {
+    /// What had not ended when they began.
+    pub(crate) left: Vec<String>,
+    /// How many instances waited for a person, and have been decided about.
+    pub(crate) decisions: usize,
+}
+
 /// An instance that will not end by itself, or not soon.
 #[derive(Debug, sqlx::FromRow)]
 struct Case {
@@ -77,8 +85,7 @@ impl Operator {
     }
 
     /// Puts right what needs a person, and has everybody go on at once who waits to try again.
-    /// Says what is left.
-    pub(crate) async fn put_right(&self, scene: &Scene) -> anyhow::Result<Vec<String>> {
+    pub(crate) async fn put_right(&self, scene: &Scene) -> anyhow::Result<Round> {
         let open = sqlx::query_as::<_, Case>(
             "select instance_id, business_key, status, failure_code, held, run_at from amends.instance
              where ended_at is null order by instance_id",
@@ -112,7 +119,8 @@ impl Operator {
             let Case { business_key, status, failure_code, .. } = case;
             format!("{business_key} is {status} ({})", failure_code.as_deref().unwrap_or("-"))
         };
-        Ok(open.iter().map(left).collect())
+        let decisions = open.iter().filter(|case| case.status == "stuck").count();
+        Ok(Round { left: open.iter().map(left).collect(), decisions })
     }
 
     /// Has events that wait for a person skipped or tried again, in turns, and those that wait for

@@ -53,7 +53,7 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn of(run: Run<'_>, evidence: &Evidence) -> Self {
         let unended = run.left.into_iter().map(|what| Violation {
-            invariant: "everything ends within two minutes once everything is healed",
+            invariant: "everything ends within two minutes, once all is healed and people have decided",
             what,
         });
         let lingering = run.watch.lingering().into_iter().map(|what| Violation {
