@@ -54,7 +54,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// So many rounds of theirs are waited for. Whoever still needs them then is not put right.
 const ROUNDS_MAX: u32 = 8;
 /// Where nothing has changed for this share of the time to end, nothing will.
-const STANDSTILL: u32 = 4;
+const STANDSTILL: u32 = 2;
 
 /// Breaks Amends in every way that is known, and checks that it keeps what it promises
 #[derive(Parser)]

@@ -3,16 +3,20 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How many a detour leads to the server before it has opened to one of them. Clients who come and
+/// go faster than it can look would else fill the room before its door, and keep everybody out.
+const AT_THE_DOOR_MAX: usize = 16;
 
 /// What is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,26 +115,36 @@ impl Detour {
         let listener = UnixListener::bind(folder.path().join(&socket)).expect("a socket is made");
         // Whoever holds the folder keeps the way open; this does not.
         let shared = Arc::downgrade(&self.0);
+        let door = Arc::new(Semaphore::new(AT_THE_DOOR_MAX));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Some(shared) = shared.upgrade() else { return };
-                // A server that is stopped answers nobody.
-                let Ok(server) = connect(&target).await else { continue };
-                tokio::spawn(Self(shared).lead(client, server));
+                let (door, target) = (Arc::clone(&door), target.clone());
+                tokio::spawn(async move {
+                    let Ok(at_the_door) = door.acquire_owned().await else { return };
+                    // A server that is stopped answers nobody.
+                    let Ok(server) = UnixStream::connect(&target).await else { return };
+                    Self(shared).lead(client, server, at_the_door).await;
+                });
             }
         });
         folder
     }
 
-    async fn lead(self, client: UnixStream, server: UnixStream) {
+    async fn lead(self, client: UnixStream, server: UnixStream, permit: OwnedSemaphorePermit) {
         let (from_client, to_client) = client.into_split();
-        let (from_server, to_server) = server.into_split();
+        let (mut from_server, to_server) = server.into_split();
         let is_losing = AtomicBool::new(false);
+        let mut at_the_door = Some(permit);
         // Whichever side ends first takes the other one with it.
         let _ = tokio::select! {
             ended = self.there(from_client, to_server, &is_losing) => ended,
-            ended = self.back(from_server, to_client, &is_losing) => ended,
+            ended = self.back(&mut from_server, to_client, &is_losing, &mut at_the_door) => ended,
         };
+        // Whoever goes away before the server has opened is still in its crowd.
+        if at_the_door.is_some() {
+            let _ = tokio::io::copy(&mut from_server, &mut tokio::io::sink()).await;
+        }
     }
 
     /// Passes on requests, each as a whole.
@@ -175,13 +189,15 @@ impl Detour {
     /// Passes on answers. One that is lost ends the connection once the server has done its part.
     async fn back(
         &self,
-        mut from: OwnedReadHalf,
+        from: &mut OwnedReadHalf,
         mut to: OwnedWriteHalf,
         is_losing: &AtomicBool,
+        at_the_door: &mut Option<OwnedSemaphorePermit>,
     ) -> io::Result<()> {
         loop {
             let kind = from.read_u8().await?;
-            let message = sized(&mut from, vec![kind]).await?;
+            drop(at_the_door.take());
+            let message = sized(from, vec![kind]).await?;
             match kind {
                 b'E' => held(&self.0.refusals).extend(field(&message[5..], b'C')),
                 b'N' => held(&self.0.notices).extend(field(&message[5..], b'M')),
@@ -223,19 +239,6 @@ impl Detour {
         }
         held(&self.0.lost).push(statement);
         Some(loss)
-    }
-}
-
-/// Connects to a server, before whose door there may be a crowd.
-#[expect(clippy::disallowed_methods, reason = "the crowd passes in real time")]
-async fn connect(socket: &Path) -> io::Result<UnixStream> {
-    loop {
-        match UnixStream::connect(socket).await {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            connected => return connected,
-        }
     }
 }
 

@@ -121,6 +121,9 @@ impl Gate {
     pub(crate) fn set_health(&self, health: Health) {
         let mut inside = self.inside();
         if inside.health != health {
+            if inside.health.state != health.state {
+                inside.failures = 0;
+            }
             inside.health = health;
             self.opened.notify_waiters();
         }
@@ -175,7 +178,10 @@ impl Gate {
         inside.failures += 1;
         let enough = match inside.health.state {
             State::Up => inside.failures >= self.dependency.failures_max,
-            State::Recovering => true,
+            // The first calls decide. Once it answers, an error now and then is no outage.
+            State::Recovering => {
+                inside.failures >= self.dependency.failures_max.min(inside.health.admitted)
+            }
             State::Down => false,
         };
         if enough {
@@ -222,5 +228,61 @@ impl Drop for Pass {
             gate.calls.fetch_sub(1, Ordering::Relaxed);
             gate.ended.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The gate of a dependency that recovers, and may be called so often at a time.
+    fn recovering(admitted: u32) -> Arc<Gate> {
+        let now = DateTime::from_timestamp(0, 0).unwrap();
+        let dependencies = Dependencies::new(&[Dependency::new("courier")], now);
+        let gate = Arc::clone(dependencies.get("courier").unwrap());
+        let health = Health { state: State::Recovering, admitted, ..Health::up(now) };
+        gate.set_health(health);
+        gate
+    }
+
+    /// Makes a call; says whether the dependency is down by now.
+    fn call(gate: &Arc<Gate>, is_answered: bool) -> bool {
+        let failure = StepError::unknown("LATE", "no answer");
+        let result = if is_answered { Ok(()) } else { Err(failure) };
+        gate.admit().unwrap().report(&result)
+    }
+
+    #[test]
+    fn the_first_calls_of_a_recovery_decide() {
+        for (admitted, failures) in [(1, 1), (2, 2), (4, 4), (8, 5), (64, 5)] {
+            let gate = recovering(admitted);
+            let down: Vec<_> = (0..failures).map(|_| call(&gate, false)).collect();
+            let mut expected = vec![false; failures];
+            expected[failures - 1] = true;
+            assert_eq!(down, expected, "{admitted} at a time");
+        }
+    }
+
+    #[test]
+    fn what_fails_now_and_then_recovers_as_it_would_stay_up() {
+        let gate = recovering(1);
+        assert!(!call(&gate, true));
+        for admitted in [2, 4, 8, 16, 32, 64] {
+            gate.set_health(Health { admitted, ..gate.health() });
+            for n in 0..admitted {
+                assert!(!call(&gate, n % 3 != 0), "{admitted} at a time, call {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn failures_before_an_outage_do_not_count_in_its_recovery() {
+        let gate = recovering(4);
+        assert!(!call(&gate, false));
+        let (down, recovering) = (State::Down, gate.health());
+        gate.set_health(Health { state: down, admitted: 0, ..gate.health() });
+        gate.set_health(recovering);
+        let three: Vec<_> = (0..3).map(|_| call(&gate, false)).collect();
+        assert_eq!(three, [false; 3]);
     }
 }
