@@ -140,12 +140,26 @@ pub async fn deafen(options: &PgConnectOptions) {
     database.close().await.expect("the connection closes");
 }
 
+/// What stops a server once the pipe is closed on which it waits: as whoever uses a data folder
+/// does, under the lock of those who start and stop, and not if somebody else uses it by now.
+const GUARD: &str = r#"
+    cat > /dev/null
+    if command -v flock > /dev/null; then
+        exec 8< "$0/start.lock" 9< "$0/users.lock"
+        flock 8
+        flock -w 1 9 || exit
+    fi
+    read -r pid < "$0/data/postmaster.pid"
+    kill -INT "$pid"
+    while kill -0 "$pid" 2> /dev/null; do sleep 0.05; done
+"#;
+
 /// Stops the server of a folder when this process ends, which closes the pipe that a guard reads.
 pub fn stop_with_this_process(data_dir: &Path) {
     let guard = Command::new("sh")
         .arg("-c")
-        .arg(r#"cat > /dev/null; read -r pid < "$0"; kill -INT "$pid""#)
-        .arg(data_dir.join("data").join("postmaster.pid"))
+        .arg(GUARD)
+        .arg(data_dir)
         .stdin(Stdio::piped())
         .stderr(Stdio::null())
         .process_group(0)
