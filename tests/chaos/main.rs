@@ -51,8 +51,6 @@ use watch::Watch;
 
 /// How long people wait before they look again what is left to be put right.
 const LOOK: Duration = Duration::from_secs(1);
-/// So many rounds of theirs are waited for. Whoever still needs them then is not put right.
-const ROUNDS_MAX: u32 = 8;
 /// Where nothing has changed for this share of the time to end, nothing will.
 const STANDSTILL: u32 = 2;
 
@@ -148,6 +146,7 @@ async fn judge(scene: &Arc<Scene>, schedule: &Schedule) -> anyhow::Result<Report
     let healed = Instant::now();
     let left = until_all_has_ended(scene, &operator, &sending, healed).await?;
     let liveness = healed.elapsed();
+    let lapsed_p99 = watch.lapsed_p99();
     sending.abort();
     // What the providers and the database say is about the same world only if it stands still.
     for server in &scene.servers {
@@ -155,13 +154,13 @@ async fn judge(scene: &Arc<Scene>, schedule: &Schedule) -> anyhow::Result<Report
     }
 
     let evidence = Evidence::gather(scene, schedule, &load, &operator).await?;
-    let run = Run { schedule, safety, liveness, broken, left, watch: &watch };
+    let run = Run { schedule, safety, liveness, broken, left, lapsed_p99, watch: &watch };
     Ok(Report::of(run, &evidence))
 }
 
 /// Waits until every order has ended and every event is delivered, and has people put right what
-/// needs them. Says what is left when the time is over, which begins once people have decided what
-/// only they can decide: after an hour there is much of it.
+/// needs them. Says what is left when the time is over. What people take for decisions that nobody
+/// else can make does not count: after an hour there are many.
 async fn until_all_has_ended(
     scene: &Scene,
     operator: &Operator,
@@ -169,11 +168,12 @@ async fn until_all_has_ended(
     healed: Instant,
 ) -> anyhow::Result<Vec<String>> {
     let liveness = scene.pace.liveness();
-    let (mut seen, mut changed, mut decided) = (Vec::new(), healed, healed);
-    for round in 1.. {
+    let (mut seen, mut changed, mut taken_by_people) = (Vec::new(), healed, Duration::ZERO);
+    loop {
+        let begun = Instant::now();
         let Round { mut left, decisions } = operator.put_right(scene).await?;
-        if decisions > 0 && round <= ROUNDS_MAX {
-            decided = Instant::now();
+        if decisions > 0 {
+            taken_by_people += begun.elapsed();
         }
         let waiting: i64 = sqlx::query_scalar("select count(*) from amends.outbox")
             .fetch_one(&mut scene.database().await?)
@@ -187,7 +187,8 @@ async fn until_all_has_ended(
         if left != seen {
             (seen, changed) = (left, Instant::now());
         }
-        let is_over = decided.elapsed() > liveness || changed.elapsed() > liveness / STANDSTILL;
+        let is_over = healed.elapsed() > liveness + taken_by_people
+            || changed.elapsed() > liveness / STANDSTILL;
         if seen.is_empty() || is_over {
             break;
         }
