@@ -95,6 +95,9 @@ pub(super) struct Entry<'a> {
     amount_minor: Option<u64>,
     currency: Option<&'a str>,
     reference: &'a str,
+    /// The key under which was done what this undoes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undoes: Option<&'a Key>,
 }
 
 impl Record {
@@ -136,6 +139,7 @@ impl Decision {
             amount_minor: effect.subject.amount_minor,
             currency: effect.subject.currency.as_deref(),
             reference: &effect.reference,
+            undoes: self.undoes.as_ref(),
         })
     }
 }

@@ -30,8 +30,8 @@ pub(crate) struct Evidence {
     pub(super) commands: Vec<Command>,
     pub(super) ledger: HashMap<String, i64>,
     pub(super) bookings: HashMap<String, Bookings>,
-    /// What the providers did, less what a server that stood still had sent before it was stopped
-    /// and the engine has not found.
+    /// What the providers did, less what a server that stood still had sent before it was stopped,
+    /// and neither the engine nor a person has found.
     pub(super) effects: HashMap<String, Vec<Effect>>,
     /// What such a server did after somebody else had taken over.
     pub(super) by_zombies: usize,
@@ -89,6 +89,8 @@ pub(super) struct Effect {
     pub(super) order_id: String,
     pub(super) amount_minor: Option<i64>,
     pub(super) at: DateTime<Utc>,
+    /// The key under which was done what this undoes.
+    pub(super) undoes: Option<String>,
 }
 
 /// An event, as it arrived.
@@ -119,9 +121,10 @@ impl Evidence {
         let (haunting, mut effects): (Vec<_>, Vec<_>) =
             done.into_iter().partition(|effect| effect.is_by_zombie(&freezes));
         let by_zombies = haunting.len();
+        let undone: HashSet<_> = effects.iter().filter_map(|it| it.undoes.clone()).collect();
         for effect in haunting {
-            // What the engine has found, it has to deal with.
-            if is_found(database, &effect).await? {
+            // What the engine has found, or was told of, it has to deal with.
+            if undone.contains(&effect.key) || is_recorded(database, &effect).await? {
                 effects.push(effect);
             }
         }
@@ -174,9 +177,8 @@ impl Effect {
     /// nothing but the provider could have refused it.
     fn is_by_zombie(&self, freezes: &[Freeze]) -> bool {
         // The key of an undo says who sent what it undoes.
-        let is_undo = matches!(self.operation.as_str(), "refund" | "void");
         let (_, sent) = Applied::parts(&self.key);
-        let sent = sent.filter(|_| !is_undo);
+        let sent = sent.filter(|_| self.undoes.is_none());
         sent.is_some_and(|Sent { process, at }| {
             // Some of its threads may go on for a moment after it was told to stop.
             freezes.iter().any(|it| it.process == process && at <= it.to && self.at >= it.to)
@@ -244,12 +246,12 @@ async fn commands(database: &mut PgConnection) -> sqlx::Result<Vec<Command>> {
     .await
 }
 
-/// Whether a history holds an effect as the output of a step.
-async fn is_found(database: &mut PgConnection, effect: &Effect) -> sqlx::Result<bool> {
+/// Whether a history holds an effect: as the output of a step, or as what a person has found.
+async fn is_recorded(database: &mut PgConnection, effect: &Effect) -> sqlx::Result<bool> {
     sqlx::query_scalar(
         "select exists (
              select from amends.record r join amends.instance i using (instance_id)
-             where i.business_key = $1 and r.kind = 'step_done'
+             where i.business_key = $1 and r.kind in ('step_done', 'command')
                and position($2 in r.payload::text) > 0)",
     )
     .bind(&effect.order_id)
@@ -303,4 +305,28 @@ async fn broken(scene: &Scene, database: &mut PgConnection) -> anyhow::Result<Ve
         }
     }
     Ok(broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_before_a_server_stood_still_and_done_after_is_nobodys_fault() {
+        let at = |seconds| DateTime::from_timestamp(1_795_000_000 + seconds, 0).unwrap();
+        let freezes = [Freeze { process: 7, to: at(5) }];
+        let effect = |process: u32, sent: i64, done: i64, undoes: Option<&str>| Effect {
+            operation: "charge".to_owned(),
+            key: format!("0190/charge~{process}-{}", at(sent).timestamp_micros()),
+            order_id: "settlement-1".to_owned(),
+            amount_minor: Some(100),
+            at: at(done),
+            undoes: undoes.map(str::to_owned),
+        };
+        assert!(effect(7, 0, 6, None).is_by_zombie(&freezes));
+        assert!(!effect(7, 0, 4, None).is_by_zombie(&freezes), "done before it went on");
+        assert!(!effect(7, 6, 7, None).is_by_zombie(&freezes), "asked for after it went on");
+        assert!(!effect(8, 0, 6, None).is_by_zombie(&freezes), "asked for by another one");
+        assert!(!effect(7, 0, 6, Some("0190/charge")).is_by_zombie(&freezes), "an undo");
+    }
 }
