@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use amends_api::postgres::{Durability, Embedded, Options};
@@ -17,12 +18,61 @@ use tokio::sync::{OnceCell, mpsc, oneshot};
 
 const TEMPLATE: &str = "amends_template";
 
+/// Keeps the rows that migrations have made.
+const REMEMBER: &str = "
+    create schema pristine;
+    do $$ declare it name; is_filled bool; begin
+        for it in select relname from pg_class
+            where relnamespace = 'amends'::regnamespace and relkind = 'r'
+        loop
+            execute format('select exists (select from amends.%I)', it) into is_filled;
+            if is_filled then
+                execute format('create table pristine.%I as table amends.%1$I', it);
+            end if;
+        end loop;
+    end $$";
+/// Has the tables hold these rows and no others, and nothing else be there. Replicas know no
+/// triggers, so what is append-only lets go.
+const RENEW: &str = "
+    set session_replication_role = replica;
+    do $$ declare it name; begin
+        for it in select nspname from pg_namespace
+            where nspname !~ '^pg_' and
+                nspname not in ('amends', 'pristine', 'public', 'information_schema')
+        loop
+            execute format('drop schema %I cascade', it);
+        end loop;
+        for it in select relname from pg_class
+            where relnamespace = 'amends'::regnamespace and relkind = 'r'
+        loop
+            execute format('delete from amends.%I', it);
+        end loop;
+        for it in select relname from pg_class
+            where relnamespace = 'pristine'::regnamespace and relkind = 'r'
+        loop
+            execute format('insert into amends.%I table pristine.%1$I', it);
+        end loop;
+    end $$";
+
+/// Ends every session in a database, and waits until they are gone.
+const END_SESSIONS: &str = "
+    do $$ begin
+        while (
+            select count(pg_terminate_backend(pid)) > 0 from pg_stat_activity
+            where datname = '{name}'
+        ) loop
+            perform pg_sleep(0.001), pg_stat_clear_snapshot();
+        end loop;
+    end $$";
+
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 struct Cluster {
     options: PgConnectOptions,
     steward: Steward,
+    /// Databases that were given back, as new.
+    spare: Mutex<Vec<String>>,
     /// Keeps the cluster for as long as this process lives.
     _embedded: Embedded,
 }
@@ -32,20 +82,56 @@ pub async fn database() -> PgConnectOptions {
     clone(&cluster().await.options.clone().database(TEMPLATE)).await
 }
 
+/// A database like a new one, for a test that makes a great many of them and gives each back.
+pub async fn borrow() -> PgConnectOptions {
+    let cluster = cluster().await;
+    let spare = cluster.spare.lock().expect("nobody panics while holding this").pop();
+    match spare {
+        Some(name) => cluster.options.clone().database(&name),
+        None => database().await,
+    }
+}
+
 async fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(start).await
 }
 
 /// A new database like another one, to which nobody is connected.
 pub async fn clone(template: &PgConnectOptions) -> PgConnectOptions {
-    let number = DATABASES.fetch_add(1, Ordering::Relaxed);
-    let name = format!("test_{}_{number}", std::process::id());
+    let name = new_name();
     let like = template.get_database().expect("it has a name");
     cluster().await.steward.ask(format!("create database {name} template {like}")).await;
     template.clone().database(&name)
 }
 
-/// Drops a database that a test is done with, for one that makes a great many of them.
+fn new_name() -> String {
+    let number = DATABASES.fetch_add(1, Ordering::Relaxed);
+    format!("test_{}_{number}", std::process::id())
+}
+
+/// Gives back a database that was borrowed, with the schema that the migrations have made: to make
+/// it as new is much cheaper than a new one. It gets another name, under which nobody finds it who
+/// is left over.
+pub async fn give_back(options: &PgConnectOptions) {
+    let (name, next) = (options.get_database().expect("it has a name"), new_name());
+    let cluster = cluster().await;
+    for order in [
+        format!("alter database {name} allow_connections false"),
+        END_SESSIONS.replace("{name}", name),
+        format!("alter database {name} rename to {next}"),
+        format!("alter database {next} allow_connections true"),
+    ] {
+        cluster.steward.ask(order).await;
+    }
+    let next = cluster.options.clone().database(&next);
+    let mut session = next.connect().await.expect("the cluster answers");
+    session.execute(RENEW).await.expect("a superuser may do that");
+    session.close().await.expect("the connection closes");
+    let name = next.get_database().expect("it has a name").to_owned();
+    cluster.spare.lock().expect("nobody panics while holding this").push(name);
+}
+
+/// Drops a database that a test is done with and that cannot be given back.
 pub async fn drop_database(options: &PgConnectOptions) {
     let name = options.get_database().expect("it has a name");
     cluster().await.steward.ask(format!("drop database {name} with (force)")).await;
@@ -115,8 +201,11 @@ async fn start() -> Cluster {
     steward.ask(format!("create database {TEMPLATE}")).await;
     let template = options.clone().database(TEMPLATE);
     amends::migrate(template.clone()).await.expect("migrations apply");
+    let mut session = template.connect().await.expect("the cluster answers");
+    session.execute(REMEMBER).await.expect("a superuser may do that");
+    session.close().await.expect("the connection closes");
     deafen_if_wanted(&template).await;
-    Cluster { options, steward, _embedded: embedded }
+    Cluster { options, steward, spare: Mutex::default(), _embedded: embedded }
 }
 
 /// Does what [`deafen`] does, if whoever runs the tests wants to see that polling is sufficient.

@@ -79,6 +79,7 @@ impl KitBuilder {
         let is_crowded = self.crowded.is_some();
         let options = match self.crowded {
             Some(crowded) => crowded,
+            None if self.endings.is_some() => cluster::borrow().await,
             None => cluster::database().await,
         };
         let past_the_engine = PgPoolOptions::new().connect_lazy_with(options.clone());

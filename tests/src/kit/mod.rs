@@ -178,8 +178,10 @@ impl Kit {
         self.engine().abandon();
         // What was stopped ends now, and gives its connections back.
         self.crash.iter().for_each(Crash::release);
-        if self.endings.is_some() || self.ground.is_crowded {
+        if self.ground.is_crowded {
             cluster::drop_database(&self.ground.options).await;
+        } else if self.endings.is_some() {
+            cluster::give_back(&self.ground.options).await;
         }
     }
 
