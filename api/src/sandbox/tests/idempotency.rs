@@ -190,6 +190,15 @@ async fn the_ledger_shows_effects_in_order_and_by_order() {
 }
 
 #[tokio::test]
+async fn the_ledger_says_what_an_undo_has_undone() {
+    let bench = Bench::open().await;
+    bench.charge("k", "o-1").await;
+    bench.refund("k/undo", "k").await;
+    let entries = bench.get("/ledger").await.body["entries"].clone();
+    assert_eq!([&entries[0]["undoes"], &entries[1]["undoes"]], [&Value::Null, &json!("k")]);
+}
+
+#[tokio::test]
 async fn events_are_listed_as_they_arrived_duplicates_too() {
     let bench = Bench::open().await;
     for (id, subject) in [("e-2", "i-1"), ("e-1", "i-1"), ("e-9", "i-9"), ("e-1", "i-1")] {
