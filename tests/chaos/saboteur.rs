@@ -9,7 +9,7 @@ use sqlx::Row;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::load::{Plan, plans};
+use crate::load::{Plan, Slow, plans};
 use crate::proxy::Harm;
 use crate::scene::Scene;
 use crate::schedule::{Fault, SERVERS, Schedule};
@@ -19,7 +19,7 @@ use amends_tests::chance::Chance;
 const LATE_MILLISECONDS: u64 = 1_200;
 
 /// More rules than these would not fit into a request.
-const LATE_CHARGES_MAX: usize = 300;
+const SLOW_CALLS_MAX: usize = 300;
 const UNWANTED_MAX: usize = 50;
 
 /// The mix of the providers' failures.
@@ -29,14 +29,17 @@ pub(crate) fn mix(seed: u64) -> Value {
         "late_ms": LATE_MILLISECONDS })
 }
 
-/// The charges that are made late, whatever the mix says.
-fn late_charges(schedule: &Schedule) -> Vec<Value> {
-    let late = plans(schedule).into_iter().filter(|plan| plan.is_charged_late);
-    let rule = |plan: Plan| {
-        json!({ "provider": "payment", "operation": "charge", "fault": "slow",
-            "order_id": plan.business_key(), "delay_ms": LATE_MILLISECONDS })
-    };
-    late.take(LATE_CHARGES_MAX).map(rule).collect()
+/// The calls that take their time, whatever the mix says.
+fn slow_calls(schedule: &Schedule) -> Vec<Value> {
+    let rules = plans(schedule).into_iter().filter_map(|plan| {
+        let (provider, operation) = match plan.slow? {
+            Slow::Charge => ("payment", "charge"),
+            Slow::Parcel => ("carrier", "ship"),
+        };
+        Some(json!({ "provider": provider, "operation": operation, "fault": "slow",
+            "order_id": plan.business_key(), "delay_ms": LATE_MILLISECONDS }))
+    });
+    rules.take(SLOW_CALLS_MAX).collect()
 }
 
 /// The orders of which the receiver of events wants to know nothing.
@@ -64,7 +67,7 @@ pub(crate) type Broken = BTreeMap<&'static str, u64>;
 pub(crate) async fn work(scene: &Arc<Scene>, schedule: &Schedule, begin: Instant) -> Broken {
     let saboteur = Arc::new(Saboteur {
         scene: Arc::clone(scene),
-        rules: [unwanted(schedule), late_charges(schedule)].concat(),
+        rules: [unwanted(schedule), slow_calls(schedule)].concat(),
         broken: Mutex::default(),
     });
     saboteur.fail_sink(0).await;

@@ -71,7 +71,7 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         ("children taken back with their parents", taken_back(evidence), 10),
         ("completed instances", ended(evidence, "completed"), 800),
         ("cancels that won", cancels(true), 10),
-        ("cancels that came too late", cancels(false), 10),
+        ("cancels that came too late", cancels(false), 25),
         ("signals before anybody waited", early_signals(evidence), 50),
         ("waits that ended without a signal", count(&|it| timed_out(it)), 20),
         ("instances put to a person", count(&|it| it.kind == "stuck"), 10),

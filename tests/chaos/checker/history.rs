@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::Evidence;
+use super::evidence::Record;
 
 /// The causes for which an instance may need a person when others break what it depends on.
 const CAUSES: [&str; 5] =
@@ -40,4 +41,59 @@ pub(super) fn goes_on_after_done(evidence: &Evidence) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// The later a step began, the earlier it is undone.
+pub(super) fn undone_out_of_order(evidence: &Evidence) -> Vec<String> {
+    let wrong = evidence.records.iter().filter(|(_, records)| !is_undone_backwards(records));
+    wrong
+        .map(|(id, records)| format!("{id}: {:?} are undone in this order", undone(records)))
+        .collect()
+}
+
+/// What was undone, in its order. What is undone again, since it came late, comes after everything.
+fn undone(records: &[Record]) -> Vec<&str> {
+    let mut steps = Vec::new();
+    for record in records.iter().filter(|record| record.kind == "step_compensated") {
+        let step = record.step.as_deref().unwrap_or_default();
+        if !steps.contains(&step) {
+            steps.push(step);
+        }
+    }
+    steps
+}
+
+fn is_undone_backwards(records: &[Record]) -> bool {
+    let began = |step: &str| records.iter().position(|it| it.step.as_deref() == Some(step));
+    undone(records).into_iter().map(began).is_sorted_by(|later, earlier| later > earlier)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_began_later_is_undone_earlier() {
+        let is_right = |told: &[(&str, &str)]| {
+            let record = |(kind, step): &(&str, &str)| Record {
+                instance_id: uuid::Uuid::nil(),
+                seq: 0,
+                kind: (*kind).to_owned(),
+                step: Some((*step).to_owned()),
+                payload: sqlx::types::Json::default(),
+                events: Vec::new(),
+            };
+            is_undone_backwards(&told.iter().map(record).collect::<Vec<_>>())
+        };
+        let (done, undone) = ("step_done", "step_compensated");
+        let both = [(done, "reserve"), ("step_interrupted", "charge"), (done, "charge")];
+        let then = |order: &[&'static str]| {
+            let undone = order.iter().map(|step| (undone, *step));
+            both.into_iter().chain(undone).collect::<Vec<_>>()
+        };
+        assert!(is_right(&both));
+        assert!(is_right(&then(&["charge", "reserve"])));
+        assert!(is_right(&then(&["charge", "reserve", "charge"])), "it came late");
+        assert!(!is_right(&then(&["reserve", "charge"])));
+    }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Violation {
 /// What must hold, and the function that finds where it does not.
 type Invariant = (&'static str, fn(&Evidence) -> Vec<String>);
 
-const INVARIANTS: [Invariant; 13] = [
+const INVARIANTS: [Invariant; 14] = [
     (
         "every accepted order has one instance, and there is no other",
         orders::accepted_but_different,
@@ -46,6 +46,7 @@ const INVARIANTS: [Invariant; 13] = [
     ("events arrive without gaps, in order, each the same every time", events::arrivals_differ),
     ("no event arrives that was never recorded", events::phantoms),
     ("what is recorded as done is not tried again", history::goes_on_after_done),
+    ("what is undone is undone in reverse order", history::undone_out_of_order),
     ("accepted signals are recorded once, and taken or listed as unread", people::signals_lost),
     ("what people were told is what has happened", people::answers_untrue),
     ("the database holds what it must", |evidence| evidence.broken.clone()),

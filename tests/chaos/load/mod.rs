@@ -20,7 +20,7 @@ use crate::operator::Operator;
 use crate::schedule::Schedule;
 use crate::server::Server;
 use amends_tests::chance::Chance;
-pub(crate) use plan::{Channel, Plan, plans};
+pub(crate) use plan::{Channel, Plan, Slow, plans};
 use plan::{Meddling, Payment};
 
 /// No customer waits longer for an answer.

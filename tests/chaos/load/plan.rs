@@ -32,6 +32,15 @@ pub(crate) struct Meddling {
     pub(crate) after_milliseconds: u64,
 }
 
+/// A provider that takes its time, while somebody cancels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slow {
+    /// With the charge of a settlement.
+    Charge,
+    /// With the parcel of an order, the pivot.
+    Parcel,
+}
+
 /// One order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -42,8 +51,7 @@ pub(crate) struct Plan {
     /// The same id is used again, for something else.
     pub(crate) is_reused: bool,
     pub(crate) payment: Payment,
-    /// The provider takes its time, and somebody cancels meanwhile.
-    pub(crate) is_charged_late: bool,
+    pub(crate) slow: Option<Slow>,
     pub(crate) meddling: Option<Meddling>,
     /// The receiver of events takes none about it.
     pub(crate) is_unwanted: bool,
@@ -66,12 +74,13 @@ pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
             let is_sent_twice = chance.percent(20);
             let is_reused = chance.percent(3);
             let payment = payment(&chance, channel);
-            let is_charged_late = channel == Channel::Settlement && chance.percent(8);
-            let meddling = match is_charged_late {
-                true => {
-                    Some(Meddling { command: "cancel", after_milliseconds: chance.within(20..500) })
-                }
-                false => meddling(&chance, channel),
+            let slow = slow(&chance, channel);
+            let cancel =
+                |after_milliseconds| Some(Meddling { command: "cancel", after_milliseconds });
+            let meddling = match slow {
+                Some(Slow::Charge) => cancel(chance.within(20..500)),
+                Some(Slow::Parcel) => cancel(chance.within(100..1_200)),
+                None => meddling(&chance, channel),
             };
             Plan {
                 number,
@@ -80,7 +89,7 @@ pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
                 is_sent_twice,
                 is_reused,
                 payment,
-                is_charged_late,
+                slow,
                 meddling,
                 is_unwanted: chance.percent(1),
             }
@@ -96,6 +105,14 @@ fn payment(chance: &Chance, channel: Channel) -> Payment {
             milliseconds: chance.within(0..4_000),
             times: if chance.percent(20) { 2 } else { 1 },
         },
+    }
+}
+
+fn slow(chance: &Chance, channel: Channel) -> Option<Slow> {
+    match channel {
+        Channel::Settlement => chance.percent(8).then_some(Slow::Charge),
+        Channel::Orders => chance.percent(15).then_some(Slow::Parcel),
+        Channel::Shopify => None,
     }
 }
 
