@@ -17,12 +17,12 @@ demo: postgres
 test: postgres schemathesis
 	cargo build --workspace --locked
 	cargo test --workspace --locked
-	AMENDS_TEST_HINTS=off cargo test -p amends-tests --test it --locked -- process:: a_running_process
-	cargo run --quiet --locked -p amends-tests --bin chaos
+	AMENDS_TEST_HINTS=off cargo test --workspace --test it --locked -- process:: a_running_process
+	cargo run --quiet --locked --bin chaos
 
 # break real servers and judge them; ARGS="--seed 7 --orders 40000" for an hour of it
 chaos: postgres
-	cargo run --quiet --locked -p amends-tests --bin chaos -- $(ARGS)
+	cargo run --quiet --locked --bin chaos -- $(ARGS)
 
 # have the chaos program notice bugs on purpose, one after the other; ARGS="--help" for its options
 bugs: postgres

@@ -95,7 +95,7 @@ impl Kit {
                        order by command_id";
         sqlx::query_scalar(answers)
             .bind(instance_id)
-            .fetch_all(&mut self.database().await)
+            .fetch_all(&self.ground.past_the_engine)
             .await
             .expect("commands can be read")
     }
