@@ -2,9 +2,11 @@
 //! told the truth, as the clerk's own book and the histories show, and each side wins now and then.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amends::command::{Answer, Command};
+use amends::probe::Probes;
 use amends::view::RecordView;
 use amends::{Engine, Settings, Signalled, Started, Status};
 use amends_tests::booking::{Book, Booked, Booking, Order, PATIENCE, news, start};
@@ -12,6 +14,7 @@ use amends_tests::chance::Chance;
 use amends_tests::crash::Crash;
 use amends_tests::kit::{Kit, KitBuilder};
 use futures::future::join_all;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 const TIMES: usize = 1_000;
@@ -167,6 +170,36 @@ async fn a_signal_is_taken_whether_it_comes_before_its_instance_or_after() {
         race.turn(early, late);
     }
     race.both_have_won();
+    kit.finish().await;
+}
+
+#[tokio::test]
+async fn a_signal_that_its_instance_took_while_the_sender_looked_again_was_not_too_late() {
+    let (is_kept, may_go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let probes = {
+        let (is_kept, may_go_on) = (Arc::clone(&is_kept), Arc::clone(&may_go_on));
+        Probes::new(move |point| {
+            let (is_kept, may_go_on) = (Arc::clone(&is_kept), Arc::clone(&may_go_on));
+            Box::pin(async move {
+                if point == "signal.kept" {
+                    is_kept.notify_one();
+                    may_go_on.notified().await;
+                }
+            })
+        })
+    };
+    let kit = kit(Kit::builder().probes(probes), &Book::default()).await;
+    let instance = async {
+        is_kept.notified().await;
+        let id = kit.begin(start("it", Order::AfterNews)).await;
+        kit.settle().await;
+        assert_eq!(kit.status(id).await, Status::Completed);
+        may_go_on.notify_one();
+        id
+    };
+    let engine = kit.engine();
+    let (id, answer) = tokio::join!(instance, engine.signal(news("it", "1")));
+    assert_eq!(answer.unwrap(), Signalled::Accepted(id));
     kit.finish().await;
 }
 

@@ -4,7 +4,7 @@ use crate::engine::{Engine, Start, Started};
 use crate::error::Error;
 use crate::limits::{refuse_key, refuse_payload};
 use crate::signal::{SendSignal, Signalled};
-use crate::store::signal::{Sent, adopt, send_signal};
+use crate::store::signal::{Sent, look_again, send_signal};
 
 impl Engine {
     /// Sends a signal; it is durable when this returns.
@@ -22,7 +22,7 @@ impl Engine {
             signal_id: signal.signal_id,
             at: self.worker().clock.now(),
         };
-        let (workflow, business_key) = (sent.workflow.clone(), sent.business_key.clone());
+        let kept = sent.clone();
         let store = self.store();
         let mut signalled = store
             .transact(move |connection| {
@@ -34,7 +34,7 @@ impl Engine {
             // An instance that was started meanwhile has not seen it.
             signalled = store
                 .transact(move |connection| {
-                    Box::pin(async move { adopt(connection, &workflow, &business_key).await })
+                    Box::pin(async move { look_again(connection, &kept).await })
                 })
                 .await?;
         }

@@ -23,7 +23,7 @@ pub(crate) struct Sent {
 }
 
 /// Sends a signal, once per id. Without an instance it is kept; whoever kept one looks again with
-/// [`adopt`] once that is durable.
+/// [`look_again`] once that is durable.
 pub(crate) async fn send_signal(
     connection: &mut PgConnection,
     sent: &Sent,
@@ -96,12 +96,29 @@ async fn keep_early(connection: &mut PgConnection, sent: &Sent) -> Result<Signal
     Ok(Signalled::Kept)
 }
 
+/// Says what has come of a signal that was kept: its instance may have been started meanwhile, have
+/// taken it, and have ended.
+pub(crate) async fn look_again(
+    connection: &mut PgConnection,
+    sent: &Sent,
+) -> Result<Signalled, Error> {
+    let adopted = adopt(connection, &sent.workflow, &sent.business_key).await?;
+    let Some((instance_id, ended)) = adopted else {
+        return Ok(Signalled::Kept);
+    };
+    if ended && !is_known(connection, instance_id, sent.signal_id.as_deref()).await? {
+        return Ok(Signalled::AlreadyEnded(instance_id));
+    }
+    Ok(Signalled::Accepted(instance_id))
+}
+
 /// Hands the signals that were kept for a business key to its instance, if there is one by now.
+/// Returns which one, and whether it has ended.
 pub(crate) async fn adopt(
     connection: &mut PgConnection,
     workflow: &str,
     business_key: &str,
-) -> Result<Signalled, Error> {
+) -> Result<Option<(Uuid, bool)>, Error> {
     let target = sqlx::query!(
         "select instance_id, status from amends.instance
          where workflow = $1 and business_key = $2
@@ -112,11 +129,11 @@ pub(crate) async fn adopt(
     .fetch_optional(&mut *connection)
     .await?;
     let Some(target) = target else {
-        return Ok(Signalled::Kept);
+        return Ok(None);
     };
     let (instance_id, ended) = (target.instance_id, target.status.parse::<Status>()?.is_terminal());
     hand_over(connection, instance_id, ended, workflow, business_key).await?;
-    Ok(if ended { Signalled::AlreadyEnded(instance_id) } else { Signalled::Accepted(instance_id) })
+    Ok(Some((instance_id, ended)))
 }
 
 /// Moves signals that were kept to the mail of their instance, whose row is locked. One that has
