@@ -1,7 +1,10 @@
 //! Whoever asks may go away at any moment, as a client does that hangs up: no session is left in a
 //! transaction, and whatever was reported as done can be seen by others.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use amends::command::Command;
 use amends::view::Filter;
@@ -15,12 +18,14 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
 use uuid::Uuid;
 
 const DROPPED: usize = 10_000;
-/// How many reports there are to be at least.
-const REPORTED: usize = 1_000;
+/// How many kinds of things are asked for.
+const KINDS: usize = 12;
+/// How often each kind is answered at least.
+const ANSWERED: usize = 50;
 /// How many ask at the same time.
 const AT_ONCE: usize = 32;
-/// After so many turns of the others nobody waits any longer.
-const TURNS_MAX: u64 = 60;
+/// Of a hundred who wait, so many go away at either moment of a step.
+const GOING_AWAY: u64 = 20;
 
 /// What was reported as done: the query that has to find it.
 type Done = Option<String>;
@@ -30,7 +35,7 @@ async fn ask(kit: &Kit, known: &[Uuid], n: usize) -> Result<Done, Error> {
     let engine = kit.engine();
     let id = known[n % known.len()];
     let key = format!("dropped/{n}");
-    match n % 12 {
+    match n % KINDS {
         0 => begin(&engine, &key).await,
         1 => signal(&engine, &format!("known/{}", n % known.len()), n).await,
         2 => signal(&engine, &key, n).await,
@@ -51,6 +56,24 @@ async fn ask(kit: &Kit, known: &[Uuid], n: usize) -> Result<Done, Error> {
         10 => engine.dependencies().await.map(|_| None),
         _ => engine.ready().await.map(|()| None),
     }
+}
+
+/// Waits for what is done, but may go away at each step: as soon as it is under way, or when it is
+/// ready to go on. How far it gets does not depend on how fast this machine is.
+async fn with_little_patience<T>(chance: &Chance, asked: impl Future<Output = T>) -> Option<T> {
+    let mut asked = pin!(asked);
+    let mut is_going_away = false;
+    poll_fn(|context| {
+        if is_going_away {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(done) = asked.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
+        }
+        is_going_away = chance.percent(GOING_AWAY);
+        if chance.percent(GOING_AWAY) { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
 }
 
 fn instance(id: Uuid) -> String {
@@ -109,24 +132,22 @@ async fn ten_thousand_dropped_futures_leave_no_transaction_open_and_no_report_un
         known.push(kit.begin(start(&format!("known/{n}"), Order::AfterNews)).await);
     }
     kit.settle().await;
-    let (dropped, reported) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let dropped = AtomicUsize::new(0);
+    let answered = [const { AtomicUsize::new(0) }; KINDS];
     let is_over = || {
-        dropped.load(Ordering::Relaxed) >= DROPPED && reported.load(Ordering::Relaxed) >= REPORTED
+        let is_often = |count: &AtomicUsize| count.load(Ordering::Relaxed) >= ANSWERED;
+        dropped.load(Ordering::Relaxed) >= DROPPED && answered.iter().all(is_often)
     };
     stream::iter(0..)
         .take_while(|_| std::future::ready(!is_over()))
         .for_each_concurrent(AT_ONCE, async |n| {
-            let done = tokio::select! {
-                biased;
-                done = ask(&kit, &known, n) => done.unwrap_or_else(|error| panic!("{n}: {error}")),
-                () = chance.dawdle(TURNS_MAX) => {
-                    dropped.fetch_add(1, Ordering::Relaxed);
-                    return;
-                }
+            let Some(done) = with_little_patience(&chance, ask(&kit, &known, n)).await else {
+                dropped.fetch_add(1, Ordering::Relaxed);
+                return;
             };
-            if let Some(done) = done {
+            answered[n % KINDS].fetch_add(1, Ordering::Relaxed);
+            if let Some(done) = done.unwrap_or_else(|error| panic!("{n}: {error}")) {
                 assert!(is_there(&beside, &done).await, "reported and not there: {done}");
-                reported.fetch_add(1, Ordering::Relaxed);
             }
         })
         .await;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, Ready};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -122,6 +122,11 @@ impl Detour {
                 let (door, target) = (Arc::clone(&door), target.clone());
                 tokio::spawn(async move {
                     let Ok(at_the_door) = door.acquire_owned().await else { return };
+                    // Whoever says who he is and has gone by then is not led anywhere.
+                    let says = client.ready(Interest::READABLE).await;
+                    if says.is_ok_and(Ready::is_read_closed) {
+                        return;
+                    }
                     // A server that is stopped answers nobody.
                     let Ok(server) = UnixStream::connect(&target).await else { return };
                     Self(shared).lead(client, server, at_the_door).await;
@@ -196,9 +201,9 @@ impl Detour {
     ) -> io::Result<()> {
         loop {
             let kind = from.read_u8().await?;
-            drop(at_the_door.take());
             let message = sized(from, vec![kind]).await?;
             match kind {
+                b'Z' => drop(at_the_door.take()),
                 b'E' => held(&self.0.refusals).extend(field(&message[5..], b'C')),
                 b'N' => held(&self.0.notices).extend(field(&message[5..], b'M')),
                 _ => {}
