@@ -60,6 +60,7 @@ pub struct Took {
 /// One instance on its way through its commits.
 struct Writer {
     instance_id: Uuid,
+    claim_id: Uuid,
     about: Arc<About>,
     next: usize,
     head: [u8; 32],
@@ -231,7 +232,7 @@ impl Template {
             workflow: self.workflow.clone(),
             business_key: format!("bare.example.com/{instance_id}"),
         });
-        Writer { instance_id, about, next: 0, head: chain::GENESIS }
+        Writer { instance_id, claim_id: new_id(), about, next: 0, head: chain::GENESIS }
     }
 
     /// The next write of an instance: the same rows, chained under its own id.
@@ -253,6 +254,7 @@ impl Template {
         let head = records.last().map_or(0, |new| new.record.seq);
         Write {
             instance_id: writer.instance_id,
+            claim_id: (!first).then_some(writer.claim_id),
             about: Arc::clone(&writer.about),
             delivery: first.then(|| NewDelivery {
                 source: "bare".to_owned(),
@@ -263,7 +265,7 @@ impl Template {
             }),
             start: first.then(|| NewInstance {
                 version: self.version,
-                claim_id: Some(new_id()),
+                claim_id: Some(writer.claim_id),
                 priority: Priority::Normal,
                 parent_id: None,
                 attributes: self.attributes.clone(),
@@ -271,6 +273,7 @@ impl Template {
                 created_at: at,
             }),
             change: last.then_some(Change {
+                revision: 1,
                 status: Status::Completed,
                 released: true,
                 run_at: None,

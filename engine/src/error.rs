@@ -73,8 +73,12 @@ fn is_transient_code(code: &str) -> bool {
 }
 
 /// Whether a statement failed because of a value in it.
+///
+/// A record whose number was taken at the same moment is no such value: the statement sees it when
+/// it is sent again.
 pub(crate) fn is_data_error(error: &sqlx::Error) -> bool {
     match error {
+        sqlx::Error::Database(error) if error.constraint() == Some("record_pkey") => false,
         sqlx::Error::Database(error) => error
             .code()
             // 22 data, 23 constraints, 54 limits such as the depth of JSON.

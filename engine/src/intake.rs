@@ -81,6 +81,7 @@ pub(crate) fn prepare_birth(
     let about = About { workflow: workflow.name().to_owned(), business_key: start.business_key };
     let write = Write {
         instance_id,
+        claim_id: None,
         about: Arc::new(about),
         delivery,
         start: Some(NewInstance {
@@ -107,6 +108,7 @@ pub(crate) fn object(attributes: &[(&'static str, String)]) -> Result<String, se
 pub(crate) fn delivery_only(worker: &Worker, delivery: Delivery) -> Result<Write, Error> {
     Ok(Write {
         instance_id: new_id(),
+        claim_id: None,
         about: Arc::new(About { workflow: String::new(), business_key: String::new() }),
         delivery: Some(received(worker, delivery)?),
         start: None,

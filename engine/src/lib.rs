@@ -42,6 +42,7 @@ mod intake;
 mod lanes;
 mod lease;
 mod loops;
+mod lost_claims;
 mod registry;
 mod relay;
 pub mod schedule;

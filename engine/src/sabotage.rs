@@ -14,6 +14,8 @@ pub enum Bug {
     AttemptInKey,
     /// Each record is chained to nothing.
     ChainUnlinked,
+    /// A write is fenced by its worker and not by its claim, and what is held is taken up again.
+    ClaimUnfenced,
     /// A commit without an answer counts as written.
     CommitAssumed,
     /// Signals that come before their instance are dropped.
@@ -46,11 +48,12 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AnsweredEarly,
         Self::AtMostOnceAgain,
         Self::AttemptInKey,
         Self::ChainUnlinked,
+        Self::ClaimUnfenced,
         Self::CommitAssumed,
         Self::EarlySignalDropped,
         Self::EffectEarly,

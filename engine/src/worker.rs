@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +23,7 @@ use crate::instance::{Instance, Verdict};
 use crate::intake::Newborn;
 use crate::lease::{Heartbeat, Lease};
 use crate::limits;
+use crate::lost_claims::LostClaims;
 use crate::metrics::Metrics;
 use crate::probe::Probes;
 use crate::registry::Registry;
@@ -65,8 +65,7 @@ pub(crate) struct Worker {
     lease: Arc<Lease>,
     permits: Arc<Semaphore>,
     held: Mutex<HashMap<Uuid, Arc<Instance>>>,
-    /// Claims whose answer was lost, and when.
-    lost_claims: Mutex<Vec<(Uuid, DateTime<Utc>)>>,
+    lost_claims: Mutex<LostClaims>,
     pub(crate) tasks: TaskTracker,
     /// Nothing new is begun; what is held is let go of at the next step.
     pub(crate) drain: CancellationToken,
@@ -179,26 +178,35 @@ impl Worker {
         let Newborn { write, history, workflow, permit } = newborn;
         match permit {
             Some(permit) => {
-                let id = write.instance_id;
-                let instance = Instance::born(Arc::clone(self), workflow, id, write.about, history);
+                let (id, claim_id) = (write.instance_id, write.start.and_then(|it| it.claim_id));
+                let worker = Arc::clone(self);
+                let instance = Instance::born(worker, workflow, id, claim_id, write.about, history);
                 self.hold(instance, permit);
             }
             None => self.store.hint().await,
         }
     }
 
-    /// Holds an instance and drives it in a task of its own.
+    /// Holds an instance and drives it in a task of its own. An instance that is claimed while the
+    /// answer to its release is still on its way is driven once its earlier drive has ended.
     pub(crate) fn hold(self: &Arc<Self>, instance: Instance, permit: OwnedSemaphorePermit) {
         let instance = Arc::new(instance);
-        self.held().insert(instance.instance_id, Arc::clone(&instance));
+        let earlier = self.held().insert(instance.instance_id, Arc::clone(&instance));
         self.metrics.instances_held.inc();
         let worker = Arc::clone(self);
         self.tasks.spawn(async move {
+            let driven = async {
+                if let Some(earlier) = earlier.filter(|_| !Bug::ClaimUnfenced.is_on()) {
+                    earlier.drive_ended().await;
+                }
+                drive(Arc::clone(&instance)).await;
+            };
             tokio::select! {
                 biased;
                 () = worker.lost.cancelled() => {}
-                () = drive(Arc::clone(&instance)) => {}
+                () = driven => {}
             }
+            instance.end_drive();
             worker.let_go(&instance);
             worker.metrics.instances_held.dec();
             drop(permit);
@@ -245,35 +253,34 @@ impl Worker {
             limit: permits.len(),
             now: self.clock.pinned(),
         };
-        let claiming = claim::claim_instances(self.store.pool(), &claim);
+        // What was never sent cannot have claimed anything.
+        let mut connection = self.store.pool().acquire().await?;
+        let claiming = claim::claim_instances(&mut connection, &claim);
         match self.metrics.claim.time(claiming).await {
             Ok(claimed) => Ok(found + self.take_up(claimed, permits).await),
             Err(error) => {
-                self.lost_claims().push((claim.claim_id, self.clock.now()));
+                self.lost_claims().add(claim.claim_id, self.clock.now());
                 Err(error)
             }
         }
     }
 
-    /// Takes up what was claimed by statements whose answer was lost, and returns how many. They may
-    /// still be at work, but not for longer than a statement may take.
+    /// Takes up what was claimed by statements whose answers were lost, and returns how many.
     async fn find_lost_claims(self: &Arc<Self>) -> Result<usize, Error> {
-        let (lost, mut count) = (self.lost_claims().clone(), 0);
-        for (claim_id, since) in lost {
-            // Looked at first: what is held when the rows are read is driven already.
-            let held: HashSet<Uuid> = self.held().keys().copied().collect();
-            let mut found =
-                claim::find_claimed(self.store.pool(), self.worker_id, claim_id).await?;
-            found.retain(|one| !held.contains(&one.instance_id));
-            let over = (self.clock.now() - since).to_std().unwrap_or_default();
-            let permits: Vec<_> = std::iter::from_fn(|| self.permit()).take(found.len()).collect();
-            let all = permits.len() == found.len();
-            count += self.take_up(found, permits).await;
-            if all && over > limits::STATEMENT_TIMEOUT * 2 {
-                self.lost_claims().retain(|(other, _)| *other != claim_id);
-            }
+        let now = self.clock.now();
+        let lost = self.lost_claims().due(now);
+        if lost.is_empty() {
+            return Ok(0);
         }
-        Ok(count)
+        // Looked at first: what is held when the rows are read is driven already.
+        let held: HashSet<Uuid> = self.held().keys().copied().collect();
+        let mut found = claim::find_claimed(self.store.pool(), self.worker_id, &lost).await?;
+        found.retain(|one| !held.contains(&one.instance_id));
+        let permits: Vec<_> = std::iter::from_fn(|| self.permit()).take(found.len()).collect();
+        if permits.len() == found.len() {
+            self.lost_claims().looked(now);
+        }
+        Ok(self.take_up(found, permits).await)
     }
 
     async fn take_up(
@@ -295,7 +302,7 @@ impl Worker {
         count
     }
 
-    fn lost_claims(&self) -> MutexGuard<'_, Vec<(Uuid, DateTime<Utc>)>> {
+    fn lost_claims(&self) -> MutexGuard<'_, LostClaims> {
         self.lost_claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 

@@ -24,6 +24,7 @@ mod lease;
 mod limits;
 mod lock_order;
 mod mistakes;
+mod one_driver;
 mod operator;
 mod outbox;
 mod overload;

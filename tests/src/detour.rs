@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, Ready};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
 
 /// How many a detour leads to the server before it has opened to one of them. Clients who come and
 /// go faster than it can look would else fill the room before its door, and keep everybody out.
@@ -25,6 +26,20 @@ pub enum Loss {
     Request,
     /// The server does what it is asked; nobody hears of it.
     Answer,
+    /// The server hears of the request later, when it has been asked other things, and nobody hears
+    /// of the answer. Within a transaction, which ends with its connection, it never does.
+    Late,
+}
+
+/// A request that is late arrives after so many others.
+const LATE_BY: usize = 12;
+
+/// A request that is on its way to the server, on a connection whose client is gone.
+struct LateRequest {
+    /// It arrives when so many requests have been counted.
+    due: usize,
+    request: Vec<u8>,
+    server: UnixStream,
 }
 
 /// Which requests it happens to, of those that are counted.
@@ -47,6 +62,8 @@ struct Shared {
     lost: Mutex<Vec<String>>,
     refusals: Mutex<Vec<String>>,
     notices: Mutex<Vec<String>>,
+    late: Mutex<Vec<LateRequest>>,
+    arriving: TaskTracker,
     /// Where its socket is.
     folder: OnceLock<TempDir>,
 }
@@ -87,6 +104,24 @@ impl Detour {
     #[must_use]
     pub fn lost(&self) -> Vec<String> {
         held(&self.0.lost).clone()
+    }
+
+    /// Has every request arrive that is late, and waits until the server has answered them. Says
+    /// whether there was one.
+    pub async fn deliver_late(&self) -> bool {
+        let is_late = !held(&self.0.late).is_empty();
+        self.deliver(|_| true);
+        self.0.arriving.close();
+        self.0.arriving.wait().await;
+        self.0.arriving.reopen();
+        is_late
+    }
+
+    fn deliver(&self, is_due: impl Fn(&LateRequest) -> bool) {
+        let arriving: Vec<_> = held(&self.0.late).extract_if(.., |late| is_due(late)).collect();
+        for late in arriving {
+            self.0.arriving.spawn(late.arrive());
+        }
     }
 
     /// The codes of what the server has refused.
@@ -138,27 +173,33 @@ impl Detour {
 
     async fn lead(self, client: UnixStream, server: UnixStream, permit: OwnedSemaphorePermit) {
         let (from_client, to_client) = client.into_split();
-        let (mut from_server, to_server) = server.into_split();
-        let is_losing = AtomicBool::new(false);
+        let (mut from_server, mut to_server) = server.into_split();
+        let state = Conversation::default();
         let mut at_the_door = Some(permit);
         // Whichever side ends first takes the other one with it.
-        let _ = tokio::select! {
-            ended = self.there(from_client, to_server, &is_losing) => ended,
-            ended = self.back(&mut from_server, to_client, &is_losing, &mut at_the_door) => ended,
+        let late = tokio::select! {
+            late = self.there(from_client, &mut to_server, &state) => late.unwrap_or_default(),
+            _ = self.back(&mut from_server, to_client, &state, &mut at_the_door) => None,
         };
+        if let Some(request) = late {
+            let Ok(server) = from_server.reunite(to_server) else { return };
+            let due = held(&self.0.requests).len() + LATE_BY;
+            held(&self.0.late).push(LateRequest { due, request, server });
+            return;
+        }
         // Whoever goes away before the server has opened is still in its crowd.
         if at_the_door.is_some() {
             let _ = tokio::io::copy(&mut from_server, &mut tokio::io::sink()).await;
         }
     }
 
-    /// Passes on requests, each as a whole.
+    /// Passes on requests, each as a whole. Returns one that is to be late.
     async fn there(
         &self,
         mut from: OwnedReadHalf,
-        mut to: OwnedWriteHalf,
-        is_losing: &AtomicBool,
-    ) -> io::Result<()> {
+        to: &mut OwnedWriteHalf,
+        state: &Conversation,
+    ) -> io::Result<Option<Vec<u8>>> {
         // The first message says who is there, and has no kind.
         let mut request = sized(&mut from, Vec::new()).await?;
         let mut prepared = HashMap::new();
@@ -182,8 +223,11 @@ impl Detour {
                 continue;
             }
             match statement.take().and_then(|statement| self.judge(statement)) {
-                Some(Loss::Request) => return Ok(()),
-                Some(Loss::Answer) => is_losing.store(true, Ordering::SeqCst),
+                Some(Loss::Late) if !state.is_in_transaction.load(Ordering::SeqCst) => {
+                    return Ok(Some(request));
+                }
+                Some(Loss::Request | Loss::Late) => return Ok(None),
+                Some(Loss::Answer) => state.is_losing.store(true, Ordering::SeqCst),
                 None => {}
             }
             to.write_all(&request).await?;
@@ -196,19 +240,22 @@ impl Detour {
         &self,
         from: &mut OwnedReadHalf,
         mut to: OwnedWriteHalf,
-        is_losing: &AtomicBool,
+        state: &Conversation,
         at_the_door: &mut Option<OwnedSemaphorePermit>,
     ) -> io::Result<()> {
         loop {
             let kind = from.read_u8().await?;
             let message = sized(from, vec![kind]).await?;
             match kind {
-                b'Z' => drop(at_the_door.take()),
+                b'Z' => {
+                    drop(at_the_door.take());
+                    state.is_in_transaction.store(message.last() != Some(&b'I'), Ordering::SeqCst);
+                }
                 b'E' => held(&self.0.refusals).extend(field(&message[5..], b'C')),
                 b'N' => held(&self.0.notices).extend(field(&message[5..], b'M')),
                 _ => {}
             }
-            if !is_losing.load(Ordering::SeqCst) {
+            if !state.is_losing.load(Ordering::SeqCst) {
                 to.write_all(&message).await?;
             } else if kind == b'Z' {
                 return Ok(());
@@ -221,9 +268,12 @@ impl Detour {
         if !self.0.is_counting.load(Ordering::SeqCst) {
             return None;
         }
-        let mut requests = held(&self.0.requests);
-        let number = requests.len();
-        requests.push(statement.clone());
+        let number = {
+            let mut requests = held(&self.0.requests);
+            requests.push(statement.clone());
+            requests.len() - 1
+        };
+        self.deliver(|late| late.due <= number);
         let mut faults = held(&self.0.faults);
         let is_due = |target: &mut Target| match target {
             Target::These(these) => these.contains(&number),
@@ -244,6 +294,28 @@ impl Detour {
         }
         held(&self.0.lost).push(statement);
         Some(loss)
+    }
+}
+
+/// What is known of a client and the server while they talk.
+#[derive(Default)]
+struct Conversation {
+    is_losing: AtomicBool,
+    is_in_transaction: AtomicBool,
+}
+
+impl LateRequest {
+    /// Has the server do what it was asked.
+    async fn arrive(mut self) {
+        let ended = async {
+            self.server.write_all(&self.request).await?;
+            while self.server.read_u8().await? != b'Z' {
+                sized(&mut self.server, Vec::new()).await?;
+            }
+            io::Result::Ok(())
+        };
+        // A server that was stopped meanwhile has nothing to do any more.
+        let _ = ended.await;
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -40,6 +41,8 @@ pub(crate) struct Instance {
     pub(crate) worker: Arc<Worker>,
     pub(crate) workflow: Arc<dyn AnyWorkflow>,
     pub(crate) instance_id: Uuid,
+    /// The claim that this worker holds it by. None on a worker that holds nothing.
+    pub(crate) claim_id: Option<Uuid>,
     pub(crate) about: Arc<About>,
     state: Mutex<State>,
     /// One write at a time, so that records become durable in their order.
@@ -52,6 +55,8 @@ pub(crate) struct Instance {
     pub(crate) branches: Branches,
     /// Attempts under way; they outlive the run that asked for them.
     attempts: TaskTracker,
+    /// Cancelled when its drive has ended.
+    drive_ended: CancellationToken,
 }
 
 /// What is to become of an instance that cannot go on by itself.
@@ -142,6 +147,7 @@ impl Instance {
         worker: Arc<Worker>,
         workflow: Arc<dyn AnyWorkflow>,
         instance_id: Uuid,
+        claim_id: Option<Uuid>,
         about: Arc<About>,
         history: History,
     ) -> Self {
@@ -149,6 +155,7 @@ impl Instance {
             worker,
             workflow,
             instance_id,
+            claim_id,
             about,
             state: Mutex::new(State::new(history)),
             writing: tokio::sync::Mutex::new(()),
@@ -156,6 +163,7 @@ impl Instance {
             bell: Notify::new(),
             branches: Branches::default(),
             attempts: TaskTracker::new(),
+            drive_ended: CancellationToken::new(),
         }
     }
 
@@ -165,7 +173,7 @@ impl Instance {
         workflow: Arc<dyn AnyWorkflow>,
         claimed: Claimed,
     ) -> Self {
-        let Claimed { instance_id, business_key, was, past_pivot, failure, losses, .. } = claimed;
+        let Claimed { instance_id, claim_id, business_key, was, past_pivot, failure, .. } = claimed;
         let (mail_count, mail_read) = (claimed.mail_count, claimed.mail_read);
         let about = Arc::new(About { workflow: claimed.workflow, business_key });
         let (history, unreadable) = match History::load(instance_id, &claimed.records) {
@@ -175,7 +183,7 @@ impl Instance {
                 (History::opaque(instance_id, &claimed.records), Some(failure))
             }
         };
-        let instance = Self::born(worker, workflow, instance_id, about, history);
+        let instance = Self::born(worker, workflow, instance_id, claim_id, about, history);
         {
             let mut state = instance.state();
             state.status = was.after(Transition::Claim).unwrap_or(was);
@@ -183,7 +191,8 @@ impl Instance {
             state.failure = failure;
             state.mail_count = mail_count;
             state.mail_read = mail_read;
-            state.losses = losses;
+            state.losses = claimed.losses;
+            state.revision = claimed.revision;
             if was == Status::Running {
                 let at = instance.worker.clock.now();
                 // It holds no data that could be refused.
@@ -267,6 +276,7 @@ impl Instance {
         let durable = records.len();
         let write = Write {
             instance_id: self.instance_id,
+            claim_id: self.claim_id,
             about: Arc::clone(&self.about),
             delivery: None,
             start: None,
@@ -277,7 +287,7 @@ impl Instance {
         let closed = change.as_ref().is_some_and(|change| change.released);
         match written {
             Written::Yes => {
-                self.state().pending.drain(..durable);
+                self.state().written(durable, change.as_ref());
                 Flushed::Yes
             }
             Written::UnreadMail => {
@@ -294,6 +304,13 @@ impl Instance {
                 Flushed::Refused(Verdict::Unrecordable(error))
             }
             Written::Fenced | Written::Replayed(_) | Written::Duplicate(_) | Written::Conflict => {
+                if !self.worker.lost.is_cancelled() {
+                    tracing::error!(
+                        instance.id = %self.instance_id,
+                        "the history or the row of instance {} is not as its holder left it; it is dropped",
+                        self.instance_id,
+                    );
+                }
                 Flushed::Refused(Verdict::Lost)
             }
         }
@@ -387,6 +404,16 @@ impl Instance {
                 () = attempt => {}
             }
         });
+    }
+
+    /// Says that its drive has ended.
+    pub(crate) fn end_drive(&self) {
+        self.drive_ended.cancel();
+    }
+
+    /// Waits until its drive has ended.
+    pub(crate) async fn drive_ended(&self) {
+        self.drive_ended.cancelled().await;
     }
 
     /// Waits until no attempt is under way.

@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) deadline: Option<DateTime<Utc>>,
     /// Workers that were lost while they held it, since there was progress.
     pub(crate) losses: i32,
+    /// How often the row has been changed by its holders.
+    pub(super) revision: i32,
 }
 
 /// How a write ends that lets go of the instance.
@@ -74,6 +76,7 @@ impl State {
             stopped_at: Vec::new(),
             deadline: None,
             losses: 0,
+            revision: 0,
         }
     }
 
@@ -167,6 +170,7 @@ impl State {
 
     fn change(&self, status: Status, released: bool, wait: Wait, at: DateTime<Utc>) -> Change {
         Change {
+            revision: self.revision + 1,
             status,
             released,
             run_at: wait.until,
@@ -177,6 +181,12 @@ impl State {
             head: self.history.head(),
             at,
         }
+    }
+
+    /// What was written is durable: the first records that were pending, and this change.
+    pub(super) fn written(&mut self, records: usize, change: Option<&Change>) {
+        self.pending.drain(..records);
+        self.revision = change.map_or(self.revision, |change| change.revision);
     }
 
     /// Puts the durable history in the place of this one. Returns the steps whose last records are

@@ -70,6 +70,7 @@ impl Instance {
         let begin = Begin {
             worker_id: self.worker.worker_id,
             instance_id: self.instance_id,
+            claim_id: self.claim_id,
             ticket,
             timeout: work.terms().timeout,
         };
@@ -201,6 +202,7 @@ impl Instance {
         let worker = &self.worker;
         let write = Write {
             instance_id: self.instance_id,
+            claim_id: self.claim_id,
             about: Arc::clone(&self.about),
             delivery: None,
             start: None,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -15,6 +15,8 @@ use crate::step::Failure;
 #[derive(Debug)]
 pub(crate) struct Claimed {
     pub(crate) instance_id: Uuid,
+    /// The name of the claim: every write of the holder carries it.
+    pub(crate) claim_id: Option<Uuid>,
     pub(crate) workflow: String,
     pub(crate) version: u32,
     pub(crate) business_key: String,
@@ -25,6 +27,8 @@ pub(crate) struct Claimed {
     pub(crate) mail_count: i32,
     pub(crate) mail_read: i32,
     pub(crate) losses: i32,
+    /// How often its holders have changed the row.
+    pub(crate) revision: i32,
     pub(crate) records: Vec<Record>,
 }
 
@@ -44,7 +48,7 @@ pub(crate) struct Claim<'a> {
 /// The claim is one statement, the histories are another. Whatever error comes of either, what was
 /// claimed is found again by [`find_claimed`].
 pub(crate) async fn claim_instances(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     claim: &Claim<'_>,
 ) -> Result<Vec<Claimed>, Error> {
     let rows = sqlx::query_file_as!(
@@ -57,28 +61,29 @@ pub(crate) async fn claim_instances(
         claim.limit as i64,
         claim.claim_id,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
-    with_histories(pool, rows).await
+    with_histories(connection, rows).await
 }
 
-/// What a claim took whose answer was lost. Nobody has run it since, but that is not known here:
+/// What claims took whose answers were lost. Nobody has run it since, but that is not known here:
 /// it counts as interrupted.
 pub(crate) async fn find_claimed(
     pool: &PgPool,
     worker_id: Uuid,
-    claim_id: Uuid,
+    claim_ids: &[Uuid],
 ) -> Result<Vec<Claimed>, Error> {
     let rows = sqlx::query_as!(
         Row,
         r#"
-        select instance_id, workflow, version, business_key, status as "was", past_pivot,
-               failure_code, failure_message, mail_count, mail_read, losses
+        select instance_id, claim_id, workflow, version, business_key,
+               status as "was", past_pivot, failure_code, failure_message, mail_count, mail_read,
+               losses, revision
         from amends.instance
-        where worker_id = $1 and claim_id = $2
+        where worker_id = $1 and claim_id = any($2)
         "#,
         worker_id,
-        claim_id,
+        claim_ids,
     )
     .fetch_all(pool)
     .await?;
@@ -88,6 +93,7 @@ pub(crate) async fn find_claimed(
 /// A claimed instance without its history.
 pub(super) struct Row {
     pub(super) instance_id: Uuid,
+    pub(super) claim_id: Option<Uuid>,
     pub(super) workflow: String,
     pub(super) version: i32,
     pub(super) business_key: String,
@@ -98,19 +104,24 @@ pub(super) struct Row {
     pub(super) mail_count: i32,
     pub(super) mail_read: i32,
     pub(super) losses: i32,
+    pub(super) revision: i32,
 }
 
-pub(super) async fn with_histories(pool: &PgPool, rows: Vec<Row>) -> Result<Vec<Claimed>, Error> {
+pub(super) async fn with_histories(
+    database: impl PgExecutor<'_>,
+    rows: Vec<Row>,
+) -> Result<Vec<Claimed>, Error> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<Uuid> = rows.iter().map(|row| row.instance_id).collect();
-    let mut histories = histories(pool, &ids).await?;
+    let mut histories = histories(database, &ids).await?;
     rows.into_iter()
         .map(|row| {
             Ok(Claimed {
                 records: histories.remove(&row.instance_id).unwrap_or_default(),
                 instance_id: row.instance_id,
+                claim_id: row.claim_id,
                 workflow: row.workflow,
                 version: row.version.cast_unsigned(),
                 business_key: row.business_key,
@@ -122,6 +133,7 @@ pub(super) async fn with_histories(pool: &PgPool, rows: Vec<Row>) -> Result<Vec<
                 mail_count: row.mail_count,
                 mail_read: row.mail_read,
                 losses: row.losses,
+                revision: row.revision,
             })
         })
         .collect()

@@ -28,7 +28,7 @@ impl Committed {
 }
 
 /// What a record follows within its write.
-const GATE_NOTHING: i16 = 0;
+const GATE_HELD: i16 = 0;
 const GATE_START: i16 = 1;
 const GATE_CHANGE: i16 = 2;
 
@@ -38,6 +38,7 @@ struct Columns<'a> {
     deliveries: Deliveries<'a>,
     starts: Starts<'a>,
     attributes: Attributes<'a>,
+    held: Held,
     changes: Changes<'a>,
     records: Records<'a>,
     events: Events<'a>,
@@ -78,9 +79,18 @@ struct Attributes<'a> {
     value: Vec<&'a str>,
 }
 
+/// The writes of who holds an instance.
+#[derive(Default)]
+struct Held {
+    id: Vec<Uuid>,
+    claim_id: Vec<Option<Uuid>>,
+    first_seq: Vec<Option<i32>>,
+}
+
 #[derive(Default)]
 struct Changes<'a> {
     id: Vec<Uuid>,
+    revision: Vec<i32>,
     status: Vec<&'static str>,
     released: Vec<bool>,
     run_at: Vec<Option<DateTime<Utc>>>,
@@ -142,6 +152,9 @@ impl<'a> Columns<'a> {
             if let Some(start) = &write.start {
                 columns.start(write, start);
             }
+            if !write.is_intake() {
+                columns.held(write);
+            }
             if let Some(change) = &write.change {
                 columns.change(write, change);
             }
@@ -183,9 +196,17 @@ impl<'a> Columns<'a> {
         }
     }
 
+    fn held(&mut self, write: &Write) {
+        let to = &mut self.held;
+        to.id.push(write.instance_id);
+        to.claim_id.push(write.claim_id);
+        to.first_seq.push(write.first_record().map(|record| record.seq.cast_signed()));
+    }
+
     fn change(&mut self, write: &'a Write, change: &'a Change) {
         let to = &mut self.changes;
         to.id.push(write.instance_id);
+        to.revision.push(change.revision);
         to.status.push(change.status.as_str());
         to.released.push(change.released);
         to.run_at.push(change.run_at);
@@ -204,7 +225,7 @@ impl<'a> Columns<'a> {
         let gate = match (&write.start, &write.change) {
             (Some(_), _) => GATE_START,
             (None, Some(_)) => GATE_CHANGE,
-            (None, None) => GATE_NOTHING,
+            (None, None) => GATE_HELD,
         };
         for new in &write.records {
             let (record, to) = (&new.record, &mut self.records);
@@ -270,6 +291,7 @@ pub(crate) async fn commit(
         deliveries: d,
         starts: s,
         attributes: a,
+        held: h,
         changes: c,
         records: r,
         events: e,
@@ -294,14 +316,21 @@ pub(crate) async fn commit(
         &s.head_hash as _,
         &s.created_at,
         &s.delivered,
+        &s.attributes as _,
+        &s.priority,
+        &s.parent_id as _,
         &a.id,
         &a.name as _,
         &a.value as _,
+        &h.id,
+        &h.claim_id as _,
+        &h.first_seq as _,
         &c.id,
+        &c.revision,
         &c.status as _,
         &c.released,
         &c.run_at as _,
-        now as _,
+        &c.parked_on as _,
         &c.failure_code as _,
         &c.failure_message as _,
         &c.past_pivot,
@@ -310,6 +339,7 @@ pub(crate) async fn commit(
         &c.head_hash as _,
         &c.at,
         &c.ended_at as _,
+        now as _,
         &r.id,
         &r.seq,
         &r.kind as _,
@@ -335,10 +365,6 @@ pub(crate) async fn commit(
         &m.amount_minor,
         &m.currency as _,
         &m.reference as _,
-        &s.attributes as _,
-        &s.priority,
-        &c.parked_on as _,
-        &s.parent_id as _,
     )
     .fetch_one(connection)
     .await?;

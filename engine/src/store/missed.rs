@@ -11,10 +11,10 @@ pub(crate) async fn held(
     worker_id: Uuid,
     write: &Write,
 ) -> Result<Written, sqlx::Error> {
-    let record = write.records.first().map(|new| &new.record);
+    let record = write.first_record();
     let seen = sqlx::query!(
         r#"
-        select i.worker_id, i.mail_count,
+        select i.worker_id, i.claim_id, i.revision, i.mail_count,
                exists (
                    select from amends.record r
                    where r.instance_id = i.instance_id and r.seq = $2 and r.hash = $3
@@ -32,13 +32,20 @@ pub(crate) async fn held(
     )
     .fetch_optional(connection)
     .await?;
-    Ok(match (seen, &write.change) {
-        // An earlier send of the same batch went in; its answer was lost.
-        (Some(seen), _) if seen.recorded => Written::Yes,
-        (Some(seen), Some(change))
-            if seen.worker_id == Some(worker_id)
-                && (seen.early || seen.mail_count != change.mail_read) =>
-        {
+    let Some(seen) = seen else {
+        return Ok(Written::Fenced);
+    };
+    // An earlier send of the same batch went in; its answer was lost. Only the holder counts the
+    // revision up, and it does not go on before it has this answer.
+    let went_in = match (record, &write.change) {
+        (Some(_), _) => seen.recorded,
+        (None, Some(change)) => seen.revision >= change.revision,
+        (None, None) => true,
+    };
+    let is_held = seen.worker_id == Some(worker_id) && seen.claim_id == write.claim_id;
+    Ok(match &write.change {
+        _ if went_in => Written::Yes,
+        Some(change) if is_held && (seen.early || seen.mail_count != change.mail_read) => {
             Written::UnreadMail
         }
         _ => Written::Fenced,

@@ -19,6 +19,7 @@ pub(crate) mod schedule;
 pub(crate) mod signal;
 pub(crate) mod start;
 pub(crate) mod transaction;
+pub(crate) mod unfenced;
 pub(crate) mod worker;
 pub(crate) mod write;
 

@@ -79,6 +79,8 @@ pub(crate) type Open<'a> = Transaction<'a, Postgres>;
 pub(crate) struct Begin {
     pub(crate) worker_id: Uuid,
     pub(crate) instance_id: Uuid,
+    /// By which it is held.
+    pub(crate) claim_id: Option<Uuid>,
     /// A number of its own, by which its end can be waited for.
     pub(crate) ticket: i64,
     /// How long a statement of the author's may take.
@@ -101,12 +103,13 @@ pub(crate) async fn begin(
                   set_config('amends.transaction', 'open', true) as "transaction",
                   pg_advisory_xact_lock($3)::text as "ticket"
            from amends.worker w join amends.instance i on i.worker_id = w.worker_id
-           where w.worker_id = $1 and i.instance_id = $2
+           where w.worker_id = $1 and i.instance_id = $2 and i.claim_id = $5
            for key share of w"#,
         begin.worker_id,
         begin.instance_id,
         begin.ticket,
         milliseconds(begin.timeout),
+        begin.claim_id,
     )
     .fetch_optional(&mut *transaction)
     .await?;

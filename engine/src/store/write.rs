@@ -16,6 +16,8 @@ use crate::step::Failure;
 pub(crate) struct Write {
     /// The instance; for a delivery that starts nothing, the delivery's own id.
     pub(crate) instance_id: Uuid,
+    /// The claim under which the instance is held by who writes. None: it comes in from outside.
+    pub(crate) claim_id: Option<Uuid>,
     pub(crate) about: Arc<About>,
     pub(crate) delivery: Option<NewDelivery>,
     pub(crate) start: Option<NewInstance>,
@@ -27,6 +29,11 @@ impl Write {
     /// Whether it comes in from outside, or from a parent, and not from who holds the instance.
     pub(crate) fn is_intake(&self) -> bool {
         self.delivery.is_some() || self.start.is_some()
+    }
+
+    /// The first of its records.
+    pub(crate) fn first_record(&self) -> Option<&Record> {
+        self.records.first().map(|new| &new.record)
     }
 }
 
@@ -72,6 +79,8 @@ pub(crate) struct NewInstance {
 /// A change of the instance's row. It takes place only if all mail has been read.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
+    /// How often the row has been changed, this change included.
+    pub(crate) revision: i32,
     pub(crate) status: Status,
     /// The worker lets go of the instance.
     pub(crate) released: bool,

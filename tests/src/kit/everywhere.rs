@@ -57,9 +57,9 @@ const END: Duration = Duration::from_secs(60);
 const APART: usize = 8;
 
 /// Runs a scenario to its end, and then again and again, with requests to the database lost,
-/// together with their connections, before the database has heard of them, and with the answers to
-/// them lost. The engine goes on, and has to come to the same end. Returns the statements that this
-/// was done to, all that the scenario makes.
+/// together with their connections, before the database has heard of them, with the answers to them
+/// lost, and with the database hearing of them too late. The engine goes on, and has to come to the
+/// same end. Returns the statements that this was done to, all that the scenario makes.
 ///
 /// A run for each request would take too long: each loses every eighth, from another one on. What
 /// is asked again after a loss moves those that follow, so statements that were spared by all runs
@@ -93,6 +93,10 @@ pub async fn lose_everywhere<T: Debug + PartialEq>(
             }
         }
         assert!(spared.is_empty(), "nothing loses a {loss:?} of {spared:#?}");
+    }
+    for first in 0..APART {
+        let these = (first..requests.len()).step_by(APART);
+        lose(&scenario, &expected, Detour::losing(these, Loss::Late), Loss::Late).await;
     }
     requests.into_iter().collect()
 }

@@ -163,6 +163,11 @@ impl Kit {
     /// The same for a test that leaves an instance stuck over its ledger, as it wanted.
     pub async fn finish_unbalanced(self) {
         self.stop_counting();
+        if let Some(detour) = &self.ground.detour
+            && detour.deliver_late().await
+        {
+            self.settle().await;
+        }
         self.notice_crash().await;
         self.ground.scripts.check();
         if !self.ground.is_crowded {

@@ -1,15 +1,19 @@
 -- One commit of a worker: everything its instances and its intake want to be durable.
 --
 -- The first row taken is the fence: a worker whose row is gone writes nothing. A write goes in
--- whole or not at all: records, events and money follow the delivery, the new instance or the
--- status change they belong to (gate 0 nothing, 1 new instance, 2 status change).
+-- whole or not at all: records, events and money follow the delivery, the new instance, the status
+-- change or the held instance they belong to (gate 0 held instance, 1 new instance, 2 status
+-- change). Of an instance that is held, a write goes in only under the claim it is held by, and only
+-- once: none of its records is there yet, and the row is at the revision before. So a statement that
+-- is sent again, or that arrives late, changes nothing.
 -- Returns what was taken in, and the instances whose write went in: a child that is borne again
 -- may be in one batch with a write of its own.
 with fence as materialized (
     select worker_id from amends.worker where worker_id = $1 for key share
 ), delivery_in as (
     select *
-    from unnest($2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::text[], $8::text[],
+    from unnest($2::uuid[], $3::text[], $4::text[], $5::bytea[],
+                $6::bytea[], $7::text[], $8::text[],
                 $9::timestamptz[])
         as d(delivery_id, source, external_id, digest, body, workflow, business_key, received_at)
 ), new_delivery as (
@@ -23,9 +27,10 @@ with fence as materialized (
     returning delivery_id, workflow
 ), start_in as (
     select *
-    from unnest($10::uuid[], $11::text[], $12::int[], $13::text[], $14::uuid[], $15::bytea[],
-                $16::timestamptz[], $17::boolean[], $59::text[], $60::smallint[],
-                $62::uuid[])
+    from unnest($10::uuid[], $11::text[], $12::int[], $13::text[],
+                $14::uuid[], $15::bytea[], $16::timestamptz[],
+                $17::boolean[], $18::text[], $19::smallint[],
+                $20::uuid[])
         as s(instance_id, workflow, version, business_key, claim_id, head_hash, created_at, delivered,
              attributes, priority, parent_id)
 ), new_instance as (
@@ -48,21 +53,39 @@ with fence as materialized (
 ), new_attribute as (
     insert into amends.attribute (instance_id, name, value)
     select a.instance_id, a.name, a.value
-    from unnest($18::uuid[], $19::text[], $20::text[]) as a(instance_id, name, value)
+    from unnest($21::uuid[], $22::text[], $23::text[]) as a(instance_id, name, value)
     where a.instance_id in (select instance_id from new_instance)
+), held_in as (
+    select *
+    from unnest($24::uuid[], $25::uuid[], $26::int[])
+        as h(instance_id, claim_id, first_seq)
+), held as materialized (
+    select h.instance_id, h.claim_id
+    from held_in h
+    cross join fence
+    join amends.instance i on i.instance_id = h.instance_id
+    -- Not `=`: the rows are to be found by their key, never by walking all that the worker holds.
+    where i.worker_id is not distinct from fence.worker_id
+      and i.claim_id = h.claim_id
+      and (select true from amends.record r
+           where r.instance_id = h.instance_id and r.seq >= h.first_seq
+           limit 1) is null
 ), change_in as (
     select *
-    from unnest($21::uuid[], $22::text[], $23::boolean[], $24::timestamptz[],
-                $26::text[], $27::text[], $28::boolean[], $29::int[], $30::int[], $31::bytea[],
-                $32::timestamptz[], $33::timestamptz[], $61::text[])
-        as c(instance_id, status, released, run_at, failure_code, failure_message, past_pivot,
-             mail_read, head_seq, head_hash, updated_at, ended_at, parked_on)
+    from unnest($27::uuid[], $28::int[], $29::text[], $30::boolean[],
+                $31::timestamptz[], $32::text[], $33::text[],
+                $34::text[], $35::boolean[], $36::int[],
+                $37::int[], $38::bytea[], $39::timestamptz[],
+                $40::timestamptz[])
+        as c(instance_id, revision, status, released, run_at, parked_on, failure_code,
+             failure_message, past_pivot, mail_read, head_seq, head_hash, updated_at, ended_at)
 ), changed as (
     update amends.instance i
     set status = c.status,
         worker_id = case when c.released then null else i.worker_id end,
+        revision = c.revision,
         -- A time to wait crosses the wire, not an instant: clocks differ.
-        run_at = case when $25::timestamptz is null
+        run_at = case when $41::timestamptz is null
                       then clock_timestamp() + (c.run_at - c.updated_at) else c.run_at end,
         parked_on = c.parked_on,
         failure_code = c.failure_code,
@@ -75,10 +98,14 @@ with fence as materialized (
         head_hash = c.head_hash,
         updated_at = c.updated_at,
         ended_at = c.ended_at
-    from change_in c cross join fence
+    from change_in c
+    join held h on h.instance_id = c.instance_id
+    cross join fence
     where i.instance_id = c.instance_id
-      -- Not `=`: the rows are to be found by their key, never by walking all that the worker holds.
+      -- Asked again of the row as it is when it is locked.
       and i.worker_id is not distinct from fence.worker_id
+      and i.claim_id = h.claim_id
+      and i.revision = c.revision - 1
       -- Mail that the worker has not read yet comes first.
       and i.mail_count = c.mail_read
       -- And so do signals that were sent before the instance was there.
@@ -88,25 +115,27 @@ with fence as materialized (
     returning i.instance_id
 ), record_in as (
     select *
-    from unnest($34::uuid[], $35::int[], $36::text[], $37::text[], $38::int[], $39::text[],
-                $40::text[], $41::text[], $42::timestamptz[], $43::bytea[], $44::smallint[])
+    from unnest($42::uuid[], $43::int[], $44::text[], $45::text[], $46::int[],
+                $47::text[], $48::text[], $49::text[], $50::timestamptz[],
+                $51::bytea[], $52::smallint[])
         as r(instance_id, seq, kind, step, attempt, payload, events, actor, at, hash, gate)
 ), new_record as (
+    -- A number that somebody else takes at this moment makes the whole statement fail, which is
+    -- then sent again and sees it.
     insert into amends.record
         (instance_id, seq, kind, step, attempt, payload, events, actor, at, hash)
     select r.instance_id, r.seq, r.kind, r.step, r.attempt, r.payload::json, r.events::json, r.actor,
            r.at, r.hash
-    from record_in r cross join fence
-    where r.gate = 0
+    from record_in r
+    where (r.gate = 0 and r.instance_id in (select instance_id from held))
        or (r.gate = 1 and r.instance_id in (select instance_id from new_instance))
        or (r.gate = 2 and r.instance_id in (select instance_id from changed))
-    on conflict (instance_id, seq) do nothing
     returning instance_id, seq
 ), new_event as (
     insert into amends.outbox (subscription, shard, workflow, key, instance_id, seq, ordinal)
     select e.subscription, e.shard, e.workflow, e.key, e.instance_id, e.seq, e.ordinal
-    from unnest($45::text[], $46::smallint[], $47::text[], $48::text[], $49::uuid[], $50::int[],
-                $51::smallint[])
+    from unnest($53::text[], $54::smallint[], $55::text[], $56::text[],
+                $57::uuid[], $58::int[], $59::smallint[])
             with ordinality
             as e(subscription, shard, workflow, key, instance_id, seq, ordinal, position)
     where (e.instance_id, e.seq) in (select instance_id, seq from new_record)
@@ -114,8 +143,8 @@ with fence as materialized (
 ), new_movement as (
     insert into amends.ledger (instance_id, seq, ordinal, kind, amount_minor, currency, reference)
     select m.instance_id, m.seq, m.ordinal, m.kind, m.amount_minor, m.currency, m.reference
-    from unnest($52::uuid[], $53::int[], $54::smallint[], $55::text[], $56::bigint[], $57::text[],
-                $58::text[])
+    from unnest($60::uuid[], $61::int[], $62::smallint[], $63::text[],
+                $64::bigint[], $65::text[], $66::text[])
         as m(instance_id, seq, ordinal, kind, amount_minor, currency, reference)
     where (m.instance_id, m.seq) in (select instance_id, seq from new_record)
 )
