@@ -13,7 +13,7 @@ use crate::compensation::plan_compensation;
 use crate::event::Event;
 use crate::history::{History, Progress, step_name};
 use crate::instance::{
-    Closing, Direction, Flushed, Instance, Readiness, State, Transaction, Verdict, Wait,
+    Closing, Direction, Flushed, Idle, Instance, Readiness, State, Transaction, Verdict, Wait,
 };
 use crate::limits;
 use crate::memo::Divergence;
@@ -114,14 +114,9 @@ pub(crate) async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
         }
         state.begin_replay(instance.workflow.deadline(input.get()));
     }
+    instance.branches.begin_replay();
     let saga = Saga(Arc::clone(instance));
-    let run = AssertUnwindSafe(instance.workflow.run(&saga, input.get())).catch_unwind();
-    // Dropping a run whose every branch waits costs nothing: it is replayed.
-    let run = tokio::select! {
-        biased;
-        run = run => Ok(run),
-        wait = instance.branches.all_wait() => Err(Verdict::Wait(wait)),
-    };
+    let run = replay(instance, &saga, input.get()).await;
     // An attempt belongs to the engine: a run that was dropped does not end it.
     instance.settle_attempts().await;
     let mut state = instance.state();
@@ -147,6 +142,44 @@ pub(crate) async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
         Err(panic) => {
             Err(Verdict::Stick(Failure::new("WORKFLOW_PANICKED", panic_message(&*panic))))
         }
+    }
+}
+
+/// Runs the workflow until it answers, or until its every call waits.
+async fn replay(instance: &Instance, saga: &Saga, input: &str) -> Result<Ran, Verdict> {
+    let run = AssertUnwindSafe(instance.workflow.run(saga, input)).catch_unwind();
+    let mut run = std::pin::pin!(run);
+    // Dropped before the run: dropping a run whose every branch waits costs nothing.
+    let _given_up = GivenUp(instance);
+    let mut seen = None;
+    loop {
+        let idle = tokio::select! {
+            biased;
+            run = &mut run => return Ok(run),
+            idle = instance.branches.idle() => idle,
+        };
+        // A run that has only yielded, or has just been woken, is not idle.
+        if seen != Some(idle) {
+            seen = Some(idle);
+            tokio::task::yield_now().await;
+            continue;
+        }
+        match idle {
+            Idle::Waits(wait) => return Err(Verdict::Wait(wait)),
+            Idle::OutOfTurn(seq) => instance.branches.call_up_to(seq),
+        }
+    }
+}
+
+/// What a run comes to, if it does not panic.
+type Ran = std::thread::Result<Result<Finished, registry::Ended>>;
+
+/// Says, when it is dropped, that calls are dropped from now on because the engine drops the run.
+struct GivenUp<'a>(&'a Instance);
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        self.0.state().is_replaying = false;
     }
 }
 

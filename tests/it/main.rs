@@ -25,6 +25,7 @@ mod limits;
 mod lock_order;
 mod mistakes;
 mod one_driver;
+mod open_calls;
 mod operator;
 mod outbox;
 mod overload;

@@ -303,7 +303,8 @@ impl Stage {
         builder.build(self.engine(run)).await
     }
 
-    fn engine(
+    /// Registers `run` over these steps.
+    pub fn engine(
         &self,
         run: impl for<'a> Fn(&'a Saga, &'a Stage) -> Ran<'a> + Send + Sync + 'static,
     ) -> impl Fn(EngineBuilder) -> EngineBuilder + Send + Sync + 'static {

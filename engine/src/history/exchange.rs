@@ -11,8 +11,8 @@ impl History {
     /// Takes over what the replay under way has asked `other` for. The calls in both have the same
     /// order.
     pub(crate) fn go_on_for(&mut self, other: Self) {
-        self.asked = other.asked;
-        self.asked_notes = other.asked_notes;
+        self.unasked = other.unasked;
+        self.unasked_notes = other.unasked_notes;
     }
 
     /// Takes in a record that was made for this place in another history, and chains it anew.

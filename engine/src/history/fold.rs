@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
-use super::{Attempts, History, Note, Progress, Received, RecordedStep, Said, Undoing};
+use super::{
+    Attempts, BRANCH_DROPPED, History, Note, Progress, Received, RecordedStep, Said, Undoing,
+};
 use crate::command::{Command, Finding, Resolution};
 use crate::record::{CommandRead, Entry, SignalRead, StepCompensated};
 
@@ -74,6 +76,9 @@ impl History {
                 if let Some(step) = self.find_mut(step) {
                     step.child_ended(ended);
                 }
+            }
+            Entry::Stuck(stuck) if stuck.failure.code == BRANCH_DROPPED => {
+                self.dropped_before = self.length;
             }
             Entry::Stuck(_) | Entry::Ended(_) => {}
         }
@@ -161,18 +166,21 @@ impl History {
     }
 
     fn find_mut(&mut self, key: Option<&str>) -> Option<&mut RecordedStep> {
-        self.steps.iter_mut().find(|step| Some(step.key.as_str()) == key)
+        let seq = self.length - 1;
+        let step = self.steps.iter_mut().find(|step| Some(step.key.as_str()) == key)?;
+        step.last_seq = seq;
+        Some(step)
     }
 
     fn step_mut(&mut self, key: Option<&str>, input: Box<RawValue>) -> &mut RecordedStep {
         let key = key.unwrap_or_default();
-        let first_at = self.last_at;
+        let (first_at, seq) = (self.last_at, self.length - 1);
         let index = self.steps.iter().position(|step| step.key == key).unwrap_or_else(|| {
-            // A step that is being recorded has been asked for.
-            self.asked.insert(self.steps.len());
             self.steps.push(RecordedStep {
                 key: key.to_owned(),
                 input,
+                first_seq: seq,
+                last_seq: seq,
                 progress: Progress::Open,
                 unknown: false,
                 not_found: 0,
@@ -186,16 +194,20 @@ impl History {
             });
             self.steps.len() - 1
         });
-        &mut self.steps[index]
+        let step = &mut self.steps[index];
+        step.last_seq = seq;
+        step
     }
 
     fn note_down(&mut self, key: Option<&str>, said: Said) {
-        self.asked_notes.insert(self.notes.len());
-        self.notes.push(Note { key: key.unwrap_or_default().to_owned(), said });
+        let (key, seq) = (key.unwrap_or_default().to_owned(), self.length - 1);
+        self.notes.push(Note { key, said, first_seq: seq, last_seq: seq });
     }
 
     fn note_mut(&mut self, key: Option<&str>) -> Option<&mut Said> {
+        let seq = self.length - 1;
         let note = self.notes.iter_mut().find(|note| Some(note.key.as_str()) == key)?;
+        note.last_seq = seq;
         Some(&mut note.said)
     }
 }

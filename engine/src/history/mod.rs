@@ -5,6 +5,7 @@
 mod exchange;
 mod fold;
 mod note;
+mod replay;
 mod step;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use crate::sabotage::Bug;
 use crate::step::Failure;
 
 pub(crate) use note::{MARKER, Note, Received, Said};
+pub(crate) use replay::BRANCH_DROPPED;
 pub(crate) use step::{Attempts, Progress, RecordedStep, step_name};
 
 /// The folded records of one instance.
@@ -37,11 +39,13 @@ pub(crate) struct History {
     last_at: DateTime<Utc>,
     input: Option<Box<RawValue>>,
     steps: Vec<RecordedStep>,
-    /// Keys that this replay has asked for.
-    asked: BTreeSet<usize>,
+    /// The steps that this replay has not asked for.
+    unasked: BTreeSet<usize>,
     notes: Vec<Note>,
-    /// The same, of the notes.
-    asked_notes: BTreeSet<usize>,
+    /// The same, of the notes; markers may be left out of the code again.
+    unasked_notes: BTreeSet<usize>,
+    /// Where the run was last stopped for dropping a call.
+    dropped_before: u32,
     signals: Vec<Received>,
     undoing: Option<Undoing>,
     /// Why somebody has asked for everything to be undone, and was promised it.
@@ -63,6 +67,7 @@ pub(crate) struct Mark {
     length: u32,
     head: [u8; 32],
     events: u32,
+    dropped_before: u32,
 }
 
 impl Mark {
@@ -92,9 +97,10 @@ impl History {
             last_at: DateTime::UNIX_EPOCH,
             input: None,
             steps: Vec::new(),
-            asked: BTreeSet::new(),
+            unasked: BTreeSet::new(),
             notes: Vec::new(),
-            asked_notes: BTreeSet::new(),
+            unasked_notes: BTreeSet::new(),
+            dropped_before: 0,
             signals: Vec::new(),
             undoing: None,
             cancelled: None,
@@ -162,19 +168,6 @@ impl History {
         Ok(record)
     }
 
-    /// Begins a replay: nothing has been asked for yet.
-    pub(crate) fn rewind(&mut self) {
-        self.asked.clear();
-        self.asked_notes.clear();
-    }
-
-    /// Looks a note up for a replay.
-    pub(crate) fn ask_note(&mut self, key: &str) -> Option<&Said> {
-        let index = self.notes.iter().position(|note| note.key == key)?;
-        self.asked_notes.insert(index);
-        self.notes.get(index).map(|note| &note.said)
-    }
-
     /// The oldest signal of this name that no wait has ended with.
     pub(crate) fn next_signal(&self, name: &str) -> Option<&Received> {
         self.signals.iter().find(|received| received.name == name && !received.taken)
@@ -188,26 +181,6 @@ impl History {
     /// The records of signals that no wait has ended with.
     pub(crate) fn unread_signals(&self) -> Vec<u32> {
         self.signals.iter().filter(|received| !received.taken).map(|it| it.seq).collect()
-    }
-
-    /// Looks a step up for a replay.
-    pub(crate) fn ask(&mut self, key: &str) -> Option<&RecordedStep> {
-        let index = self.steps.iter().position(|step| step.key == key)?;
-        self.asked.insert(index);
-        self.steps.get(index)
-    }
-
-    /// The first recorded call, a step's before others, that this replay has not asked for.
-    pub(crate) fn unasked(&self) -> Option<&str> {
-        let steps = self.steps.iter().map(|step| &step.key).enumerate();
-        let notes = self.notes.iter().map(|note| &note.key).enumerate();
-        steps
-            .filter(|(index, _)| !self.asked.contains(index))
-            .chain(notes.filter(|(index, key)| {
-                !self.asked_notes.contains(index) && !key.starts_with(MARKER)
-            }))
-            .map(|(_, key)| key.as_str())
-            .next()
     }
 
     /// The recorded steps, in the order of their first record.
@@ -239,14 +212,16 @@ impl History {
 
     /// Where the history stands, so that a closing record that was not written can be taken off.
     pub(crate) fn mark(&self) -> Mark {
-        Mark { length: self.length, head: self.head, events: self.events }
+        let Self { length, head, events, dropped_before, .. } = *self;
+        Mark { length, head, events, dropped_before }
     }
 
-    /// Takes closing records off again. They fold into nothing but the counters.
+    /// Takes closing records off again. They fold into nothing but what a mark holds.
     pub(crate) fn revert(&mut self, mark: &Mark) {
         self.length = mark.length;
         self.head = mark.head;
         self.events = mark.events;
+        self.dropped_before = mark.dropped_before;
     }
 
     /// How many records there are.

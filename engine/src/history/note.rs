@@ -9,6 +9,9 @@ pub(crate) struct Note {
     /// Its sort, its name and which time it is, such as `wait:parcel_packed#2`.
     pub(crate) key: String,
     pub(crate) said: Said,
+    pub(crate) first_seq: u32,
+    /// Its last record, which has its answer if there is one.
+    pub(crate) last_seq: u32,
 }
 
 /// The sort of a marker: it may be left out of the code again once every instance has it.

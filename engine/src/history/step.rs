@@ -14,6 +14,9 @@ pub(crate) struct RecordedStep {
     /// Name and occurrence, such as `charge` or `charge#2`.
     pub(crate) key: String,
     pub(crate) input: Box<RawValue>,
+    pub(crate) first_seq: u32,
+    /// The last record about it. While the run goes forward it has the answer, if there is one.
+    pub(crate) last_seq: u32,
     pub(crate) progress: Progress,
     /// An attempt's outcome is unknown, and no later answer has settled it.
     pub(crate) unknown: bool,

@@ -31,7 +31,7 @@ use crate::store::claim::{self, Claimed};
 use crate::store::write::{About, Write, Written};
 use crate::worker::Worker;
 
-pub(crate) use branches::{Branches, Wait};
+pub(crate) use branches::{Branches, Guard, Idle, Wait};
 pub(crate) use mail::is_to_be_undone;
 pub(crate) use state::{Closing, State};
 pub(crate) use transact::{Terms, Transaction};
@@ -323,6 +323,7 @@ impl Instance {
     pub(crate) async fn leave_history(&self, key: &str) {
         if self.worker.lost.is_cancelled() {
             self.state().stopped_at.push(key.to_owned());
+            let _stopped = self.branches.stop();
             std::future::pending::<()>().await;
         }
     }

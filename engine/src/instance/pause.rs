@@ -1,10 +1,11 @@
 //! Waiting: in memory as long as that is short or another branch is at work, else without it.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Flushed, Instance, Verdict, Wait};
+use super::{Flushed, Instance, State, Verdict, Wait};
 use crate::dependency::Pass;
 
 impl Instance {
@@ -33,6 +34,21 @@ impl Instance {
             Some(pass) => Ok(Some(pass)),
             None => self.pause(Wait::parked_on(name)).await.map(|()| None),
         }
+    }
+
+    /// Whether the run may hear what record `seq` says; see [`crate::instance::Branches`].
+    pub(crate) fn is_turn(&self, state: &State, seq: u32) -> bool {
+        self.branches.is_turn(seq, state.history.unasked_from())
+    }
+
+    /// Waits until the run may hear what record `seq` says.
+    pub(crate) async fn turn(&self, seq: u32) {
+        let queued = self.branches.queue(seq);
+        std::future::poll_fn(|context| {
+            queued.register(context.waker());
+            if self.is_turn(&self.state(), seq) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Whether a lost worker may have left attempts of which nothing is recorded.

@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(super) mail_count: i32,
     /// Why this replay has stopped.
     pub(crate) halt: Option<Verdict>,
+    /// The run is being replayed, and not being given up.
+    pub(crate) is_replaying: bool,
     /// How often this replay has asked for each name.
     pub(crate) occurrences: HashMap<String, u32>,
     /// Steps that this replay has under way without a named occurrence.
@@ -71,6 +73,7 @@ impl State {
             mail_read: 0,
             mail_count: 0,
             halt: None,
+            is_replaying: false,
             occurrences: HashMap::new(),
             under_way: UnderWay::new(),
             stopped_at: Vec::new(),
@@ -86,6 +89,7 @@ impl State {
         self.occurrences.clear();
         self.under_way.clear();
         self.halt = None;
+        self.is_replaying = true;
         let deadline = deadline.and_then(|deadline| TimeDelta::from_std(deadline).ok());
         self.deadline =
             deadline.and_then(|deadline| self.history.started_at().checked_add_signed(deadline));

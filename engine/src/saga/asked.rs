@@ -31,8 +31,13 @@ pub(super) struct Asked<'a> {
 
 /// What there is to do about a step.
 pub(super) enum Recalled {
-    Done(Box<RawValue>),
-    Next { attempt: u32, due: Option<DateTime<Utc>>, probe: bool },
+    /// It is done: its output, and the record that says so.
+    Done(Box<RawValue>, u32),
+    Next {
+        attempt: u32,
+        due: Option<DateTime<Utc>>,
+        probe: bool,
+    },
 }
 
 impl Asked<'_> {
@@ -57,7 +62,10 @@ impl Asked<'_> {
             return Err(wanted);
         }
         match memo {
-            Memo::Done(output) => Ok(Recalled::Done(output)),
+            Memo::Done(output) => {
+                let said = state.history.step(self.key).map_or(0, |step| step.last_seq);
+                Ok(Recalled::Done(output, said))
+            }
             Memo::Stick(failure) => Err(Verdict::Stick(failure)),
             Memo::Diverged(divergence) => Err(Verdict::Diverged(divergence)),
             Memo::Failed(failure) => Err(failed(failure)),
@@ -115,6 +123,11 @@ impl Asked<'_> {
         Ok(())
     }
 
+    /// Sees to what is announced if the call is dropped before it leaves.
+    pub(super) fn announced(&self, attempt: u32) -> Announced<'_> {
+        Announced { asked: self, attempt, stands: false }
+    }
+
     /// A pivot that is certainly not applied was announced for nothing.
     fn withdraw_pivot(&self) {
         let mut state = self.instance.state();
@@ -163,8 +176,12 @@ impl Asked<'_> {
         };
         let instance = self.instance;
         instance.worker.metrics.attempts.inc();
+        let engine = Arc::clone(instance);
         instance.spawn_attempt(async move {
-            let _ = answer.send(S::make(made).await);
+            if let Err(Err(verdict)) = answer.send(S::make(made).await) {
+                // The run does not wait for it any more; what it means stands all the same.
+                engine.state().halt_for(verdict);
+            }
         });
         answered.await.unwrap_or(Err(Verdict::Lost))
     }
@@ -204,6 +221,31 @@ impl Asked<'_> {
             }
             // Asking failed: nothing has been learnt, and asking again is harmless.
             Err(_) => Err(Verdict::Wait(Wait::until(Some(later)))),
+        }
+    }
+}
+
+/// An announcement of an attempt that may not leave after all.
+pub(super) struct Announced<'a> {
+    asked: &'a Asked<'a>,
+    attempt: u32,
+    stands: bool,
+}
+
+impl Announced<'_> {
+    /// The attempt leaves, or the reason why it does not is known.
+    pub(super) fn stands(mut self) {
+        self.stands = true;
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        if !self.stands && !std::thread::panicking() {
+            self.asked.withdraw_pivot();
+            if let Err(verdict) = self.asked.take_back(self.attempt) {
+                self.asked.instance.state().halt_for(verdict);
+            }
         }
     }
 }

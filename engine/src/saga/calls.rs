@@ -6,24 +6,32 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
 
+use super::open_call::CallName;
 use super::{Halt, Saga};
 use crate::event::Event;
-use crate::history::{MARKER, Said};
-use crate::instance::Verdict;
+use crate::history::{MARKER, Note, Said};
+use crate::instance::{State, Verdict};
 use crate::record::{Entry, Noted, TimerStarted, WaitEnded, WaitStarted};
 use crate::signal::Signal;
 use crate::step::Failure;
+
+/// What keys begin with.
+const WAIT: &str = "wait:";
+const EVENT: &str = "event:";
+
+const SLEEP: CallName<'_> = CallName::note("timer:", "sleep");
 
 impl Saga {
     /// Waits for `duration`. The instance costs no memory meanwhile, and nothing it waits for is
     /// lost if its worker is.
     pub async fn sleep(&self, duration: Duration) -> Result<(), Halt> {
-        self.call(self.sleep_to(later(self.0.worker.clock.now(), duration))).await
+        let until = later(self.0.worker.clock.now(), duration);
+        self.call(SLEEP, self.sleep_to(until)).await
     }
 
     /// Waits until `time`; not at all if it has passed.
     pub async fn sleep_until(&self, time: DateTime<Utc>) -> Result<(), Halt> {
-        self.call(self.sleep_to(Some(time))).await
+        self.call(SLEEP, self.sleep_to(Some(time))).await
     }
 
     /// Waits for the next signal of this sort, at most for `timeout` ([`Duration::MAX`]: for as
@@ -32,7 +40,7 @@ impl Saga {
     /// Signals are taken in the order in which they were accepted, also those that came before
     /// anybody waited, or before the instance was started.
     pub async fn wait<S: Signal>(&self, timeout: Duration) -> Result<Option<S>, Halt> {
-        self.call(async {
+        self.call(CallName::note(WAIT, S::NAME), async {
             let body = self.wait_for(S::NAME, timeout).await?;
             body.map(|body| {
                 serde_json::from_str(body.get()).map_err(|error| {
@@ -47,7 +55,7 @@ impl Saga {
 
     /// The present, the same in every replay.
     pub async fn now(&self) -> Result<DateTime<Utc>, Halt> {
-        self.call(async {
+        self.call(CallName::note("value:", "now"), async {
             let now = self.0.worker.clock.now();
             let value = self.note("value:now", &[], || to_raw_value(&now))?;
             read(&value)
@@ -65,8 +73,8 @@ impl Saga {
 
     /// Publishes an event, once.
     pub async fn publish(&self, event: Event) -> Result<(), Halt> {
-        self.call(async {
-            let key = format!("event:{}", event.kind);
+        self.call(CallName::note(EVENT, event.kind), async {
+            let key = format!("{EVENT}{}", event.kind);
             self.note(&key, &[event], || Ok(RawValue::NULL.to_owned())).map(drop)
         })
         .await
@@ -79,7 +87,7 @@ impl Saga {
     /// `true`, and leave the old code in the other branch until no instance needs it. The question
     /// may be dropped once every live instance answers `true`.
     pub async fn patched(&self, name: &str) -> Result<bool, Halt> {
-        self.call(async {
+        self.call(CallName::note(MARKER, name), async {
             let key = format!("{MARKER}{name}");
             let mut state = self.0.state();
             if state.history.ask_note(&key).is_some() {
@@ -98,22 +106,30 @@ impl Saga {
     async fn sleep_to(&self, time: Option<DateTime<Utc>>) -> Result<(), Verdict> {
         let key = self.0.occurrence("timer:sleep".to_owned());
         loop {
-            let Some(until) = self.slept(&key, time.unwrap_or(DateTime::<Utc>::MAX_UTC))? else {
-                return Ok(());
+            let until = match self.slept(&key, time.unwrap_or(DateTime::<Utc>::MAX_UTC))? {
+                Paused::Over(()) => return Ok(()),
+                Paused::OutOfTurn(seq) => {
+                    self.0.turn(seq).await;
+                    continue;
+                }
+                Paused::Until(until) => until,
             };
             self.0.leave_history(&key).await;
             self.0.obstacle().map_or(Ok(()), Err)?;
-            self.0.pause_until(Some(until)).await?;
+            self.0.pause_until(until).await?;
         }
     }
 
-    /// Until when a sleep lasts, if it lasts.
-    fn slept(&self, key: &str, time: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Verdict> {
+    /// How a sleep stands.
+    fn slept(&self, key: &str, time: DateTime<Utc>) -> Result<Paused<()>, Verdict> {
         let now = self.0.worker.clock.now();
         let mut state = self.0.state();
         let until = match state.history.ask_note(key) {
-            Some(Said::Timer { fired: true, .. }) => return Ok(None),
-            Some(Said::Timer { until, .. }) => *until,
+            Some(Note { said: Said::Timer { fired: true, .. }, last_seq, .. }) => {
+                let said = *last_seq;
+                return Ok(self.in_turn(&state, said, ()));
+            }
+            Some(Note { said: Said::Timer { until, .. }, .. }) => *until,
             _ => {
                 let started = Entry::TimerStarted(TimerStarted { until: time });
                 state.append(Some(key), None, started, &[], None, now)?;
@@ -121,10 +137,18 @@ impl Saga {
             }
         };
         if until > now {
-            return Ok(Some(until));
+            return Ok(Paused::Until(Some(until)));
         }
-        state.append(Some(key), None, Entry::TimerFired, &[], None, now)?;
-        Ok(None)
+        let over = self.in_turn(&state, state.history.length(), ());
+        if matches!(over, Paused::Over(())) {
+            state.append(Some(key), None, Entry::TimerFired, &[], None, now)?;
+        }
+        Ok(over)
+    }
+
+    /// An answer that record `seq` holds, or will hold, if it is its turn.
+    fn in_turn<T>(&self, state: &State, seq: u32, answer: T) -> Paused<T> {
+        if self.0.is_turn(state, seq) { Paused::Over(answer) } else { Paused::OutOfTurn(seq) }
     }
 
     async fn wait_for(
@@ -136,12 +160,15 @@ impl Saga {
             let message = format!("{name} is not among the signals of {}", self.0.workflow.name());
             return Err(Verdict::Stick(Failure::new("SIGNAL_NOT_DECLARED", message)));
         }
-        let key = self.0.occurrence(format!("wait:{name}"));
+        let key = self.0.occurrence(format!("{WAIT}{name}"));
         loop {
             let until = match self.waited(&key, name, timeout)? {
-                Waited::Signal(body) => return Ok(Some(body)),
-                Waited::TimedOut => return Ok(None),
-                Waited::NotYet(until) => until,
+                Paused::Over(body) => return Ok(body),
+                Paused::OutOfTurn(seq) => {
+                    self.0.turn(seq).await;
+                    continue;
+                }
+                Paused::Until(until) => until,
             };
             self.0.leave_history(&key).await;
             self.0.obstacle().map_or(Ok(()), Err)?;
@@ -149,38 +176,51 @@ impl Saga {
         }
     }
 
-    /// How a wait has ended, if it has.
-    fn waited(&self, key: &str, name: &str, timeout: Duration) -> Result<Waited, Verdict> {
+    /// How a wait stands; over, with the signal that has ended it, if one has.
+    fn waited(
+        &self,
+        key: &str,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<Paused<Option<Box<RawValue>>>, Verdict> {
         let now = self.0.worker.clock.now();
         let mut state = self.0.state();
-        let until =
-            match state.history.ask_note(key) {
-                Some(Said::Wait { ended: Some(Some(seq)), .. }) => {
-                    let seq = *seq;
+        let until = match state.history.ask_note(key) {
+            Some(Note { said: Said::Wait { ended: Some(signal), .. }, last_seq, .. }) => {
+                let (signal, said) = (*signal, *last_seq);
+                let body = signal.map(|seq| {
                     let taken = state.history.signal(seq);
-                    return Ok(Waited::Signal(taken.map_or_else(
-                        || RawValue::NULL.to_owned(),
-                        |received| received.body.clone(),
-                    )));
-                }
-                Some(Said::Wait { ended: Some(None), .. }) => return Ok(Waited::TimedOut),
-                Some(Said::Wait { until, .. }) => *until,
-                _ => {
-                    let until = later(now, timeout);
-                    let started = Entry::WaitStarted(WaitStarted { until });
-                    state.append(Some(key), None, started, &[], None, now)?;
-                    // Writing the row finds signals that came before there was an instance.
-                    state.touch_row();
-                    until
-                }
-            };
+                    taken.map_or_else(|| RawValue::NULL.to_owned(), |it| it.body.clone())
+                });
+                return Ok(self.in_turn(&state, said, body));
+            }
+            Some(Note { said: Said::Wait { until, .. }, .. }) => *until,
+            _ => {
+                let until = later(now, timeout);
+                let started = Entry::WaitStarted(WaitStarted { until });
+                state.append(Some(key), None, started, &[], None, now)?;
+                // Writing the row finds signals that came before there was an instance.
+                state.touch_row();
+                until
+            }
+        };
         let next = state.history.next_signal(name).map(|next| (next.seq, next.body.clone()));
         if next.is_none() && until.is_none_or(|until| until > now) {
-            return Ok(Waited::NotYet(until));
+            return Ok(Paused::Until(until));
         }
         let (signal, body) = next.unzip();
-        state.append(Some(key), None, Entry::WaitEnded(WaitEnded { signal }), &[], None, now)?;
-        Ok(body.map_or(Waited::TimedOut, Waited::Signal))
+        let over = self.in_turn(&state, state.history.length(), body);
+        if matches!(over, Paused::Over(_)) {
+            state.append(
+                Some(key),
+                None,
+                Entry::WaitEnded(WaitEnded { signal }),
+                &[],
+                None,
+                now,
+            )?;
+        }
+        Ok(over)
     }
 
     /// The value under a key: what is recorded, or what `make` makes and is recorded now.
@@ -193,7 +233,7 @@ impl Saga {
         let key = self.0.occurrence(name.to_owned());
         let at = self.0.worker.clock.now();
         let mut state = self.0.state();
-        if let Some(Said::Value(value)) = state.history.ask_note(&key) {
+        if let Some(Note { said: Said::Value(value), .. }) = state.history.ask_note(&key) {
             return Ok(value.clone());
         }
         let value = make().map_err(|error| Verdict::Unrecordable(error.to_string()))?;
@@ -203,11 +243,13 @@ impl Saga {
     }
 }
 
-/// How a wait stands.
-enum Waited {
-    Signal(Box<RawValue>),
-    TimedOut,
-    NotYet(Option<DateTime<Utc>>),
+/// How a sleep or a wait stands.
+enum Paused<T> {
+    Over(T),
+    /// It is over, and the run hears of it when it is the turn of this record.
+    OutOfTurn(u32),
+    /// Until a time; without one, until a signal comes.
+    Until(Option<DateTime<Utc>>),
 }
 
 /// The time after a duration; none if there is no such time.

@@ -7,6 +7,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::open_call::CallName;
 use super::{Halt, Saga};
 use crate::engine::Start;
 use crate::history::Progress;
@@ -41,7 +42,7 @@ impl Saga {
         name: &str,
         input: &W::Input,
     ) -> Result<Child<'_, W>, Halt> {
-        self.call(async {
+        self.call(CallName::note(CHILD, name), async {
             let key = format!("{CHILD}{name}");
             let refused = name.is_empty() || name.contains(['#', '\0']);
             if refused || self.0.occurrence(key.clone()) != key {
@@ -113,7 +114,9 @@ impl Saga {
         let bearer = Arc::clone(instance);
         // Like an attempt: whoever undoes this instance has to know whether there is a child.
         instance.spawn_attempt(async move {
-            let _ = answer.send(bear(&bearer, start, birth).await);
+            if let Err(Err(verdict)) = answer.send(bear(&bearer, start, birth).await) {
+                bearer.state().halt_for(verdict);
+            }
         });
         answered.await.unwrap_or(Err(Verdict::Lost))
     }
@@ -155,29 +158,40 @@ impl<W: Workflow> Child<'_, W> {
     /// Waits for the child to complete. If it ends in another way, this instance is undone for the
     /// same reason.
     pub async fn output(&self) -> Result<W::Output, Halt> {
-        self.saga.call(async { self.wait().await?.map_err(super::asked::failed) }).await
+        let ended = async { self.wait().await?.map_err(super::asked::failed) };
+        self.saga.call(self.name(), ended).await
     }
 
     /// Waits for the child to end, and answers with its output, or with why it has none.
     pub async fn ended(&self) -> Result<Result<W::Output, Failure>, Halt> {
-        self.saga.call(self.wait()).await
+        self.saga.call(self.name(), self.wait()).await
+    }
+
+    fn name(&self) -> CallName<'_> {
+        CallName::note("", &self.key)
     }
 
     async fn wait(&self) -> Result<Result<W::Output, Failure>, Verdict> {
         let instance = &self.saga.0;
         loop {
-            {
+            let out_of_turn = {
                 let state = instance.state();
-                match state.history.step(&self.key).map(|step| &step.progress) {
-                    Some(Progress::Done { output }) => {
+                let step = state.history.step(&self.key).filter(|step| !is_open(step));
+                match step.map(|step| (&step.progress, step.last_seq)) {
+                    Some((_, seq)) if !instance.is_turn(&state, seq) => Some(seq),
+                    Some((Progress::Done { output }, _)) => {
                         return serde_json::from_str(output.get()).map(Ok).map_err(|error| {
                             let message = format!("output of {}: {error}", self.key);
                             Verdict::Stick(Failure::new("RECORD_UNREADABLE", message))
                         });
                     }
-                    Some(Progress::Failed { failure }) => return Ok(Err(failure.clone())),
-                    Some(Progress::Open) | None => {}
+                    Some((Progress::Failed { failure }, _)) => return Ok(Err(failure.clone())),
+                    Some((Progress::Open, _)) | None => None,
                 }
+            };
+            if let Some(seq) = out_of_turn {
+                instance.turn(seq).await;
+                continue;
             }
             instance.leave_history(&self.key).await;
             instance.obstacle().map_or(Ok(()), Err)?;

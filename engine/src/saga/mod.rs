@@ -4,9 +4,11 @@ mod asked;
 mod attempt;
 mod calls;
 mod children;
+mod open_call;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::task::Poll;
 
 use serde_json::value::to_raw_value;
 
@@ -15,6 +17,7 @@ use crate::step::{ByCall, Failure, Step};
 use crate::transaction_step::{InTransaction, TransactionStep};
 use asked::{Asked, Recalled};
 use attempt::Attemptable;
+use open_call::{CallName, OpenCall};
 
 pub use children::Child;
 pub(crate) use children::child_id;
@@ -32,6 +35,14 @@ pub struct Halt(());
 /// halts, attempts that are under way in the others come to their end, and then everything that is
 /// done is undone. Where branches run the same step, the author names each occurrence with
 /// [`Saga::at`].
+///
+/// Every call that has been begun, which is to say polled, has to be awaited to its end. What drops
+/// one and goes on, such as `tokio::select!`, `tokio::time::timeout` or a `FuturesUnordered` that is
+/// not emptied, may hear the dropped answer first in the next replay and go another way: the
+/// instance is stuck at once (`BRANCH_DROPPED`). To go on with whichever comes first, wait for one
+/// signal type that tells the cases apart; to limit time, use the time-out of [`Saga::wait`], of the
+/// step, or of the workflow. Holding a call and awaiting it later is fine, and so is dropping one
+/// that was never polled.
 pub struct Saga(pub(crate) Arc<Instance>);
 
 /// A [`Saga`] whose next call is a named occurrence.
@@ -65,7 +76,7 @@ impl Saga {
         step: &S,
         input: &S::Input,
     ) -> Result<S::Output, Halt> {
-        self.call(async {
+        self.call(CallName::step(S::NAME), async {
             let _single = self.single(S::NAME)?;
             let key = self.0.occurrence(S::NAME.to_owned());
             self.drive(step, input, &key).await
@@ -81,14 +92,30 @@ impl Saga {
     }
 
     /// One call of the run: counted among its branches, and halted with its verdict.
-    async fn call<T>(&self, call: impl Future<Output = Result<T, Verdict>>) -> Result<T, Halt> {
-        let _counted = self.0.branches.call();
+    async fn call<T>(
+        &self,
+        name: CallName<'_>,
+        call: impl Future<Output = Result<T, Verdict>>,
+    ) -> Result<T, Halt> {
+        let open = OpenCall::new(&self.0, name);
         // What a branch has been halted for holds for all.
         if self.0.state().halt.is_some() && !self.0.is_in_doubt() {
             return Err(Halt(()));
         }
-        match call.await {
-            Ok(answer) => Ok(answer),
+        let mut call = std::pin::pin!(call);
+        let asked = futures::poll!(call.as_mut());
+        // Others may have waited until this was asked for.
+        let unasked_from = self.0.state().history.unasked_from();
+        self.0.branches.wake(unasked_from);
+        let answer = match asked {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => call.await,
+        };
+        match answer {
+            Ok(answer) => {
+                open.answered();
+                Ok(answer)
+            }
             Err(verdict) => {
                 self.0.state().halt_for(verdict);
                 self.0.let_the_others_speak().await;
@@ -129,13 +156,17 @@ impl Saga {
             // While there is doubt, a run that is halted goes on to where its history ends, and each
             // step there says that it may have been under way.
             let recalled = asked.recall();
-            let goes_on = matches!(recalled, Ok(Recalled::Done(_))) && instance.is_in_doubt();
+            let goes_on = matches!(recalled, Ok(Recalled::Done(..))) && instance.is_in_doubt();
             let halt = instance.state().halt.clone().filter(|_| !goes_on);
             if let Some(halt) = halt {
                 return Err(halt);
             }
             let (attempt, due, probe) = match recalled? {
-                Recalled::Done(output) => {
+                Recalled::Done(_, seq) if !instance.is_turn(&instance.state(), seq) => {
+                    instance.turn(seq).await;
+                    continue;
+                }
+                Recalled::Done(output, _) => {
                     return serde_json::from_str(output.get()).map_err(|error| {
                         let message = format!("output of {key}: {error}");
                         Verdict::Stick(Failure::new("RECORD_UNREADABLE", message))
@@ -151,7 +182,10 @@ impl Saga {
             let Some(pass) = instance.enter(asked.erased.facts().dependency).await? else {
                 continue;
             };
-            let ready = instance.ready_for_effect(|| asked.announce(attempt)).await?;
+            let announced = asked.announced(attempt);
+            let ready = instance.ready_for_effect(|| asked.announce(attempt)).await;
+            announced.stands();
+            let ready = ready?;
             if ready == Readiness::ThinkAgain {
                 asked.take_back(attempt)?;
                 continue;
@@ -188,26 +222,27 @@ impl At<'_> {
         step: &S,
         input: &S::Input,
     ) -> Result<S::Output, Halt> {
+        let key = format!("{}#{}", S::NAME, self.occurrence);
         self.saga
-            .call(async {
-                let key = self.key(S::NAME)?;
+            .call(CallName::step(&key), async {
+                self.take(S::NAME, &key)?;
                 self.saga.drive(step, input, &key).await
             })
             .await
     }
 
-    fn key(&self, name: &str) -> Result<String, Verdict> {
+    /// Uses the occurrence, once.
+    fn take(&self, name: &str, key: &str) -> Result<(), Verdict> {
         let occurrence = &self.occurrence;
-        let key = format!("{name}#{occurrence}");
         let is_number = occurrence.bytes().all(|byte| byte.is_ascii_digit());
         let refused = is_number || occurrence.contains(['/', '#', '~', '\0']);
-        if refused || self.saga.0.occurrence(key.clone()) != key {
+        if refused || self.saga.0.occurrence(key.to_owned()) != key {
             return Err(Verdict::Stick(Failure::new(
                 "OCCURRENCE_UNNAMED",
                 format!("{occurrence:?} does not name one occurrence of {name}"),
             )));
         }
-        Ok(key)
+        Ok(())
     }
 }
 
