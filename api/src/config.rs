@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use amends_workflows::order::ShopName;
 use clap::Args;
 use sqlx::postgres::PgConnectOptions;
 
@@ -274,7 +275,7 @@ impl Reader {
                 continue;
             };
             let shop = shop.trim();
-            if shop.is_empty() || !shop.bytes().all(is_name) {
+            if shop.parse::<ShopName>().is_err() {
                 self.problem(format!("{at}: a shop is a domain, such as acme.myshopify.com"));
             } else if shops.contains(shop) {
                 self.problem(format!("{at}: the shop {shop} is there twice"));

@@ -1,6 +1,7 @@
 //! What people and shops get from the API: one answer per order, lists, histories, commands.
 
 mod commands;
+mod names;
 mod resolve;
 mod signals;
 

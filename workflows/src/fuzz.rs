@@ -4,7 +4,7 @@ use amends::StepError;
 use amends::fuzz::Target;
 use serde_json::Value;
 
-use crate::order::{Order, parse_minor};
+use crate::order::{Order, OrderKey, parse_minor};
 use crate::ports::http::verdict::{Exchange, judge};
 
 /// Every target of this crate.
@@ -70,7 +70,8 @@ pub fn sound(order: &Order) {
     let stored = serde_json::to_value(order).unwrap_or_default();
     assert!(!holds_nul(&stored), "{stored}");
     assert_eq!(serde_json::from_value::<Order>(stored).ok().as_ref(), Some(order));
-    assert_eq!(order.business_key().matches('/').count(), 1);
+    let key = order.business_key();
+    assert_eq!(key.parse::<OrderKey>().map(|read| read.to_string()), Ok(key));
 }
 
 /// Whether a text or a name in it holds what Postgres has no place for.

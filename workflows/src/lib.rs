@@ -12,3 +12,10 @@ pub mod ports;
 
 #[doc(hidden)]
 pub mod fuzz;
+
+/// Whether the instances of a workflow carry out orders, and are named by an
+/// [`order::OrderKey`].
+#[must_use]
+pub fn carries_out_orders(workflow: &str) -> bool {
+    workflow == <fulfilment::Fulfilment as amends::Workflow>::NAME
+}

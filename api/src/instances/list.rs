@@ -1,7 +1,11 @@
 //! `GET /instances`: finds instances, newest first.
 
 use amends::Status;
+use amends::Workflow;
 use amends::view::Filter;
+use amends_workflows::carries_out_orders;
+use amends_workflows::fulfilment::Fulfilment;
+use amends_workflows::order::OrderKey;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -29,7 +33,7 @@ pub(crate) struct Search {
     /// Of this workflow.
     #[param(example = "fulfilment")]
     workflow: Option<String>,
-    /// With exactly this business key.
+    /// With this business key; that of an order is found however its shop is spelt.
     #[param(example = "acme.myshopify.com/5940139491234")]
     business_key: Option<String>,
     /// With this attribute, as `name:value`.
@@ -68,8 +72,19 @@ pub(crate) async fn list(
         invalid(format!("there are the query parameters {known}"))
     })?;
     let filter = filter(search)?;
-    let found = app.engine().instances(&filter).await?;
+    let mut found = app.engine().instances(&filter).await?;
+    if let Some(of_order) = by_order_key(&filter).filter(|_| found.is_empty()) {
+        found = app.engine().instances(&of_order).await?;
+    }
     Ok(Json(page(found.into_iter().map(Instance::from).collect(), filter.limit)))
+}
+
+/// The same search for the order that the key names, if it may name one.
+fn by_order_key(filter: &Filter) -> Option<Filter> {
+    let is_of_orders = filter.workflow.as_deref().is_none_or(carries_out_orders);
+    let key: OrderKey = filter.business_key.as_deref().filter(|_| is_of_orders)?.parse().ok()?;
+    let workflow = Some(Fulfilment::NAME.to_owned());
+    Some(Filter { workflow, business_key: Some(key.to_string()), ..filter.clone() })
 }
 
 /// A page that is full may have a next one.

@@ -8,11 +8,11 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Order {
-    /// The shop, as its platform names it; without `/`.
+    /// The shop's domain; case and a final dot make no difference.
     #[schema(example = "acme.myshopify.com", min_length = 1, max_length = 200)]
     pub(crate) shop: &'static str,
-    /// The shop's own id of the order; unique within the shop only; without `/`.
-    #[schema(example = "5940139491234", min_length = 1, max_length = 200)]
+    /// The shop's own id of the order; unique within the shop only; visible ASCII without `/`.
+    #[schema(example = "5940139491234", pattern = "^[!-.0-~]{1,200}$")]
     pub(crate) order_id: &'static str,
     /// The number people use.
     #[schema(example = "#1001", min_length = 1, max_length = 200)]

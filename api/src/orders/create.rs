@@ -69,7 +69,7 @@ pub(crate) async fn create(
     IdempotencyKey(key): IdempotencyKey,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
-    let order: Order = json::parse(&bytes, Code::InvalidOrder)?;
+    let order = json::parse::<Order>(&bytes, Code::InvalidOrder)?.with_one_name();
     validate(&order)?;
     let delivery =
         Delivery { source: format!("orders/{actor}"), external_id: key, body: bytes.to_vec() };

@@ -3,6 +3,7 @@
 use amends::Workflow;
 use amends::view::{Filter, InstanceView};
 use amends_workflows::fulfilment::Fulfilment;
+use amends_workflows::order::OrderKey;
 use axum::Json;
 use axum::extract::State;
 
@@ -37,7 +38,7 @@ pub(crate) async fn show(
     operation_id = "show_order_of_shop",
     tag = "orders",
     params(
-        ("shop" = String, Path, description = "The shop", example = "acme.myshopify.com"),
+        ("shop" = String, Path, description = "The shop, however it is spelt", example = "acme.myshopify.com"),
         ("order_id" = String, Path, description = "The shop's id of it", example = "5940139491234"),
     ),
     responses((status = 200, description = "How the order is doing", body = Story), Showing)
@@ -46,14 +47,22 @@ pub(crate) async fn show_of_shop(
     State(app): State<App>,
     Pair(shop, order_id): Pair,
 ) -> Result<Json<Story>, Problem> {
-    let filter = Filter {
-        workflow: Some(Fulfilment::NAME.to_owned()),
-        business_key: Some(format!("{shop}/{order_id}")),
-        limit: 1,
-        ..Filter::default()
-    };
-    let found = app.engine().instances(&filter).await?;
-    story(&app, found.into_iter().next()).await
+    let typed = format!("{shop}/{order_id}");
+    let key = OrderKey::try_new(&shop, &order_id).ok().map(|key| key.to_string());
+    // Orders of before keep the spelling that they came with, whatever it is.
+    for business_key in key.into_iter().chain([typed]) {
+        let filter = Filter {
+            workflow: Some(Fulfilment::NAME.to_owned()),
+            business_key: Some(business_key),
+            limit: 1,
+            ..Filter::default()
+        };
+        let found = app.engine().instances(&filter).await?.pop();
+        if found.is_some() {
+            return story(&app, found).await;
+        }
+    }
+    story(&app, None).await
 }
 
 async fn story(app: &App, instance: Option<InstanceView>) -> Result<Json<Story>, Problem> {

@@ -1,6 +1,8 @@
 //! `POST /signals`: sends news to the instance of a business key, also before there is one.
 
 use amends::{SendSignal, Signalled};
+use amends_workflows::carries_out_orders;
+use amends_workflows::order::OrderKey;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -23,7 +25,7 @@ pub struct SignalRequest {
     /// The workflow of the instance.
     #[schema(example = "fulfilment", min_length = 1, max_length = 500)]
     pub workflow: String,
-    /// What the instance is about.
+    /// What the instance is about; that of an order is `shop/order_id`, however the shop is spelt.
     #[schema(example = "acme.myshopify.com/5940139491234", min_length = 1, max_length = 500)]
     pub business_key: String,
     /// Which signal; the workflow says which there are.
@@ -94,6 +96,7 @@ pub(crate) async fn send(
     let SignalRequest { workflow, business_key, signal, body, signal_id } =
         json::parse(&bytes, Code::InvalidSignal)?;
     let body = body.as_deref().unwrap_or(RawValue::NULL).get().to_owned();
+    let business_key = one_name(&workflow, business_key)?;
     let sender = actor.to_string();
     let sent = SendSignal { workflow, business_key, name: signal, body, sender, signal_id };
     let engine = app.engine().clone();
@@ -126,12 +129,22 @@ impl SignalOutcome {
     }
 }
 
+/// The business key in its one spelling, if it is of a workflow whose keys have one.
+fn one_name(workflow: &str, business_key: String) -> Result<String, Problem> {
+    if !carries_out_orders(workflow) {
+        return Ok(business_key);
+    }
+    let key = business_key.parse::<OrderKey>();
+    key.map(|key| key.to_string()).map_err(|why| invalid("/business_key", why.to_string()))
+}
+
+fn invalid(pointer: &str, detail: String) -> Problem {
+    Problem::new(Code::InvalidSignal, "this signal is not taken; see errors")
+        .with_errors(vec![Invalid { pointer: pointer.to_owned(), detail }])
+}
+
 /// What a signal is told that nobody takes: in the engine's words, which are for its sender.
 fn refused(error: amends::Error) -> Problem {
-    let invalid = |pointer: &str, detail: String| {
-        Problem::new(Code::InvalidSignal, "this signal is not taken; see errors")
-            .with_errors(vec![Invalid { pointer: pointer.to_owned(), detail }])
-    };
     match error {
         amends::Error::UnknownWorkflow(_) => {
             invalid("/workflow", "there is no such workflow here".to_owned())

@@ -1,6 +1,6 @@
 //! Shopify: orders as they are created. The signature covers the body only, not the headers.
 
-use amends_workflows::order::Order;
+use amends_workflows::order::{Order, ShopName};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
@@ -76,7 +76,7 @@ impl Source for Shopify {
         let topic = required(headers, "topic")?;
         let domain = required(headers, "shop-domain")?;
         let webhook_id = required(headers, "webhook-id")?;
-        if !domain.eq_ignore_ascii_case(&verified.shop()) {
+        if domain.parse::<ShopName>().as_ref() != Ok(verified.shop()) {
             let detail = "the shop of the header is not the shop of the path";
             return Err(Problem::new(Code::ShopMismatch, detail));
         }
@@ -100,7 +100,7 @@ impl Source for Shopify {
             return Ok(None);
         }
         let payload: payload::Order = json::parse(verified.body(), Code::InvalidOrder)?;
-        payload::translate(payload, verified.shop()).map(Some)
+        payload::translate(payload, verified.shop().to_string()).map(Some)
     }
 }
 

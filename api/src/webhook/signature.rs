@@ -5,6 +5,7 @@
 
 use std::iter;
 
+use amends_workflows::order::ShopName;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use hmac::{Hmac, KeyInit, Mac};
@@ -29,7 +30,10 @@ pub(crate) struct Received {
 
 /// A delivery whose signature fits. Only [`Verified::hmac_sha256`] makes one.
 #[derive(Debug)]
-pub(crate) struct Verified(Received);
+pub(crate) struct Verified {
+    received: Received,
+    shop: ShopName,
+}
 
 impl Verified {
     /// Checks `claimed`, which should be HMAC-SHA256 over `signed` with one of the `secrets`.
@@ -45,22 +49,24 @@ impl Verified {
         let fits = candidates.fold(false, |fits, (secret, counts)| {
             fits | (hmac_fits(secret, signed, claimed) & counts)
         });
-        fits.then_some(Self(received))
+        // What is no name of a shop has no secrets, so nothing fits it.
+        let shop = received.shop.parse().ok().filter(|_| fits)?;
+        Some(Self { received, shop })
     }
 
-    /// The shop whose secret it was signed with, in lower case.
-    pub(crate) fn shop(&self) -> String {
-        self.0.shop.to_ascii_lowercase()
+    /// The shop whose secret it was signed with.
+    pub(crate) fn shop(&self) -> &ShopName {
+        &self.shop
     }
 
     /// The headers, which are not signed.
     pub(crate) fn headers(&self) -> &HeaderMap {
-        &self.0.headers
+        &self.received.headers
     }
 
     /// The body, to the byte.
     pub(crate) fn body(&self) -> &Bytes {
-        &self.0.body
+        &self.received.body
     }
 }
 

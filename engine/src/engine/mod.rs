@@ -1,6 +1,7 @@
 //! The engine as its users see it: open it, start instances, ask, command, shut down.
 
 mod command;
+mod key;
 mod signal;
 mod start;
 
@@ -27,7 +28,7 @@ use crate::schedule::{self, Definitions, Firing, Schedule};
 use crate::sink::Sink;
 use crate::status::Status;
 use crate::store::write::Written;
-use crate::store::{Store, dependency, live, read};
+use crate::store::{Store, dependency, former_key, live, read};
 use crate::versions::{self, Version};
 use crate::view::{DependencyView, Filter, InstanceView, RecordView};
 use crate::worker::{Parts, Worker};
@@ -191,10 +192,11 @@ impl EngineBuilder {
             parts.registry.dependencies().iter().map(|it| it.name.to_owned()).collect();
         dependency::declare(parts.store.pool(), &names, parts.clock.pinned()).await?;
         schedule::define(&parts).await?;
+        let any_former_key = former_key::any_former_key(parts.store.pool()).await?;
         let worker = Worker::register(parts.clone()).await?;
         let closed = CancellationToken::new();
         let (worker, by_hand) = (Mutex::new(worker), tokio::sync::Mutex::default());
-        let engine = Engine(Arc::new(Shared { parts, worker, closed, by_hand }));
+        let engine = Engine(Arc::new(Shared { parts, worker, closed, by_hand, any_former_key }));
         if !engine.0.parts.clock.is_manual() {
             loops::start(&engine.worker());
             tokio::spawn(succeed(engine.clone()));
@@ -258,6 +260,8 @@ struct Shared {
     closed: CancellationToken,
     /// Delivers under a manual clock.
     by_hand: tokio::sync::Mutex<Option<Relay>>,
+    /// Whether some instances were started under keys that are spelt otherwise by now.
+    any_former_key: bool,
 }
 
 impl Engine {
@@ -298,7 +302,8 @@ impl Engine {
         started.await.unwrap_or(Err(Error::Unavailable))
     }
 
-    async fn start_to_the_end(&self, start: Start) -> Result<Started, Error> {
+    async fn start_to_the_end(&self, mut start: Start) -> Result<Started, Error> {
+        start.business_key = self.stored_key(start.workflow, start.business_key).await?;
         let worker = self.worker();
         let newborn = intake::prepare(&worker, start, worker.permit())?;
         worker.probes.reach("start.before").await;
@@ -346,7 +351,11 @@ impl Engine {
 
     /// Instances that match `filter`, newest first.
     pub async fn instances(&self, filter: &Filter) -> Result<Vec<InstanceView>, Error> {
-        read::instances(self.store().pool(), filter).await
+        let found = read::instances(self.store().pool(), filter).await?;
+        match self.under_stored_key(filter).await? {
+            Some(filter) if found.is_empty() => read::instances(self.store().pool(), &filter).await,
+            _ => Ok(found),
+        }
     }
 
     /// The records of an instance, in order; empty if there is no such instance.

@@ -13,9 +13,10 @@ impl Engine {
     /// has not waited for when it ends is named in its last record.
     pub async fn signal(&self, signal: SendSignal) -> Result<Signalled, Error> {
         self.check(&signal)?;
+        let business_key = self.stored_key(&signal.workflow, signal.business_key).await?;
         let sent = Sent {
             workflow: signal.workflow,
-            business_key: signal.business_key,
+            business_key,
             name: signal.name,
             body: signal.body,
             sender: signal.sender,

@@ -22,8 +22,9 @@ impl Engine {
     pub async fn start_within(
         &self,
         connection: &mut PgConnection,
-        start: Start,
+        mut start: Start,
     ) -> Result<Started, Error> {
+        start.business_key = self.stored_key(start.workflow, start.business_key).await?;
         let worker = self.worker();
         let newborn = intake::prepare(&worker, start, None)?;
         let Some(new) = &newborn.write.start else {

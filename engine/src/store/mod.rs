@@ -10,6 +10,7 @@ pub(crate) mod claim;
 pub(crate) mod command;
 pub(crate) mod commit;
 pub(crate) mod dependency;
+pub(crate) mod former_key;
 pub(crate) mod live;
 pub(crate) mod mail;
 pub(crate) mod missed;

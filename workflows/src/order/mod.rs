@@ -3,19 +3,21 @@
 //! Nothing here is trusted before [`Order::validate`] has passed.
 
 mod amount;
+mod key;
 mod validation;
 
 use amends::{Currency, Money};
 use serde::{Deserialize, Serialize};
 
 pub use amount::{ParseMinorError, parse_minor};
+pub use key::{InvalidKey, InvalidOrderId, InvalidShop, OrderKey, ShopName};
 pub use validation::Problem;
 
 /// What a customer ordered from a shop. It is the input of every order workflow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
-    /// The shop, as its platform names it.
+    /// The shop's domain, spelt as [`ShopName`] spells it.
     pub shop: String,
     /// The shop's own id of the order; unique within the shop only.
     pub order_id: String,
@@ -93,10 +95,23 @@ pub struct Item {
 }
 
 impl Order {
-    /// What names the order across all shops: `shop/order_id`.
+    /// What names the order across all shops: `shop/order_id`, with the shop as it stands here.
+    ///
+    /// Recorded orders keep the spelling that they came with, since their steps were asked for under
+    /// it; new ones are spelt by [`Order::with_one_name`] before they are recorded.
     #[must_use]
     pub fn business_key(&self) -> String {
-        format!("{}/{}", self.shop, self.order_id)
+        key::joined(&self.shop, &self.order_id)
+    }
+
+    /// The same order under the one name of its shop. A shop that is no name stays as it is, and
+    /// does not pass [`Order::validate`].
+    #[must_use]
+    pub fn with_one_name(mut self) -> Self {
+        if let Ok(shop) = self.shop.parse::<ShopName>() {
+            self.shop = shop.to_string();
+        }
+        self
     }
 
     /// What the customer pays.
