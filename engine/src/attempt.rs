@@ -31,6 +31,9 @@ pub(crate) fn next_attempt(
 ) -> Attempted {
     let (outcome, wish) = match error {
         StepError::Fail(_) => return Attempted { outcome: AttemptOutcome::Fail, retry_at: None },
+        StepError::Refused(_) => {
+            return Attempted { outcome: AttemptOutcome::Refused, retry_at: None };
+        }
         StepError::Retry { after, .. } => (AttemptOutcome::Retry, *after),
         StepError::Unknown(_) if Bug::UnknownIsNotDone.is_on() => (AttemptOutcome::Retry, None),
         StepError::Unknown(_) => (AttemptOutcome::Unknown, None),
@@ -111,8 +114,12 @@ mod tests {
 
     #[test]
     fn a_failure_for_good_is_not_tried_again() {
-        let ended = next(&StepError::fail("X", "x"), 1, ONCE);
-        assert_eq!(ended, Attempted { outcome: AttemptOutcome::Fail, retry_at: None });
+        for (error, outcome) in [
+            (StepError::fail("X", "x"), AttemptOutcome::Fail),
+            (StepError::refused("X", "x"), AttemptOutcome::Refused),
+        ] {
+            assert_eq!(next(&error, 1, ONCE), Attempted { outcome, retry_at: None });
+        }
     }
 
     #[test]
@@ -137,21 +144,22 @@ mod tests {
         #[test]
         fn nobody_is_called_again_too_early_too_often_or_when_he_must_not_be(
             failed in 1..6_u32, wish in 0..100_000_u64, quiet in 0..100_000_u64,
-            chance in 0.0..1.0_f64, error in 0..3_u8, effect in 0..4_u8,
+            chance in 0.0..1.0_f64, error in 0..4_u8, effect in 0..4_u8,
         ) {
             let (wish, quiet) = (Duration::from_secs(wish), Duration::from_secs(quiet));
             let effects = [ONCE, Effect::Queryable { quiet }, Effect::AtMostOnce, Effect::Transaction];
             let effect = effects[usize::from(effect)];
             let retry = StepError::Retry { failure: Failure::new("X", "x"), after: Some(wish) };
-            let errors = [retry, StepError::fail("X", "x"), StepError::unknown("X", "x")];
+            let (fail, refused) = (StepError::fail("X", "x"), StepError::refused("X", "x"));
+            let errors = [retry, fail, refused, StepError::unknown("X", "x")];
             let error = &errors[usize::from(error)];
             let policy = RetryPolicy { attempts_max: 3, ..RetryPolicy::default() };
             let now = DateTime::UNIX_EPOCH;
             let ended = next_attempt(error, failed, &policy, effect, chance, now);
             let is_unknown = matches!(error, StepError::Unknown(_));
             let is_forbidden = is_unknown && effect == Effect::AtMostOnce;
-            let is_last =
-                failed >= 3 || matches!(error, StepError::Fail(_)) || is_forbidden;
+            let is_for_good = matches!(error, StepError::Fail(_) | StepError::Refused(_));
+            let is_last = failed >= 3 || is_for_good || is_forbidden;
             prop_assert_eq!(ended.retry_at.is_none(), is_last);
             if let Some(retry_at) = ended.retry_at {
                 let asked = if is_unknown { Duration::ZERO } else { wish };

@@ -49,7 +49,7 @@ pub(crate) fn plan_compensation(history: &History, steps: &Steps) -> Result<Plan
         let known = match recorded.progress {
             Progress::Done { .. } => true,
             _ if Bug::PlanKnownOnly.is_on() => continue,
-            Progress::Open | Progress::Failed { .. } if recorded.unknown || recorded.begun => false,
+            Progress::Open | Progress::Failed { .. } if recorded.is_in_doubt() => false,
             Progress::Open | Progress::Failed { .. } => continue,
         };
         if recorded.child.is_some() {
@@ -102,14 +102,19 @@ mod tests {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Said {
         Done,
-        /// Certainly not applied, and given up.
+        /// Refused by the provider.
         Refused,
+        /// This attempt was certainly not applied, and no other one will be.
+        Failed,
         /// Perhaps applied, and given up.
         Unknown,
         /// Certainly not applied, to be tried again.
         Waiting,
         /// Unknown first, then refused under the same key: not applied.
         UnknownThenRefused,
+        /// Unknown first, then failed for good by what says nothing of the first: still perhaps
+        /// applied.
+        UnknownThenFailed,
         /// Unknown first, then not reached at all: still perhaps applied.
         UnknownThenDown,
         /// The worker was lost in the middle.
@@ -118,12 +123,14 @@ mod tests {
         Begun,
     }
 
-    const SAID: [Said; 8] = [
+    const SAID: [Said; 10] = [
         Said::Done,
         Said::Refused,
+        Said::Failed,
         Said::Unknown,
         Said::Waiting,
         Said::UnknownThenRefused,
+        Said::UnknownThenFailed,
         Said::UnknownThenDown,
         Said::Interrupted,
         Said::Begun,
@@ -135,16 +142,22 @@ mod tests {
     fn say(history: &mut History, step: &str, said: Said) {
         let later = DateTime::from_timestamp(60, 0);
         let unknown = StepError::unknown("X", "x");
-        let refusal = StepError::fail("X", "x");
+        let refusal = StepError::refused("X", "x");
+        let failure = StepError::fail("X", "x");
         let down = StepError::retry("X", "x");
         match said {
             Said::Done => fake::done(history, step),
             Said::Refused => fake::failed(history, step, &refusal, None),
+            Said::Failed => fake::failed(history, step, &failure, None),
             Said::Unknown => fake::failed(history, step, &unknown, None),
             Said::Waiting => fake::failed(history, step, &down, later),
             Said::UnknownThenRefused => {
                 fake::failed(history, step, &unknown, later);
                 fake::failed(history, step, &refusal, None);
+            }
+            Said::UnknownThenFailed => {
+                fake::failed(history, step, &unknown, later);
+                fake::failed(history, step, &failure, None);
             }
             Said::UnknownThenDown => {
                 fake::failed(history, step, &unknown, later);
@@ -158,8 +171,12 @@ mod tests {
     fn is_known(said: Said) -> Option<bool> {
         match said {
             Said::Done => Some(true),
-            Said::Unknown | Said::UnknownThenDown | Said::Interrupted | Said::Begun => Some(false),
-            Said::Refused | Said::Waiting | Said::UnknownThenRefused => None,
+            Said::Unknown
+            | Said::UnknownThenFailed
+            | Said::UnknownThenDown
+            | Said::Interrupted
+            | Said::Begun => Some(false),
+            Said::Refused | Said::Failed | Said::Waiting | Said::UnknownThenRefused => None,
         }
     }
 
@@ -184,7 +201,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(checked, 8 * (1 + 3 + 9 + 27 + 81 + 243));
+        assert_eq!(checked, 10 * (1 + 3 + 9 + 27 + 81 + 243));
     }
 
     fn check(history: &History, steps: &Steps, kinds: &[Compensation], said: &[Said]) {

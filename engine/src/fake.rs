@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 use crate::attempt;
 use crate::history::History;
 use crate::record::{
-    AttemptOutcome, Entry, Record, StepAttemptFailed, StepDone, StepInterrupted, StepStarted,
+    AttemptOutcome, CompensationAttemptFailed, Entry, Record, StepAttemptFailed, StepDone,
+    StepInterrupted, StepStarted,
 };
 use crate::registry::{AnyStep, Facts, Steps, Told};
 use crate::retry::RetryPolicy;
@@ -112,15 +113,28 @@ pub(crate) fn failed(
     error: &StepError,
     retry_at: Option<DateTime<Utc>>,
 ) {
-    let policy = RetryPolicy::default();
-    let effect = Effect::Idempotent { key_window: None };
-    let now = DateTime::UNIX_EPOCH;
-    let outcome: AttemptOutcome =
-        attempt::next_attempt(error, 1, &policy, effect, 0.0, now).outcome;
-    let failure = error.failure().clone();
+    let (outcome, failure) = (outcome(error), error.failure().clone());
     let failed =
         StepAttemptFailed { input: input(), outcome, failure, retry_at, money: Vec::new() };
     append(history, step, Entry::StepAttemptFailed(failed));
+}
+
+/// An attempt at undoing it ended with `error`.
+pub(crate) fn undo_failed(
+    history: &mut History,
+    step: &str,
+    error: &StepError,
+    retry_at: Option<DateTime<Utc>>,
+) {
+    let (outcome, failure) = (outcome(error), error.failure().clone());
+    let failed = CompensationAttemptFailed { outcome, failure, retry_at };
+    append(history, step, Entry::CompensationAttemptFailed(failed));
+}
+
+fn outcome(error: &StepError) -> AttemptOutcome {
+    let (policy, now) = (RetryPolicy::default(), DateTime::UNIX_EPOCH);
+    let effect = Effect::Idempotent { key_window: None };
+    attempt::next_attempt(error, 1, &policy, effect, 0.0, now).outcome
 }
 
 /// An at-most-once call was announced.

@@ -129,7 +129,7 @@ fn again(history: &History, steps: &Steps) -> Vec<Again> {
         return open
             .map(|step| {
                 // An undo makes sure that something is not applied: any number of them is one.
-                let safety = if step.undo.refused() { Safety::NewKey } else { Safety::SameKey };
+                let safety = if step.undo.are_refused() { Safety::NewKey } else { Safety::SameKey };
                 Again { step: step.key.clone(), is_undo: true, safety }
             })
             .collect();
@@ -144,8 +144,8 @@ fn again(history: &History, steps: &Steps) -> Vec<Again> {
 
 fn safety(step: &RecordedStep, facts: Facts<'_>) -> Safety {
     match facts.effect {
-        _ if step.attempts.refused() => Safety::NewKey,
-        _ if !step.unknown && !step.begun => Safety::NotApplied,
+        _ if step.needs_new_key() => Safety::NewKey,
+        _ if !step.is_in_doubt() => Safety::NotApplied,
         // A step that is done was recorded so.
         Effect::Transaction => Safety::NotApplied,
         // The window of the key is watched when the step is asked for.
@@ -207,8 +207,20 @@ mod tests {
         let later = chrono::DateTime::from_timestamp(60, 0);
         assert_eq!(safety(|history| fake::done(history, "charge")), []);
         assert_eq!(
-            safety(|history| fake::failed(history, "charge", &StepError::fail("X", "x"), None)),
+            safety(|history| fake::failed(history, "charge", &StepError::refused("X", "x"), None)),
             [Safety::NewKey]
+        );
+        assert_eq!(
+            safety(|history| fake::failed(history, "charge", &StepError::fail("X", "x"), None)),
+            [Safety::NotApplied]
+        );
+        assert_eq!(
+            safety(|history| {
+                let soon = chrono::DateTime::from_timestamp(60, 0);
+                fake::failed(history, "charge", &StepError::unknown("X", "x"), soon);
+                fake::failed(history, "charge", &StepError::fail("X", "x"), None);
+            }),
+            [Safety::SameKey]
         );
         assert_eq!(
             safety(|history| fake::failed(history, "charge", &StepError::unknown("X", "x"), None)),

@@ -14,6 +14,7 @@ use crate::command::{Command, Resolution};
 use crate::compensation::Plan;
 use crate::event::Event;
 use crate::money::Movement;
+use crate::sabotage::Bug;
 use crate::status::Status;
 use crate::step::{Failure, Undone};
 
@@ -134,12 +135,26 @@ pub(crate) struct StepNotFound {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AttemptOutcome {
-    /// Certainly not applied, worth another attempt.
+    /// This attempt was certainly not applied; worth another one.
     Retry,
-    /// Certainly not applied, for good.
+    /// This attempt was certainly not applied, and no other one will be.
     Fail,
+    /// The provider has refused the key for good.
+    Refused,
     /// Perhaps applied.
     Unknown,
+}
+
+impl AttemptOutcome {
+    /// Whether it answers for every earlier attempt under the same key, and not for its own alone.
+    pub(crate) fn settles(self) -> bool {
+        self == Self::Refused || (self == Self::Fail && Bug::FailSettlesDoubt.is_on())
+    }
+
+    /// Whether the effect may be applied after it, given that it may have been before.
+    pub(crate) fn leaves_doubt(self, before: bool) -> bool {
+        self == Self::Unknown || (before && !self.settles())
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -206,6 +221,10 @@ pub(crate) struct CommandRead {
     pub(crate) reason: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resolution: Option<Resolution>,
+    /// What is asked for under another key from here on: keys of steps, with `/undo` for their
+    /// undo. None: written by a build that did not say so, see [`crate::history`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) new_keys: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) money: Vec<Movement>,
 }

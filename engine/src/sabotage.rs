@@ -22,6 +22,10 @@ pub enum Bug {
     EarlySignalDropped,
     /// An effect begins before what precedes it is durable.
     EffectEarly,
+    /// A failure for good settles what an earlier attempt left unknown.
+    FailSettlesDoubt,
+    /// What a gateway answers counts as the provider's own word.
+    GatewayBelieved,
     /// Other workers are taken over although their leases are fresh.
     LeaseIgnored,
     /// Mail counts as read without having been read.
@@ -40,6 +44,8 @@ pub enum Bug {
     PlanKnownOnly,
     /// What an undo gave back is not entered in the ledger.
     RefundUnrecorded,
+    /// An undo that found nothing of what may be applied late does not look again.
+    UndoLooksOnce,
     /// An undo uses the key of what it undoes.
     UndoSharesKey,
     /// An unknown outcome counts as not done.
@@ -48,7 +54,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::AnsweredEarly,
         Self::AtMostOnceAgain,
         Self::AttemptInKey,
@@ -57,6 +63,8 @@ impl Bug {
         Self::CommitAssumed,
         Self::EarlySignalDropped,
         Self::EffectEarly,
+        Self::FailSettlesDoubt,
+        Self::GatewayBelieved,
         Self::LeaseIgnored,
         Self::MailUnread,
         Self::OutboxOvertakes,
@@ -66,6 +74,7 @@ impl Bug {
         Self::PlanForward,
         Self::PlanKnownOnly,
         Self::RefundUnrecorded,
+        Self::UndoLooksOnce,
         Self::UndoSharesKey,
         Self::UnknownIsNotDone,
     ];

@@ -161,7 +161,7 @@ pub enum Moment<'a, S: Work<How>, How = ByCall> {
         /// What it answered.
         output: &'a <S as Work<How>>::Output,
     },
-    /// The step has failed for good.
+    /// The step has failed for good, and is certainly not applied.
     Failed {
         /// What the step was given.
         input: &'a <S as Work<How>>::Input,
@@ -204,16 +204,21 @@ impl fmt::Display for Failure {
 /// How an attempt ended if not with an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepError {
-    /// The effect was certainly not applied, and a later attempt may succeed.
+    /// This attempt was certainly not applied, and a later one may succeed.
     Retry {
         /// What went wrong.
         failure: Failure,
         /// The provider's own wish for when to try again; never sooner than the policy says.
         after: Option<Duration>,
     },
-    /// The effect was certainly not applied, and never will be.
+    /// This attempt was certainly not applied, and no later one will succeed. It says nothing about
+    /// earlier attempts: one whose outcome is unknown may still have been applied.
     Fail(Failure),
-    /// The request left, and nobody knows what became of it.
+    /// The provider itself has refused this key for good: no attempt under it was applied, and none
+    /// will be. Only an answer that certainly comes from the provider proves that; gateways and
+    /// load balancers answer too.
+    Refused(Failure),
+    /// The request may have left, and nobody knows what became of it.
     Unknown(Failure),
 }
 
@@ -223,9 +228,14 @@ impl StepError {
         Self::Retry { failure: Failure::new(code, message), after: None }
     }
 
-    /// Not applied; no attempt will change that.
+    /// This attempt was not applied, and no later one will be; see [`StepError::Fail`].
     pub fn fail(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self::Fail(Failure::new(code, message))
+    }
+
+    /// The provider has refused the key for good; see [`StepError::Refused`].
+    pub fn refused(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::Refused(Failure::new(code, message))
     }
 
     /// Perhaps applied.
@@ -237,7 +247,10 @@ impl StepError {
     #[must_use]
     pub fn failure(&self) -> &Failure {
         match self {
-            Self::Retry { failure, .. } | Self::Fail(failure) | Self::Unknown(failure) => failure,
+            Self::Retry { failure, .. }
+            | Self::Fail(failure)
+            | Self::Refused(failure)
+            | Self::Unknown(failure) => failure,
         }
     }
 }

@@ -220,7 +220,11 @@ fn every_code_that_is_stored_is_explained_in_the_runbook() {
 /// The codes of the failures that a file makes outside of its tests.
 fn codes(text: &str) -> Vec<String> {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    let makers = ["Failure::new(", "StepError::fail(", "StepError::unknown(", "StepError::retry("];
+    let makers = [
+        "Failure::new(",
+        "StepError::fail(",
+        "StepError::refused(",
+        "StepError::unknown(", "StepError::retry("];
     let made = makers.iter().flat_map(|maker| code.split(maker).skip(1));
     let literals = made.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
     let is_code = |it: &&str| it.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');

@@ -211,7 +211,7 @@ impl Pass {
             return false;
         };
         match result {
-            Ok(_) | Err(StepError::Fail(_)) => gate.answered(),
+            Ok(_) | Err(StepError::Fail(_) | StepError::Refused(_)) => gate.answered(),
             Err(StepError::Retry { failure, .. } | StepError::Unknown(failure)) => {
                 gate.unanswered(failure);
             }

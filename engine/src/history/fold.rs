@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
+use super::step::{Key, undo_key};
 use super::{
     Attempts, BRANCH_DROPPED, History, Note, Progress, Received, RecordedStep, Said, Undoing,
 };
@@ -117,14 +118,14 @@ impl History {
     fn commanded(&mut self, read: CommandRead, at: DateTime<Utc>) {
         self.mail_read += 1;
         match read.command {
-            Command::Resume => self.resumed(at),
+            Command::Resume => self.resumed(read.new_keys.as_deref(), at),
             Command::Retry => self.steps.iter_mut().for_each(|step| step.hurry(at)),
             Command::Cancel => {
                 self.cancelled = Some(read.reason);
                 self.held = false;
             }
             Command::Resolve => {
-                self.resumed(at);
+                self.resumed(read.new_keys.as_deref(), at);
                 if let Some(resolution) = read.resolution {
                     self.resolved(resolution);
                 }
@@ -152,17 +153,30 @@ impl History {
         }
     }
 
-    /// A person has said to go on: what had failed for good gets a new set of attempts.
-    fn resumed(&mut self, at: DateTime<Utc>) {
+    /// A person has said to go on. Which keys are given up is in the record. Where it is not, an
+    /// earlier build has gone on, perhaps with a call under another key, after every failure for
+    /// good.
+    fn resumed(&mut self, new_keys: Option<&[String]>, at: DateTime<Utc>) {
+        let key = |is_another| if is_another { Key::Another } else { Key::Same };
         for step in &mut self.steps {
-            if step.attempts.resumed() {
-                step.first_at = at;
-            }
-            step.undo.resumed();
-            if matches!(step.progress, Progress::Failed { .. }) {
-                step.progress = Progress::Open;
-            }
+            let (forward, undo) = match new_keys {
+                Some(keys) => (keys.contains(&step.key), keys.contains(&undo_key(&step.key))),
+                None => (step.attempts.are_given_up(), step.undo.are_given_up()),
+            };
+            step.resumed(key(forward), key(undo), at);
         }
+    }
+
+    /// The keys that a resume at this moment gives up, as its record names them. A step that is
+    /// `resolved` as applied keeps the key under which it was.
+    pub(crate) fn keys_to_give_up(&self, resolved: Option<&Resolution>) -> Vec<String> {
+        let applied = resolved
+            .filter(|it| matches!(it.finding, Some(Finding::Applied(_))))
+            .and_then(|it| it.step.as_deref());
+        let forward = self.steps.iter().filter(|step| step.needs_new_key());
+        let forward = forward.filter(|step| applied != Some(&step.key));
+        let undo = self.steps.iter().filter(|step| step.undo.are_refused());
+        forward.map(|step| step.key.clone()).chain(undo.map(|it| undo_key(&it.key))).collect()
     }
 
     fn find_mut(&mut self, key: Option<&str>) -> Option<&mut RecordedStep> {
@@ -209,5 +223,106 @@ impl History {
         let note = self.notes.iter_mut().find(|note| Some(note.key.as_str()) == key)?;
         note.last_seq = seq;
         Some(&mut note.said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake;
+    use crate::step::StepError;
+    use uuid::Uuid;
+
+    const LATER: Option<DateTime<Utc>> = DateTime::from_timestamp(60, 0);
+
+    fn unknown(history: &mut History) {
+        fake::failed(history, "charge", &StepError::unknown("X", "x"), LATER);
+    }
+
+    fn fail(history: &mut History) {
+        fake::failed(history, "charge", &StepError::fail("X", "x"), None);
+    }
+
+    fn refused(history: &mut History) {
+        fake::failed(history, "charge", &StepError::refused("X", "x"), None);
+    }
+
+    fn after(happened: &[fn(&mut History)]) -> History {
+        let mut history = History::new(Uuid::nil());
+        happened.iter().for_each(|happen| happen(&mut history));
+        history
+    }
+
+    /// A resume, as this build records it, or as earlier ones did.
+    fn resume(history: &mut History, names_its_keys: bool) {
+        let new_keys = names_its_keys.then(|| history.keys_to_give_up(None));
+        let (command, reason, resolution) = (Command::Resume, "go on".to_owned(), None);
+        let read = CommandRead { command, reason, resolution, new_keys, money: Vec::new() };
+        let at = DateTime::UNIX_EPOCH;
+        history.append(None, None, Entry::Command(read), &[], None, at).unwrap();
+    }
+
+    #[test]
+    fn only_a_refusal_settles_what_an_earlier_attempt_left_unknown() {
+        let in_doubt = |happened| after(happened).step("charge").unwrap().is_in_doubt();
+        assert!(!in_doubt(&[fail]) && !in_doubt(&[refused]));
+        assert!(in_doubt(&[unknown]) && in_doubt(&[unknown, fail]));
+        assert!(!in_doubt(&[unknown, refused]));
+    }
+
+    #[test]
+    fn a_resume_gives_up_a_key_that_was_refused_and_none_that_is_in_doubt() {
+        let round = |happened| {
+            let mut history = after(happened);
+            resume(&mut history, true);
+            history.step("charge").unwrap().attempts.round
+        };
+        assert_eq!(round(&[refused]), 1);
+        assert_eq!(round(&[unknown, refused]), 1);
+        assert_eq!(round(&[unknown]), 0);
+        assert_eq!(round(&[fail]), 0);
+        assert_eq!(round(&[unknown, fail]), 0);
+        assert_eq!(round(&[refused, |history| fake::interrupted(history, "charge")]), 0);
+    }
+
+    #[test]
+    fn an_undo_that_is_resumed_keeps_its_key_unless_it_was_refused() {
+        for (error, expected) in [
+            (StepError::refused("X", "x"), 1),
+            (StepError::fail("X", "x"), 0),
+            (StepError::unknown("X", "x"), 0),
+        ] {
+            let mut history = after(&[|history| fake::done(history, "charge")]);
+            fake::undo_failed(&mut history, "charge", &error, None);
+            resume(&mut history, true);
+            assert_eq!(history.step("charge").unwrap().undo.round, expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_a_person_has_found_applied_is_kept() {
+        let history = after(&[refused]);
+        let found = |finding| Resolution {
+            step: Some("charge".to_owned()),
+            finding: Some(finding),
+            evidence: "a letter".to_owned(),
+            money: Vec::new(),
+        };
+        let applied = found(Finding::Applied(serde_json::json!(1)));
+        assert!(history.keys_to_give_up(Some(&applied)).is_empty());
+        assert_eq!(history.keys_to_give_up(Some(&found(Finding::NotApplied))), ["charge"]);
+    }
+
+    #[test]
+    fn a_resume_that_names_no_keys_means_what_it_meant_to_the_build_that_stored_it() {
+        let cases: [&[fn(&mut History)]; 3] = [&[fail], &[refused], &[unknown, fail]];
+        for happened in cases {
+            let mut history = after(happened);
+            resume(&mut history, false);
+            assert_eq!(history.step("charge").unwrap().attempts.round, 1);
+        }
+        let stored = r#"{"command":"resume","reason":"go on"}"#;
+        let Ok(Entry::Command(read)) = Entry::parse("command", stored) else { panic!() };
+        assert_eq!(read.new_keys, None);
     }
 }

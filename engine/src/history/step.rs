@@ -45,16 +45,39 @@ impl RecordedStep {
 
     pub(super) fn attempt_failed(&mut self, failed: StepAttemptFailed, at: DateTime<Utc>) {
         self.begun = false;
-        match failed.outcome {
-            // A refusal answers the key, and so every earlier attempt with that key.
-            AttemptOutcome::Fail => self.unknown = false,
-            AttemptOutcome::Unknown => self.doubted(at),
-            AttemptOutcome::Retry => {}
+        if failed.outcome == AttemptOutcome::Unknown {
+            self.doubted(at);
+        } else {
+            self.unknown = failed.outcome.leaves_doubt(self.unknown);
         }
         if failed.retry_at.is_none() {
             self.progress = Progress::Failed { failure: failed.failure.clone() };
         }
         self.attempts.failed(failed.outcome, failed.failure, failed.retry_at);
+    }
+
+    /// Whether its effect may be applied without being recorded as done.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.unknown || self.begun
+    }
+
+    /// Whether its key is of no use any more: the provider has refused it for good, and nothing
+    /// that was asked for under it is in doubt.
+    pub(crate) fn needs_new_key(&self) -> bool {
+        let is_done = matches!(self.progress, Progress::Done { .. });
+        self.attempts.are_refused() && !is_done && !self.is_in_doubt()
+    }
+
+    /// A person has said to go on: what had failed for good gets a new set of attempts.
+    pub(super) fn resumed(&mut self, key: Key, undo_key: Key, at: DateTime<Utc>) {
+        self.attempts.resumed(key);
+        self.undo.resumed(undo_key);
+        if key == Key::Another {
+            self.first_at = at;
+        }
+        if matches!(self.progress, Progress::Failed { .. }) {
+            self.progress = Progress::Open;
+        }
     }
 
     /// Its worker was lost, perhaps in the middle of it.
@@ -131,6 +154,11 @@ pub(crate) fn step_name(key: &str) -> &str {
     key.split_once('#').map_or(key, |(name, _)| name)
 }
 
+/// What a record calls the key of a step's undo.
+pub(super) fn undo_key(key: &str) -> String {
+    format!("{key}/undo")
+}
+
 /// How far a step has come.
 #[derive(Debug)]
 pub(crate) enum Progress {
@@ -144,6 +172,13 @@ pub(crate) enum Progress {
     },
 }
 
+/// Under which key a step that is resumed is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    Same,
+    Another,
+}
+
 /// Attempts that brought nothing.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Attempts {
@@ -154,8 +189,8 @@ pub(crate) struct Attempts {
     /// When the next one is due.
     pub(crate) retry_at: Option<DateTime<Utc>>,
     pub(crate) last: Option<Failure>,
-    /// The last answer was a refusal for good.
-    refused: bool,
+    /// How the last one ended.
+    outcome: Option<AttemptOutcome>,
     /// How often another key was needed. Providers remember a refusal under its key; what a person
     /// sends again after mending its cause needs another one, and so does an undo that is to look
     /// once more.
@@ -167,9 +202,15 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// Whether the last answer was a refusal for good.
-    pub(crate) fn refused(&self) -> bool {
-        self.refused
+    /// Whether the provider has refused the key for good, by its last answer.
+    pub(crate) fn are_refused(&self) -> bool {
+        self.outcome == Some(AttemptOutcome::Refused)
+    }
+
+    /// Whether the last one failed for good. Builds that did not record which keys a resume gives
+    /// up gave up the keys of these.
+    pub(super) fn are_given_up(&self) -> bool {
+        matches!(self.outcome, Some(AttemptOutcome::Fail | AttemptOutcome::Refused))
     }
 
     pub(super) fn failed(
@@ -182,15 +223,14 @@ impl Attempts {
         self.counted += 1;
         self.retry_at = retry_at;
         self.last = Some(failure);
-        self.refused = outcome == AttemptOutcome::Fail;
+        self.outcome = Some(outcome);
     }
 
-    /// Starts over. Says whether that takes another key.
-    pub(super) fn resumed(&mut self) -> bool {
+    /// Starts over, under another key if this one is given up.
+    pub(super) fn resumed(&mut self, key: Key) {
         self.counted = 0;
         self.retry_at = self.not_before;
-        let refused = std::mem::take(&mut self.refused);
-        self.round += u32::from(refused);
-        refused
+        self.outcome = None;
+        self.round += u32::from(key == Key::Another);
     }
 }

@@ -88,8 +88,11 @@ impl Instance {
                 let told =
                     resolution.as_ref().map_or_else(Told::default, |it| self.tell(&state, it));
                 let step = resolution.as_ref().and_then(|resolution| resolution.step.clone());
-                let entry =
-                    Entry::Command(CommandRead { command, reason, resolution, money: told.money });
+                let new_keys = matches!(command, Command::Resume | Command::Resolve)
+                    .then(|| state.history.keys_to_give_up(resolution.as_ref()));
+                let money = told.money;
+                let read = CommandRead { command, reason, resolution, new_keys, money };
+                let entry = Entry::Command(read);
                 state.append(step.as_deref(), None, entry, &told.events, actor, at)?;
                 self.follow(&mut state, command);
                 Ok(())

@@ -17,7 +17,7 @@ const EFFECTS: &[Effect] = &[KEYED, QUERYABLE, Effect::AtMostOnce, Effect::Trans
 const LONG: Scope = Scope {
     steps_max: 5,
     effects: &[KEYED],
-    trials: &[Trial::Done, Trial::Refused, Trial::LostApplied],
+    trials: &[Trial::Done, Trial::Failed, Trial::Refused, Trial::LostApplied],
     undo_trials: &[Trial::Done],
     disturbances: 0,
 };
@@ -26,12 +26,12 @@ const VARIED: Scope = Scope {
     steps_max: 2,
     effects: EFFECTS,
     trials: &Trial::ANSWERED,
-    undo_trials: &[Trial::Done, Trial::Refused, Trial::LostUnapplied],
+    undo_trials: &[Trial::Done, Trial::Failed, Trial::Refused, Trial::LostUnapplied],
     disturbances: 0,
 };
 /// A person or a lost worker at any moment.
 const DISTURBED: Scope = Scope {
-    trials: &[Trial::Done, Trial::Refused, Trial::LostApplied],
+    trials: &[Trial::Done, Trial::Failed, Trial::Refused, Trial::LostApplied],
     undo_trials: &[Trial::Done, Trial::Refused],
     disturbances: 1,
     ..VARIED

@@ -46,6 +46,7 @@ fn step_entry() -> impl Strategy<Value = Entry> {
     let outcome = prop::sample::select(vec![
         AttemptOutcome::Retry,
         AttemptOutcome::Fail,
+        AttemptOutcome::Refused,
         AttemptOutcome::Unknown,
     ]);
     let failed = (outcome.clone(), due()).prop_map(|(outcome, retry_at)| {
@@ -102,7 +103,10 @@ fn other_entry() -> impl Strategy<Value = Entry> {
             Resolution { step, finding, evidence, money: Vec::new() }
         })
     });
-    let command = (prop::sample::select(Command::ALL.to_vec()), resolution);
+    let new_keys = prop::sample::subsequence(vec!["one", "two", "one/undo", "two#2/undo"], 0..4);
+    let new_keys = new_keys.prop_map(|keys| keys.into_iter().map(str::to_owned).collect());
+    let command = prop::sample::select(Command::ALL.to_vec());
+    let command = (command, resolution, prop::option::of(new_keys));
     let planned = prop::collection::vec((key(), any::<bool>()), 0..4).prop_map(|steps| {
         let steps = steps.into_iter();
         let step = |(step, known): (&str, bool)| PlannedStep { step: step.to_owned(), known };
@@ -119,9 +123,9 @@ fn other_entry() -> impl Strategy<Value = Entry> {
     let ended =
         Ended { status: Status::Completed, unread: vec![3], output: Some(input()), failure: None };
     prop_oneof![
-        command.prop_map(|(command, resolution)| {
+        command.prop_map(|(command, resolution, new_keys)| {
             let (reason, money) = ("asked for".to_owned(), Vec::new());
-            Entry::Command(CommandRead { command, reason, resolution, money })
+            Entry::Command(CommandRead { command, reason, resolution, new_keys, money })
         }),
         planned,
         started,

@@ -14,8 +14,8 @@ use crate::fake::{self, input};
 use crate::history::{History, RecordedStep};
 use crate::memo::{Memo, recall};
 use crate::record::{
-    AttemptOutcome, CompensationPlanned, Ended, Entry, Reason, ReasonKind, Record,
-    StepAttemptFailed, StepDone, StepInterrupted, StepNotFound, StepStarted, Stuck,
+    CompensationPlanned, Ended, Entry, Reason, ReasonKind, Record, StepAttemptFailed, StepDone,
+    StepInterrupted, StepNotFound, StepStarted, Stuck,
 };
 use crate::registry::{Facts, Steps};
 use crate::retry::RetryPolicy;
@@ -226,8 +226,9 @@ impl<'a> Life<'a> {
         if self.effect == Effect::AtMostOnce {
             self.append(Some(step), Entry::StepStarted(StepStarted { input: input() }));
         }
-        let trial = self.trial(self.scope.trials, |world, trial| world.can(step, trial));
-        self.world.attempt(step, trial);
+        let key = self.history.step(NAMES[step]).map_or(0, |step| step.attempts.round);
+        let trial = self.trial(self.scope.trials, |world, trial| world.can(step, key, trial));
+        self.world.attempt(step, key, trial);
         self.called_at[step] = self.now;
         match answered(trial) {
             None => self.lose_the_worker(),
@@ -249,9 +250,7 @@ impl<'a> Life<'a> {
         let policy = self.facts(step).retry;
         let attempted = next_attempt(error, counted + 1, policy, self.effect, 0.0, self.now);
         let (outcome, retry_at) = (attempted.outcome, attempted.retry_at);
-        let settles = outcome == AttemptOutcome::Fail || !unknown;
-        if self.kinds[step] == Compensation::Pivot && outcome != AttemptOutcome::Unknown && settles
-        {
+        if self.kinds[step] == Compensation::Pivot && !outcome.leaves_doubt(unknown) {
             self.past_pivot = false;
         }
         let (failure, money) = (error.failure().clone(), Vec::new());
@@ -385,7 +384,8 @@ pub(super) fn answered(trial: Trial) -> Option<Result<(), StepError>> {
     match trial {
         Trial::Done => Some(Ok(())),
         Trial::Down => Some(Err(StepError::retry(CODE, "not reached"))),
-        Trial::Refused => Some(Err(StepError::fail(CODE, "no"))),
+        Trial::Failed => Some(Err(StepError::fail(CODE, "not this one"))),
+        Trial::Refused => Some(Err(StepError::refused(CODE, "no"))),
         Trial::LostApplied | Trial::LostUnapplied => {
             Some(Err(StepError::unknown(CODE, "no answer")))
         }

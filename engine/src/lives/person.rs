@@ -125,7 +125,9 @@ impl Life<'_> {
             self.promised = Some(shown);
         }
         let reason = "asked for".to_owned();
-        let read = CommandRead { command, reason, resolution, money: Vec::new() };
+        let new_keys = matches!(command, Command::Resume | Command::Resolve)
+            .then(|| self.history.keys_to_give_up(resolution.as_ref()));
+        let read = CommandRead { command, reason, resolution, new_keys, money: Vec::new() };
         self.append(None, Entry::Command(read));
         if self.status == Status::Stuck && matches!(command, Command::Resume | Command::Resolve) {
             let undoing = self.history.undoing().is_some();

@@ -9,7 +9,9 @@ pub(super) enum Trial {
     Done,
     /// Not reached.
     Down,
-    /// Refused for good.
+    /// Not applied, and no later attempt will be. That says nothing of earlier ones.
+    Failed,
+    /// Refused for good, under this key.
     Refused,
     /// Applied, and the answer was lost.
     LostApplied,
@@ -22,8 +24,14 @@ pub(super) enum Trial {
 }
 
 impl Trial {
-    pub(super) const ANSWERED: [Self; 5] =
-        [Self::Done, Self::Down, Self::Refused, Self::LostApplied, Self::LostUnapplied];
+    pub(super) const ANSWERED: [Self; 6] = [
+        Self::Done,
+        Self::Down,
+        Self::Failed,
+        Self::Refused,
+        Self::LostApplied,
+        Self::LostUnapplied,
+    ];
     pub(super) const CRASHES: [Self; 2] = [Self::CrashApplied, Self::CrashUnapplied];
 
     fn applies(self) -> bool {
@@ -36,6 +44,8 @@ impl Trial {
 pub(super) struct World {
     effect: Effect,
     pub(super) applied: Vec<bool>,
+    /// Under which key, counted by its rounds, each effect was applied last.
+    keys: Vec<u32>,
     /// How often each effect was applied that was not applied at that moment.
     pub(super) applications: Vec<u32>,
     /// The steps that were undone, in this order.
@@ -44,31 +54,42 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(effect: Effect, length: usize) -> Self {
-        Self { effect, applied: vec![false; length], applications: vec![0; length], undone: vec![] }
+        Self {
+            effect,
+            applied: vec![false; length],
+            keys: vec![0; length],
+            applications: vec![0; length],
+            undone: vec![],
+        }
     }
 
-    /// Whether this may become of an attempt at a step: what is applied under its key is answered
-    /// with that, and what commits with its record cannot be lost.
-    pub(super) fn can(&self, step: usize, trial: Trial) -> bool {
-        let keyed = matches!(self.effect, Effect::Idempotent { .. });
+    /// Whether this may become of an attempt at a step under a key: a provider does not refuse what
+    /// is applied under the same key, and what commits with its record cannot be lost.
+    pub(super) fn can(&self, step: usize, key: u32, trial: Trial) -> bool {
         match trial {
             Trial::Refused | Trial::LostUnapplied | Trial::CrashUnapplied => {
-                !(keyed && self.applied[step]) && (trial != Trial::LostUnapplied || self.can_lose())
+                !self.repeats(step, key) && (trial != Trial::LostUnapplied || self.can_lose())
             }
             Trial::LostApplied | Trial::CrashApplied => self.can_lose(),
-            Trial::Done | Trial::Down => true,
+            Trial::Done | Trial::Down | Trial::Failed => true,
         }
+    }
+
+    /// Whether the provider applied this before, and knows it by its key.
+    fn repeats(&self, step: usize, key: u32) -> bool {
+        let keyed = matches!(self.effect, Effect::Idempotent { .. });
+        keyed && self.applied[step] && self.keys[step] == key
     }
 
     pub(super) fn can_lose(&self) -> bool {
         self.effect != Effect::Transaction
     }
 
-    /// An attempt at a step.
-    pub(super) fn attempt(&mut self, step: usize, trial: Trial) {
-        let repeats = matches!(self.effect, Effect::Idempotent { .. }) && self.applied[step];
-        if trial.applies() && !repeats {
+    /// An attempt at a step under a key.
+    pub(super) fn attempt(&mut self, step: usize, key: u32, trial: Trial) {
+        if trial.applies() && !self.repeats(step, key) {
             self.applied[step] = true;
+            self.keys[step] = key;
             self.applications[step] += 1;
         }
     }

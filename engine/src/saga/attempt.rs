@@ -13,7 +13,7 @@ use crate::dependency::Pass;
 use crate::event::Event;
 use crate::instance::{Direction, Instance, State, Terms, Transaction, Verdict};
 use crate::probe::{Attempting, Part};
-use crate::record::{AttemptOutcome, Entry, StepAttemptFailed, StepDone};
+use crate::record::{Entry, StepAttemptFailed, StepDone};
 use crate::registry::Told;
 use crate::step::{ByCall, Compensation, Failure, Moment, Step, StepError, Work};
 use crate::transaction_step::{InTransaction, PgConnection, TransactionStep};
@@ -109,17 +109,15 @@ impl<S: Work<How>, How> Attempt<S, How> {
             next_attempt(error, counted + 1, facts.retry, facts.effect, chance, now);
         let retry_at = retry_at.filter(|at| !is_late(*at, first_at, facts.deadline));
         let failure = error.failure().clone();
-        let told = if retry_at.is_none() && outcome != AttemptOutcome::Unknown {
+        let in_doubt = outcome.leaves_doubt(unknown);
+        let told = if retry_at.is_none() && !in_doubt {
             let (input, failure) = (&self.input, &failure);
             Told::by(&self.step, || Moment::Failed { input, failure })
         } else {
             Told::default()
         };
-        if facts.compensation == Compensation::Pivot && outcome != AttemptOutcome::Unknown {
-            // What an earlier attempt left unknown stays so; a refusal settles it.
-            if !unknown || outcome == AttemptOutcome::Fail {
-                state.set_past_pivot(false);
-            }
+        if facts.compensation == Compensation::Pivot && !in_doubt {
+            state.set_past_pivot(false);
         }
         state.failure = Some(failure.clone());
         let input = self.raw.clone();

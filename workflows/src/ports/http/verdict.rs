@@ -138,6 +138,7 @@ mod tests {
         match error {
             StepError::Retry { .. } => "retry",
             StepError::Fail(_) => "fail",
+            StepError::Refused(_) => "refused",
             StepError::Unknown(_) => "unknown",
         }
     }
