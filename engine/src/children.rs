@@ -63,7 +63,8 @@ impl Instance {
         let worker = &self.worker;
         let status = worker.persist(|| child::status(worker.store.pool(), child_id)).await?;
         let undone = |applied| {
-            let undone = Undone { applied, reference: Some(child_id.to_string()) };
+            let undone =
+                Undone { applied, reference: Some(child_id.to_string()), ..Undone::nothing() };
             let entry = StepCompensated { undone, money: Vec::new(), recheck_at: None };
             self.append(Some(key), None, Entry::StepCompensated(entry), &[])
         };

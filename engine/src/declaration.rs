@@ -1,8 +1,9 @@
 //! What a step says of itself: its effect, its compensation, its limits.
 //!
-//! Effect and compensation have no default, and an undo or a probe that does not exist does not
-//! compile.
+//! Effect and compensation have no default. An undo or a probe that does not exist does not compile,
+//! nor does an undo of what may still be applied for nobody knows how long.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -34,6 +35,8 @@ type RunProbe<S, How> =
 /// that does not exist does not compile.
 pub struct Declaration<S: Work<How>, How = ByCall> {
     pub(crate) effect: Effect,
+    /// How long a provider may still apply what it was sent.
+    pub(crate) settles_within: Option<Duration>,
     pub(crate) compensation: Compensation,
     pub(crate) retry: RetryPolicy,
     pub(crate) undo_retry: RetryPolicy,
@@ -46,41 +49,38 @@ pub struct Declaration<S: Work<How>, How = ByCall> {
 
 impl<S: Step> Declaration<S> {
     /// The same key applies once, for ever.
-    #[must_use]
     pub fn idempotent() -> EffectDeclared<S> {
-        EffectDeclared { effect: Effect::Idempotent { key_window: None }, probe: None }
+        EffectDeclared::new(Effect::Idempotent { key_window: None })
     }
 
     /// The same key applies once, as long as it is used within `key_window` of the first attempt.
-    #[must_use]
     pub fn idempotent_within(key_window: Duration) -> EffectDeclared<S> {
-        EffectDeclared { effect: Effect::Idempotent { key_window: Some(key_window) }, probe: None }
+        EffectDeclared::new(Effect::Idempotent { key_window: Some(key_window) })
     }
 
-    /// The provider can be asked, `quiet` after a lost answer.
-    #[must_use]
-    pub fn queryable(quiet: Duration) -> EffectDeclared<S>
+    /// The provider can be asked, `quiet` after a lost answer. By then it has settled: what it has
+    /// not applied yet it never will.
+    pub fn queryable(quiet: Duration) -> EffectDeclared<S, ByCall, Settles>
     where
         S: Probe,
     {
         EffectDeclared {
-            effect: Effect::Queryable { quiet },
+            settles_within: Some(quiet),
             probe: Some(|step, call, input| Box::pin(step.probe(call, input))),
+            ..EffectDeclared::new(Effect::Queryable { quiet })
         }
     }
 
     /// A second application can neither be prevented nor detected.
-    #[must_use]
     pub fn at_most_once() -> EffectDeclared<S> {
-        EffectDeclared { effect: Effect::AtMostOnce, probe: None }
+        EffectDeclared::new(Effect::AtMostOnce)
     }
 }
 
 impl<S: TransactionStep> Declaration<S, InTransaction> {
     /// Applied in the commit of the step's record, and so exactly once.
-    #[must_use]
-    pub fn transaction() -> EffectDeclared<S, InTransaction> {
-        EffectDeclared { effect: Effect::Transaction, probe: None }
+    pub fn transaction() -> EffectDeclared<S, InTransaction, Settles> {
+        EffectDeclared::new(Effect::Transaction)
     }
 }
 
@@ -125,18 +125,67 @@ impl<S: Work<How>, How> Declaration<S, How> {
     }
 }
 
+/// It is not declared how long a provider may still apply what it was sent.
+#[derive(Debug)]
+pub enum SettlesUnknown {}
+
+/// It is declared how long a provider may still apply what it was sent.
+#[derive(Debug)]
+pub enum Settles {}
+
+/// How long a provider may still apply what it was sent is known, as an undo needs it.
+///
+/// An undo that is not told whether there is anything to undo, and finds nothing, is made once more
+/// when that time is over.
+#[diagnostic::on_unimplemented(
+    message = "this step can be undone, but does not say how long its provider may still apply \
+               what it was sent",
+    label = "`.settles_within(duration)` is missing before `.undo()`",
+    note = "after an unknown outcome the effect may turn up when its undo has found nothing yet; \
+            the undo looks again once `settles_within` is over"
+)]
+pub trait KnownToSettle: sealed::Sealed {}
+
+impl KnownToSettle for Settles {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Settles {}
+    impl Sealed for super::SettlesUnknown {}
+}
+
 /// A declaration that still has to say how the step is compensated.
-pub struct EffectDeclared<S: Work<How>, How = ByCall> {
+#[must_use = "say how the step is compensated: `.undo()`, `.nothing_to_undo()` or `.pivot()`"]
+pub struct EffectDeclared<S: Work<How>, How = ByCall, Settling = SettlesUnknown> {
     effect: Effect,
+    settles_within: Option<Duration>,
     probe: Option<RunProbe<S, How>>,
+    settling: PhantomData<Settling>,
 }
 
 impl<S: Step> EffectDeclared<S> {
+    /// How long a provider may still apply what it was sent, counted from when the answer was given
+    /// up: its own time-outs and queues, and those of everything in between. There is no default.
+    ///
+    /// It is needed for an undo, and for nothing else: one that does not know whether there is
+    /// anything to undo, and finds nothing sooner than this, looks once more after it.
+    pub fn settles_within(self, time: Duration) -> EffectDeclared<S, ByCall, Settles> {
+        EffectDeclared {
+            effect: self.effect,
+            settles_within: Some(time),
+            probe: self.probe,
+            settling: PhantomData,
+        }
+    }
+}
+
+impl<S: Step, Settling> EffectDeclared<S, ByCall, Settling> {
     /// The step's [`Undo`] takes the effect back.
     #[must_use]
     pub fn undo(self) -> Declaration<S>
     where
         S: Undo,
+        Settling: KnownToSettle,
     {
         self.declare(
             Compensation::Undo,
@@ -145,7 +194,7 @@ impl<S: Step> EffectDeclared<S> {
     }
 }
 
-impl<S: TransactionStep> EffectDeclared<S, InTransaction> {
+impl<S: TransactionStep> EffectDeclared<S, InTransaction, Settles> {
     /// The step's [`TransactionUndo`] takes the effect back.
     #[must_use]
     pub fn undo(self) -> Declaration<S, InTransaction>
@@ -168,7 +217,11 @@ impl<S: TransactionStep> EffectDeclared<S, InTransaction> {
     }
 }
 
-impl<S: Work<How>, How> EffectDeclared<S, How> {
+impl<S: Work<How>, How, Settling> EffectDeclared<S, How, Settling> {
+    fn new(effect: Effect) -> Self {
+        Self { effect, settles_within: None, probe: None, settling: PhantomData }
+    }
+
     /// There is nothing to take back: the step only reads, or what it does is harmless.
     #[must_use]
     pub fn nothing_to_undo(self) -> Declaration<S, How> {
@@ -188,6 +241,7 @@ impl<S: Work<How>, How> EffectDeclared<S, How> {
     ) -> Declaration<S, How> {
         Declaration {
             effect: self.effect,
+            settles_within: self.settles_within,
             compensation,
             retry: RetryPolicy::default(),
             undo_retry: RetryPolicy::persistent(),

@@ -211,14 +211,14 @@ async fn undo(instance: &Arc<Instance>, key: &str, known: bool) -> Result<(), Ve
     let missing =
         || Verdict::Stick(Failure::new("STEP_MISSING", format!("{key} is not part of this build")));
     let steps = instance.workflow.steps();
-    let (input, output, attempts) = {
+    let (input, output, doubted_at, attempts) = {
         let state = instance.state();
         let step = state.history.step(key).ok_or_else(missing)?;
         let output = match &step.progress {
             Progress::Done { output } if known => Some(output.clone()),
             _ => None,
         };
-        (step.input.clone(), output, step.undo.clone())
+        (step.input.clone(), output, step.doubted_at, step.undo.clone())
     };
     let step = steps.get(step_name(key)).ok_or_else(missing)?;
     if let (Some(failure), None, true) = (&attempts.last, attempts.retry_at, attempts.counted > 0) {
@@ -234,10 +234,14 @@ async fn undo(instance: &Arc<Instance>, key: &str, known: bool) -> Result<(), Ve
         return Ok(());
     }
     let attempt = attempts.total + 1;
-    let call = instance.call(key, attempt, Direction::Undo);
+    let mut call = instance.call(key, attempt, Direction::Undo);
+    if step.facts().effect == Effect::Transaction {
+        // None of its attempts can be in doubt.
+        call = call.with_ledger(instance.state().history.ledger().clone());
+    }
     instance.worker.metrics.attempts.inc();
     let step = step.as_ref();
-    let asked = AskedUndo { instance, step, key, input, output, attempts, call, pass };
+    let asked = AskedUndo { instance, step, key, input, output, doubted_at, attempts, call, pass };
     if step.facts().effect == Effect::Transaction {
         return instance.transact(&asked).await.map(drop);
     }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
@@ -16,6 +17,9 @@ use crate::record::{
 use crate::registry::{AnyStep, Facts, Steps, Told};
 use crate::retry::RetryPolicy;
 use crate::step::{Call, Compensation, Effect, StepError, Undone};
+
+/// How long the provider of any of these steps may apply what it was sent.
+pub(crate) const SETTLES_WITHIN: Duration = Duration::from_secs(90);
 
 /// Steps that are nothing but a name and a kind.
 pub(crate) fn steps(named: impl IntoIterator<Item = (&'static str, Compensation)>) -> Steps {
@@ -50,10 +54,11 @@ impl AnyStep for Fake {
     fn facts(&self) -> Facts<'_> {
         Facts {
             effect: self.effect,
+            settles_within: Some(SETTLES_WITHIN),
             compensation: self.compensation,
             retry: &self.retry,
             undo_retry: &self.retry,
-            timeout: std::time::Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
             deadline: None,
             dependency: None,
         }

@@ -115,7 +115,7 @@ impl MovementKind {
 }
 
 /// All the money that an instance has moved, in order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// One entry per movement.
     pub movements: Vec<Movement>,

@@ -21,6 +21,9 @@ use crate::step::{Call, Compensation, Effect, Failure, Moment, Step, StepError, 
 use crate::transaction_step::{PgConnection, TransactionStep};
 use crate::workflow::{Milestone, Outcome, Workflow};
 
+/// No provider applies anything later than this.
+const SETTLES_WITHIN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// The steps of a workflow, in the order of a successful instance.
 #[derive(Default)]
 pub struct Steps {
@@ -85,6 +88,8 @@ pub(crate) trait AnyStep: Send + Sync {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts<'a> {
     pub(crate) effect: Effect,
+    /// How long a provider may still apply what it was sent; none where nothing can be unknown.
+    pub(crate) settles_within: Option<Duration>,
     pub(crate) compensation: Compensation,
     pub(crate) retry: &'a RetryPolicy,
     pub(crate) undo_retry: &'a RetryPolicy,
@@ -122,6 +127,7 @@ impl<S: Work<How>, How: 'static> AnyStep for TypedStep<S, How> {
     fn facts(&self) -> Facts<'_> {
         Facts {
             effect: self.declaration.effect,
+            settles_within: self.declaration.settles_within,
             compensation: self.declaration.compensation,
             retry: &self.declaration.retry,
             undo_retry: &self.declaration.undo_retry,
@@ -404,6 +410,9 @@ fn step_mistakes(at: &str, steps: &Steps) -> Vec<String> {
         }
         if facts.deadline.is_some_and(|deadline| deadline.is_zero()) {
             mistakes.push(format!("{at}: step {name} has a deadline of zero"));
+        }
+        if facts.settles_within.is_some_and(|time| time > SETTLES_WITHIN_MAX) {
+            mistakes.push(format!("{at}: step {name} takes longer than a year to settle"));
         }
         if facts.retry.attempts_max == 0 || facts.undo_retry.attempts_max == 0 {
             mistakes.push(format!("{at}: step {name} allows no attempt"));

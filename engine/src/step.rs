@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::declaration::Declaration;
 use crate::event::Event;
-use crate::money::Movement;
+use crate::money::{Ledger, Movement};
 
 /// A named unit of work with one effect on the world.
 ///
@@ -130,25 +130,53 @@ pub enum Probed<T> {
 }
 
 /// What an undo did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undone {
     /// Whether there was an effect to take back.
     pub applied: bool,
     /// The provider's reference for taking it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// What it has moved, if it says so. Recorded as money of the step.
+    #[serde(skip)]
+    pub moved: Option<Vec<Movement>>,
+    /// Money recorded before it.
+    #[serde(skip)]
+    pub(crate) before: Ledger,
 }
 
 impl Undone {
     /// The effect was there and has been taken back under the provider's `reference`.
     pub fn by(reference: impl Into<String>) -> Self {
-        Self { applied: true, reference: Some(reference.into()) }
+        Self { applied: true, reference: Some(reference.into()), ..Self::default() }
     }
 
     /// There was nothing to take back.
     #[must_use]
     pub fn nothing() -> Self {
-        Self { applied: false, reference: None }
+        Self::default()
+    }
+
+    /// The undo has moved exactly this. It is recorded in the place of what [`Step::money`] says of
+    /// [`Moment::Undone`].
+    #[must_use]
+    pub fn moved(mut self, movements: impl IntoIterator<Item = Movement>) -> Self {
+        self.moved = Some(movements.into_iter().collect());
+        self
+    }
+
+    /// All the money that was recorded before this undo, for [`Moment::Undone`]: what
+    /// [`Call::ledger`] has shown to the undo.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.before
+    }
+
+    /// The same, with this money recorded before it.
+    #[must_use]
+    pub fn with_ledger(mut self, ledger: Ledger) -> Self {
+        self.before = ledger;
+        self
     }
 }
 
@@ -268,6 +296,7 @@ pub struct Call {
     pub now: DateTime<Utc>,
     pub(crate) key: String,
     pub(crate) forward_key: String,
+    pub(crate) ledger: Ledger,
 }
 
 impl Call {
@@ -283,7 +312,14 @@ impl Call {
             now: DateTime::UNIX_EPOCH,
             forward_key: key.clone(),
             key,
+            ledger: Ledger::default(),
         }
+    }
+
+    /// The same, for an instance that has moved this money.
+    #[must_use]
+    pub fn with_ledger(self, ledger: Ledger) -> Self {
+        Self { ledger, ..self }
     }
 
     /// The call that undoes this one, for a test that calls an undo by itself.
@@ -302,6 +338,17 @@ impl Call {
     #[must_use]
     pub fn forward_key(&self) -> &str {
         &self.forward_key
+    }
+
+    /// All the money that the instance is recorded to have moved before.
+    ///
+    /// An undo gives back what is left by it. While an earlier attempt at the same undo is in doubt,
+    /// it is what that one saw, so that the same key always carries the same amount. In `run` and
+    /// `probe` it may grow between attempts, where another branch moves money beside the step: what
+    /// is asked for under a key must not depend on that.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 }
 

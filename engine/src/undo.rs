@@ -1,5 +1,7 @@
 //! One attempt at undoing a step, from the record alone, and what is recorded of it.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 
@@ -22,6 +24,8 @@ pub(crate) struct AskedUndo<'a> {
     pub(crate) input: Box<RawValue>,
     /// None: it is not known whether there is anything to undo.
     pub(crate) output: Option<Box<RawValue>>,
+    /// Since when it is not known.
+    pub(crate) doubted_at: DateTime<Utc>,
     pub(crate) attempts: Attempts,
     pub(crate) call: Call,
     pub(crate) pass: Pass,
@@ -54,15 +58,16 @@ impl Transaction for AskedUndo<'_> {
     }
 
     fn done(&self, undone: &Undone) -> Result<(Entry, Vec<Event>), Verdict> {
-        let (effect, known) = (self.step.facts().effect, self.output.is_some());
+        let (settles_within, known) = (self.step.facts().settles_within, self.output.is_some());
+        let undone = undone.clone().with_ledger(self.call.ledger().clone());
         let told = self
             .step
-            .undone(self.input.get(), self.output(), undone)
+            .undone(self.input.get(), self.output(), &undone)
             .map_err(|error| Verdict::Stick(error.failure().clone()))?;
         self.instance.worker.metrics.compensations.inc();
-        let recheck_at = recheck_at(effect, known, &self.attempts, undone, self.call.now);
-        let money = if Bug::RefundUnrecorded.is_on() { Vec::new() } else { told.money };
-        let undone = undone.clone();
+        let recheck_at = recheck_at(settles_within, self.doubted_at, known, &undone, self.call.now);
+        let moved = undone.moved.clone().unwrap_or(told.money);
+        let money = if Bug::RefundUnrecorded.is_on() { Vec::new() } else { moved };
         Ok((Entry::StepCompensated(StepCompensated { undone, money, recheck_at }), told.events))
     }
 
@@ -80,18 +85,38 @@ impl Transaction for AskedUndo<'_> {
     }
 }
 
-/// When to undo once more what was unknown and was not found: a provider may be slow to show what
-/// it applied. It is looked for once, after the time that the provider may take.
+/// When to undo once more what was unknown and was not found: a provider may still apply it, until
+/// it has settled. `began` is when the undo was made that found nothing.
 pub(crate) fn recheck_at(
-    effect: Effect,
+    settles_within: Option<Duration>,
+    doubted_at: DateTime<Utc>,
     known: bool,
-    attempts: &Attempts,
     undone: &Undone,
-    now: DateTime<Utc>,
+    began: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
-    let Effect::Queryable { quiet } = effect else {
+    if known || undone.applied || Bug::UndoLooksOnce.is_on() {
         return None;
-    };
-    let doubtful = !known && !undone.applied && !attempts.is_recheck;
-    TimeDelta::from_std(quiet).ok().filter(|_| doubtful).and_then(|it| now.checked_add_signed(it))
+    }
+    let settled_at = doubted_at.checked_add_signed(TimeDelta::from_std(settles_within?).ok()?)?;
+    (began < settled_at).then_some(settled_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_undo_looks_again_once_if_it_found_nothing_before_the_provider_had_settled() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let again = |known, undone: &Undone, began| {
+            recheck_at(Some(Duration::from_secs(60)), at(100), known, undone, at(began))
+        };
+        let nothing = &Undone::nothing();
+        assert_eq!(again(false, nothing, 100), Some(at(160)));
+        assert_eq!(again(false, nothing, 159), Some(at(160)));
+        assert_eq!(again(false, nothing, 160), None);
+        assert_eq!(again(true, nothing, 100), None);
+        assert_eq!(again(false, &Undone::by("re_1"), 100), None);
+        assert_eq!(recheck_at(None, at(100), false, nothing, at(100)), None);
+    }
 }

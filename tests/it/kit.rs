@@ -97,7 +97,7 @@ impl Step for Note {
     type Output = u32;
 
     fn declare(&self) -> Declaration<Self> {
-        Declaration::idempotent().undo()
+        Declaration::idempotent().settles_within(Duration::ZERO).undo()
     }
 
     async fn run(&self, call: &Call, _: &String) -> Result<u32, StepError> {

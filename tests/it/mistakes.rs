@@ -3,7 +3,8 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use amends::declaration::EffectDeclared;
+use amends::declaration::{EffectDeclared, Settles};
+use amends::step::ByCall;
 use amends::{
     Call, Declaration, Dependency, Engine, EngineBuilder, Error, Halt, RetryPolicy, Saga, Signal,
     Signals, Step, StepError, Steps, Undo, Undone, Workflow,
@@ -26,7 +27,7 @@ macro_rules! names {
 }
 names!(One "one", Two "two", Empty "", Slash "a/b", Hash "a#b", Nul "a\0b", Colon "a:b");
 
-type Declare<N> = fn(EffectDeclared<Made<N>>) -> Declaration<Made<N>>;
+type Declare<N> = fn(EffectDeclared<Made<N>, ByCall, Settles>) -> Declaration<Made<N>>;
 
 /// A step that is declared as a case says.
 struct Made<N: Name>(Declare<N>);
@@ -43,7 +44,7 @@ impl<N: Name> Step for Made<N> {
     type Output = ();
 
     fn declare(&self) -> Declaration<Self> {
-        self.0(Declaration::idempotent())
+        self.0(Declaration::idempotent().settles_within(Duration::ZERO))
     }
 
     async fn run(&self, _: &Call, (): &()) -> Result<(), StepError> {
@@ -197,6 +198,18 @@ fn of_steps() -> Vec<Mistake> {
             "no time for all attempts",
             |it| it.workflow(steps(|| step::<Two>(|it| it.undo().deadline(Duration::ZERO)))),
             "one@1: step two has a deadline of zero",
+        ),
+        (
+            "an effect that never settles",
+            |it| {
+                it.workflow(steps(|| {
+                    step::<Two>(|_| {
+                        let never = Duration::from_secs(400 * 86_400);
+                        Declaration::idempotent().settles_within(never).undo()
+                    })
+                }))
+            },
+            "one@1: step two takes longer than a year to settle",
         ),
         (
             "no attempt",

@@ -224,7 +224,9 @@ fn codes(text: &str) -> Vec<String> {
         "Failure::new(",
         "StepError::fail(",
         "StepError::refused(",
-        "StepError::unknown(", "StepError::retry("];
+        "StepError::unknown(",
+        "StepError::retry(",
+    ];
     let made = makers.iter().flat_map(|maker| code.split(maker).skip(1));
     let literals = made.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
     let is_code = |it: &&str| it.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');

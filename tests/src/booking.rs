@@ -69,7 +69,11 @@ impl Step for Take {
 
     fn declare(&self) -> Declaration<Self> {
         let retry = RetryPolicy { jitter: 0.0, ..RetryPolicy::default() };
-        Declaration::idempotent().undo().retry(retry.clone()).undo_retry(retry)
+        Declaration::idempotent()
+            .settles_within(Duration::ZERO)
+            .undo()
+            .retry(retry.clone())
+            .undo_retry(retry)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the clerk lives in real time")]

@@ -64,6 +64,7 @@ pub struct Part<N> {
     undos: Arc<Mutex<VecDeque<Undone>>>,
     log: Log,
     effect: Option<Effect>,
+    settles_within: Duration,
     dependency: Option<&'static str>,
     is_pivot: bool,
     name: std::marker::PhantomData<N>,
@@ -76,6 +77,7 @@ impl<N> Clone for Part<N> {
             undos: Arc::clone(&self.undos),
             log: Arc::clone(&self.log),
             effect: self.effect,
+            settles_within: self.settles_within,
             dependency: self.dependency,
             is_pivot: self.is_pivot,
             name: self.name,
@@ -90,6 +92,7 @@ impl<N> Default for Part<N> {
             undos: Arc::default(),
             log: Log::default(),
             effect: None,
+            settles_within: Duration::ZERO,
             dependency: None,
             is_pivot: false,
             name: std::marker::PhantomData,
@@ -119,6 +122,13 @@ impl<N> Part<N> {
         self
     }
 
+    /// How long its provider may still apply what it was sent; no time at all unless said otherwise.
+    #[must_use]
+    pub fn settles_within(mut self, time: Duration) -> Self {
+        self.settles_within = time;
+        self
+    }
+
     /// Nothing is undone once the step is done.
     #[must_use]
     pub fn pivot(mut self) -> Self {
@@ -145,9 +155,13 @@ impl<N: Name> Step for Part<N> {
 
     fn declare(&self) -> Declaration<Self> {
         let declared = match self.effect {
-            None | Some(Effect::Idempotent { .. }) => Declaration::idempotent(),
+            None | Some(Effect::Idempotent { .. }) => {
+                Declaration::idempotent().settles_within(self.settles_within)
+            }
             Some(Effect::Queryable { quiet }) => Declaration::queryable(quiet),
-            Some(Effect::AtMostOnce) => Declaration::at_most_once(),
+            Some(Effect::AtMostOnce) => {
+                Declaration::at_most_once().settles_within(self.settles_within)
+            }
             Some(Effect::Transaction) => panic!("this step is none"),
         };
         let retry = RetryPolicy { jitter: 0.0, ..RetryPolicy::default() };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use amends::{
     Call, Declaration, Halt, Imbalance, Ledger, Outcome, Saga, Start, Step, StepError, Steps, Undo,
@@ -72,7 +73,7 @@ impl<const STEP: usize> Step for Counted<STEP> {
     type Output = u32;
 
     fn declare(&self) -> Declaration<Self> {
-        Declaration::idempotent().undo()
+        Declaration::idempotent().settles_within(Duration::ZERO).undo()
     }
 
     async fn run(&self, call: &Call, parcel: &Parcel) -> Result<u32, StepError> {

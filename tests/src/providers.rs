@@ -61,6 +61,31 @@ impl Providers {
         self.put("/faults", json!({ "rules": [rule] })).await;
     }
 
+    /// Has a gateway answer in the place of `provider`, `times` times or for ever. The fault says what
+    /// becomes of the call: `gateway_before`, `gateway_after` or `late`.
+    pub async fn gateway(
+        &self,
+        (provider, operation): (&str, &str),
+        fault: &str,
+        gateway: &str,
+        times: Option<u32>,
+    ) {
+        let rule = json!({
+            "provider": provider, "operation": operation, "fault": fault, "times": times,
+            "gateway": gateway, "delay_ms": 3_600_000,
+        });
+        let forgetful = ["payment", "stock", "invoice"];
+        self.put("/faults", json!({ "rules": [rule], "forgetful": forgetful })).await;
+    }
+
+    /// Has everything applied now that is late, and says how much there was.
+    pub async fn apply_late(&self) -> u64 {
+        let answer = self.client.post(format!("{}/faults/late", self.url)).send().await;
+        let text = answer.expect("the providers answer").text().await.expect("a body");
+        let body: Value = serde_json::from_str(&text).expect("JSON");
+        body["applied"].as_u64().expect("a count")
+    }
+
     /// Makes several providers fail for ever: (provider, operation, fault).
     pub async fn faults(&self, faults: &[(&str, &str, &str)]) {
         let rules: Vec<_> = faults

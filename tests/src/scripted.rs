@@ -112,9 +112,9 @@ impl Step for Script {
 
     fn declare(&self) -> Declaration<Self> {
         let declared = match self.effect {
-            Effect::Idempotent { .. } => Declaration::idempotent(),
+            Effect::Idempotent { .. } => Declaration::idempotent().settles_within(Duration::ZERO),
             Effect::Queryable { quiet } => Declaration::queryable(quiet),
-            Effect::AtMostOnce => Declaration::at_most_once(),
+            Effect::AtMostOnce => Declaration::at_most_once().settles_within(Duration::ZERO),
             Effect::Transaction => panic!("this step is none"),
         };
         declared.undo().retry(RetryPolicy { jitter: 0.0, ..RetryPolicy::default() })

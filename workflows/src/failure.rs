@@ -7,11 +7,11 @@ pub const OUT_OF_STOCK: &str = "OUT_OF_STOCK";
 pub const PAYMENT_DECLINED: &str = "PAYMENT_DECLINED";
 /// The carrier refused the parcel.
 pub const SHIPMENT_ERROR: &str = "SHIPMENT_ERROR";
-/// The provider did not take the request.
+/// The provider was not reached, or has said itself that it did not look at the request.
 pub const PROVIDER_DOWN: &str = "PROVIDER_DOWN";
 /// The provider did not answer in time.
 pub const PROVIDER_TIMEOUT: &str = "PROVIDER_TIMEOUT";
-/// The provider failed, broke off, or made no sense.
+/// The provider failed or broke off, or something between us and it answered.
 pub const PROVIDER_ERROR: &str = "PROVIDER_ERROR";
 /// The provider refused the request.
 pub const PROVIDER_REFUSED: &str = "PROVIDER_REFUSED";
@@ -23,22 +23,26 @@ pub const CODES: &[(&str, &str)] = &[
     (OUT_OF_STOCK, "The stock system cannot reserve every article; nothing is reserved."),
     (PAYMENT_DECLINED, "The payment provider declined the charge for good; no money moved."),
     (SHIPMENT_ERROR, "The carrier refused the parcel for good; nothing was shipped."),
-    (PROVIDER_DOWN, "The provider was not reached or was too busy; the request was not applied."),
+    (
+        PROVIDER_DOWN,
+        "No connection to the provider was made, or it said itself that it was too busy; the \
+         request was not applied.",
+    ),
     (PROVIDER_TIMEOUT, "The provider did not answer in time; the request may have been applied."),
     (
         PROVIDER_ERROR,
-        "The provider failed inside, broke off, or answered against the protocol; what it applied \
-         is not certain.",
+        "The provider failed inside or broke off, or the answer does not bear its mark and may be \
+         that of a gateway; what was applied is not certain.",
     ),
     (
         PROVIDER_REFUSED,
-        "The provider refused the request for good, for a reason that has no code of its own; it \
-         was not applied.",
+        "The provider itself refused the request for good, for a reason that has no code of its \
+         own; it was not applied.",
     ),
     (
         PROVIDER_REFUSED_CREDENTIALS,
-        "The provider does not accept our credentials; the request was not applied, and none will \
-         be until they are replaced.",
+        "The provider itself does not accept our credentials; the request was not applied, and \
+         none will be until they are replaced.",
     ),
 ];
 

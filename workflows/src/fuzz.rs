@@ -28,14 +28,18 @@ fn amount(bytes: &[u8]) {
 }
 
 /// Whatever a provider answers: only what it says with success is done, and what is told of it is
-/// one line. The first two bytes are the status; the first line is a `Retry-After`.
+/// one line. The first two bytes are the status; the first line is a `Retry-After`. The media type
+/// is that of the provider's own no, or with a status beyond all a gateway's.
 fn verdict(bytes: &[u8]) {
     let [high, low, rest @ ..] = bytes else { return };
-    let status = u16::from_be_bytes([*high, *low]) % 1000;
+    let drawn = u16::from_be_bytes([*high, *low]);
+    let (status, is_problem) = (drawn % 1000, drawn < 1000);
+    let media_type = if is_problem { "application/problem+json" } else { "text/html" };
+    let content_type = Some(media_type.to_owned());
     let mut parts = rest.splitn(2, |byte| *byte == b'\n');
     let retry_after = parts.next().and_then(|line| str::from_utf8(line).ok()).map(str::to_owned);
     let body = parts.next().map(<[u8]>::to_vec);
-    let exchange = Exchange::Answered { status, retry_after, body: body.clone() };
+    let exchange = Exchange::Answered { status, content_type, retry_after, body: body.clone() };
     match judge::<Value>("/made", exchange, |_| "REFUSED") {
         Ok(value) => {
             assert!((200..300).contains(&status));
@@ -49,8 +53,8 @@ fn verdict(bytes: &[u8]) {
             if let StepError::Retry { after: Some(after), .. } = &error {
                 assert!(after.as_secs() <= 24 * 3600 && matches!(status, 429 | 503));
             }
-            let is_refusal = matches!(error, StepError::Fail(_));
-            assert!(!is_refusal || (400..500).contains(&status), "{status}");
+            let is_unknown = matches!(error, StepError::Unknown(_));
+            assert!(is_unknown || (is_problem && (400..504).contains(&status)), "{status}");
         }
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Call {
     pub(super) work: Work,
     /// Set when a fault says no in the provider's name.
     pub(super) refusal: Option<Problem>,
+    /// Whether an undo of what was never seen is remembered.
+    pub(super) remembers: bool,
 }
 
 /// What a call would do, and how its answer is written.
@@ -49,9 +51,20 @@ pub(super) enum Work {
         forward: Operation,
         /// The key it was called with.
         forward_key: Key,
+        /// How much of its money, if not all that is left.
+        part: Option<Part>,
         /// The body of the answer; without an effect when there was nothing to undo.
         answer: fn(Option<&Effect>) -> Value,
     },
+}
+
+/// Some of the money of an effect.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// In minor units.
+    pub(super) amount_minor: u64,
+    /// That of the effect, if it is not said.
+    pub(super) currency: Option<String>,
 }
 
 /// Something that may change the book.
@@ -93,6 +106,8 @@ pub(super) struct Book {
     decisions: Vec<Decision>,
     by_key: HashMap<(Provider, Key), usize>,
     undone: HashSet<(Provider, Key)>,
+    /// How much of the money of a forward key was given back.
+    given_back: HashMap<(Provider, Key), u64>,
     effects: u64,
     effects_by_operation: HashMap<Operation, u64>,
     arrivals: Vec<Arrival>,
@@ -178,7 +193,7 @@ impl Book {
     }
 
     fn decide_open(&self, call: Call, at: DateTime<Utc>) -> Decision {
-        let Call { operation, key, digest, prefix, work, refusal } = call;
+        let Call { operation, key, digest, prefix, work, refusal, remembers } = call;
         let decided = |status: StatusCode, body: String| Decision {
             operation,
             key,
@@ -196,21 +211,44 @@ impl Book {
                 let body = answer(&effect).to_string();
                 Decision { effect: Some(effect), ..decided(StatusCode::CREATED, body) }
             }
-            (None, Work::Undo { forward, forward_key, answer }) => {
-                let effect = self
-                    .to_undo(forward, &forward_key)
-                    .map(|subject| self.next_effect(operation, prefix, subject.clone()));
+            (None, Work::Undo { forward, forward_key, part, answer }) => {
+                let subject = match self.to_undo(forward, &forward_key, part.as_ref()) {
+                    Ok(subject) => subject,
+                    Err(refusal) => return decided(refusal.status, refusal.body()),
+                };
+                let effect = subject.map(|subject| self.next_effect(operation, prefix, subject));
                 let body = answer(effect.as_ref()).to_string();
-                let undoes = Some(forward_key);
+                let undoes = (remembers || effect.is_some()).then_some(forward_key);
                 Decision { undoes, effect, ..decided(StatusCode::OK, body) }
             }
         }
     }
 
-    fn to_undo(&self, forward: Operation, forward_key: &Key) -> Option<&Subject> {
-        let effect = self.effect(forward, forward_key)?;
-        let name = (forward.provider(), forward_key.clone());
-        (!self.undone.contains(&name)).then_some(&effect.subject)
+    /// What an undo is about; none if nothing is left to undo.
+    fn to_undo(
+        &self,
+        forward: Operation,
+        forward_key: &Key,
+        part: Option<&Part>,
+    ) -> Result<Option<Subject>, Problem> {
+        let Some(effect) = self.effect(forward, forward_key) else {
+            return Ok(None);
+        };
+        let (subject, name) = (&effect.subject, (forward.provider(), forward_key.clone()));
+        let Some(amount_minor) = subject.amount_minor.filter(|amount| *amount > 0) else {
+            return Ok((!self.undone.contains(&name)).then(|| subject.clone()));
+        };
+        let given_back = self.given_back.get(&name).copied().unwrap_or_default();
+        let left = amount_minor.saturating_sub(given_back);
+        if left == 0 {
+            return Ok(None);
+        }
+        let is_foreign = |part: &Part| part.currency.is_some() && part.currency != subject.currency;
+        if part.is_some_and(|part| part.amount_minor > left || is_foreign(part)) {
+            return Err(refund_too_large(left));
+        }
+        let amount_minor = Some(part.map_or(left, |part| part.amount_minor));
+        Ok(Some(Subject { amount_minor, ..subject.clone() }))
     }
 
     fn next_effect(&self, operation: Operation, prefix: &str, subject: Subject) -> Effect {
@@ -235,7 +273,11 @@ impl Book {
             *self.effects_by_operation.entry(operation).or_default() += 1;
         }
         if let Some(forward_key) = &decision.undoes {
-            self.undone.insert((provider, forward_key.clone()));
+            let forward = (provider, forward_key.clone());
+            let amount_minor = decision.effect.as_ref().and_then(|it| it.subject.amount_minor);
+            *self.given_back.entry(forward.clone()).or_default() +=
+                amount_minor.unwrap_or_default();
+            self.undone.insert(forward);
         }
         self.by_key.insert(name, self.decisions.len());
         self.decisions.push(decision);
@@ -268,4 +310,9 @@ fn key_reused() -> Problem {
 fn already_undone() -> Problem {
     let detail = "this Idempotency-Key was undone before it was seen and stays undone";
     Problem::new(StatusCode::CONFLICT, "already_undone", detail)
+}
+
+fn refund_too_large(left: u64) -> Problem {
+    let detail = format!("only {left} minor units of its own currency are left of the charge");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "refund_too_large", detail)
 }

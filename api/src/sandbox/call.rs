@@ -16,7 +16,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Sandbox;
-use super::book::{Call, Change, Standing, Work};
+use super::book::{Call, Change, Part, Standing, Work};
 use super::fault::{Aim, Codes, Ending, Refusal, Stage, perform};
 use super::key::Key;
 use super::operation::Operation;
@@ -47,10 +47,24 @@ pub(super) trait Undo: DeserializeOwned + 'static {
     /// What is undone.
     type Forward: Forward;
 
-    /// The key of the forward call.
-    fn forward_key(self) -> Key;
+    /// What is to be undone.
+    fn undoing(self) -> Undoing;
     /// The body of the answer; without an effect when there was nothing to undo.
     fn answer(effect: Option<&Effect>) -> Value;
+}
+
+/// What is to be undone.
+pub(super) struct Undoing {
+    /// The key of the forward call.
+    pub(super) forward_key: Key,
+    /// How much of its money, if not all that is left.
+    pub(super) part: Option<Part>,
+}
+
+impl From<Key> for Undoing {
+    fn from(forward_key: Key) -> Self {
+        Self { forward_key, part: None }
+    }
 }
 
 /// A line of an order: so many of one thing.
@@ -92,6 +106,7 @@ async fn take_forward<F: Forward>(
         prefix: F::PREFIX,
         work: Work::Forward { subject, answer: F::answer },
         refusal: None,
+        remembers: true,
     };
     Ok(run(sandbox, call, F::CODES).await)
 }
@@ -103,15 +118,16 @@ async fn take_undo<U: Undo>(
 ) -> Result<Response, Problem> {
     let key = Key::from_headers(&headers)?;
     let body = body?;
-    let forward_key = read_json::<U>(&body)?.forward_key();
+    let Undoing { forward_key, part } = read_json::<U>(&body)?.undoing();
     let forward = <U::Forward as Forward>::OPERATION;
     let call = Call {
         operation: U::OPERATION,
         key,
         digest: digest(&body),
         prefix: U::PREFIX,
-        work: Work::Undo { forward, forward_key, answer: U::answer },
+        work: Work::Undo { forward, forward_key, part, answer: U::answer },
         refusal: None,
+        remembers: true,
     };
     Ok(run(sandbox, call, Codes::PLAIN).await)
 }
@@ -167,12 +183,14 @@ impl Sandbox {
                 stage,
             })
         };
-        let apply = async |refusal: Option<Refusal>| {
+        let sandbox = self.clone();
+        let apply = move |refusal: Option<Refusal>| {
             let refusal = refusal.map(|refusal| codes.problem(refusal));
-            let call = Call { refusal, ..call };
-            self.ledger().submit(Change::Call(Box::new(call))).await.into_response()
+            let remembers = sandbox.faults().remembers(call.operation.provider());
+            let call = Call { refusal, remembers, ..call };
+            async move { sandbox.ledger().submit(Change::Call(Box::new(call))).await.into_response() }
         };
-        Ok(perform(strike, apply).await)
+        Ok(perform(strike, self.late(), apply).await)
     }
 }
 

@@ -66,11 +66,14 @@ async fn deliver(
         order_ids: [event.order.as_str(), event.subject.as_deref()],
         stage: Stage::Open,
     });
-    let apply = async move |refusal: Option<Refusal>| match refusal {
-        None => sandbox.ledger().submit(Change::Event(event)).await.into_response(),
-        Some(refusal) => Codes::PLAIN.problem(refusal).into_response(),
+    let receiver = sandbox.clone();
+    let apply = move |refusal: Option<Refusal>| async move {
+        match refusal {
+            None => receiver.ledger().submit(Change::Event(event)).await.into_response(),
+            Some(refusal) => Codes::PLAIN.problem(refusal).into_response(),
+        }
     };
-    Ok(finish(perform(strike, apply)).await)
+    Ok(finish(async move { perform(strike, sandbox.late(), apply).await }).await)
 }
 
 #[derive(Deserialize)]

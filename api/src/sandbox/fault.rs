@@ -1,10 +1,10 @@
 //! Failures on demand: rules, the seeded mix, and what each fault does to a call.
 //!
-//! Faults before the effect strike every call, also one whose key was decided long ago: they
-//! stand for the way to the provider. The others strike only a call that is about to be decided.
-//! Rules live in memory; a restart forgets them.
+//! Faults before the effect, and the answers of gateways, strike every call, also one whose key was
+//! decided long ago: they stand for the way to the provider. The others strike only a call that is
+//! about to be decided. Rules live in memory; a restart forgets them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,14 +14,16 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{Router, put};
+use axum::routing::{Router, post, put};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Sandbox;
 use super::call::read_json;
 use super::chance::{Mix, draw};
+use super::gateway::Name;
 use super::key::Key;
+use super::late::Late;
 use super::operation::{Operation, Provider};
 use super::problem::{JsonResult, Problem};
 
@@ -45,8 +47,16 @@ pub(super) enum Fault {
     TimeoutAfter,
     /// Applied late, then answered truly.
     Slow,
-    /// Nothing is applied: 503 with Retry-After.
+    /// Answered by a gateway; applied when the delay is over.
+    Late,
+    /// Nothing is applied, and the provider says so: 503 with Retry-After.
     Down,
+    /// Nothing is applied, and the provider says so: 429 with Retry-After.
+    Busy,
+    /// Nothing is applied; a gateway answers.
+    GatewayBefore,
+    /// Applied, as often as the call is made; a gateway answers.
+    GatewayAfter,
 }
 
 /// Which calls meet which fault. The first rule that fits and is not used up wins.
@@ -58,6 +68,9 @@ struct Rule {
     fault: Fault,
     times: Option<u64>,
     delay_ms: Option<u64>,
+    /// What the gateway answers, for a fault in which one does; 504 if it is not said.
+    #[serde(default)]
+    gateway: Option<Name>,
 }
 
 /// A rule and how many calls it still has to strike.
@@ -90,10 +103,11 @@ pub(super) enum Stage {
 }
 
 /// A fault that strikes a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Strike {
     fault: Fault,
     delay: Duration,
+    gateway: Name,
 }
 
 /// A definite no in the provider's name.
@@ -130,6 +144,8 @@ pub(super) struct Faults {
 #[derive(Default, Serialize)]
 struct InForce {
     rules: Vec<CountedRule>,
+    /// Providers that do not remember an undo of what they have not heard of.
+    forgetful: HashSet<Provider>,
     random: Option<Mix>,
     /// How often the mix has seen each key.
     #[serde(skip)]
@@ -143,6 +159,11 @@ impl Faults {
             let drawn = in_force.draw(aim);
             in_force.rules.iter_mut().find_map(|rule| rule.strike(aim)).or(drawn)
         })
+    }
+
+    /// Whether a provider remembers an undo of what it has not heard of.
+    pub(super) fn remembers(&self, provider: Provider) -> bool {
+        self.with(|in_force| !in_force.forgetful.contains(&provider))
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut InForce) -> T) -> T {
@@ -161,7 +182,7 @@ impl InForce {
         let sight = self.sights.entry((aim.operation.provider(), key.clone())).or_default();
         *sight += 1;
         let fault = mix.fault(aim.operation, draw(mix.seed, key.as_str(), *sight))?;
-        fault.can_strike(aim.stage).then(|| Strike::new(fault, mix.delay_ms_of(fault)))
+        fault.can_strike(aim.stage).then(|| Strike::new(fault, mix.delay_ms_of(fault), None))
     }
 }
 
@@ -176,14 +197,22 @@ impl CountedRule {
             return None;
         }
         self.remaining = self.remaining.map(|remaining| remaining - 1);
-        Some(Strike::new(rule.fault, rule.delay_ms))
+        Some(Strike::new(rule.fault, rule.delay_ms, rule.gateway.clone()))
     }
 }
 
 impl Fault {
     fn can_strike(self, stage: Stage) -> bool {
-        let before = matches!(self, Fault::ErrorBefore | Fault::TimeoutBefore | Fault::Down);
-        before || stage == Stage::Open
+        let on_the_way = matches!(
+            self,
+            Fault::ErrorBefore
+                | Fault::TimeoutBefore
+                | Fault::Down
+                | Fault::Busy
+                | Fault::GatewayBefore
+                | Fault::GatewayAfter
+        );
+        on_the_way || stage == Stage::Open
     }
 }
 
@@ -202,8 +231,9 @@ impl Codes {
 }
 
 impl Strike {
-    fn new(fault: Fault, delay_ms: Option<u64>) -> Strike {
-        Strike { fault, delay: delay_ms.map_or(DELAY_DEFAULT, Duration::from_millis) }
+    fn new(fault: Fault, delay_ms: Option<u64>, gateway: Option<Name>) -> Strike {
+        let delay = delay_ms.map_or(DELAY_DEFAULT, Duration::from_millis);
+        Strike { fault, delay, gateway: gateway.unwrap_or_else(Name::timed_out) }
     }
 }
 
@@ -221,16 +251,31 @@ impl Ending {
 }
 
 /// Performs a call under a fault, or without one: the one place that says what each fault does.
-pub(super) async fn perform<Apply, Applied>(strike: Option<Strike>, apply: Apply) -> Ending
+pub(super) async fn perform<Apply, Applied>(
+    strike: Option<Strike>,
+    late: &Late,
+    apply: Apply,
+) -> Ending
 where
     Apply: FnOnce(Option<Refusal>) -> Applied,
-    Applied: Future<Output = Response>,
+    Applied: Future<Output = Response> + Send + 'static,
 {
-    let Some(Strike { fault, delay }) = strike else {
+    let Some(Strike { fault, delay, gateway }) = strike else {
         return Ending::Answer(apply(None).await);
     };
     Ending::Answer(match fault {
         Fault::Down => Problem::unavailable().into_response(),
+        Fault::Busy => Problem::rate_limited().into_response(),
+        Fault::GatewayBefore => gateway.answer(),
+        Fault::GatewayAfter => {
+            apply(None).await;
+            gateway.answer()
+        }
+        Fault::Late => {
+            let applied = apply(None);
+            late.carry_out(delay, async move { drop(applied.await) });
+            gateway.answer()
+        }
         Fault::ErrorBefore => Problem::internal().into_response(),
         Fault::TimeoutBefore => return Ending::Hold(delay),
         Fault::Decline => apply(Some(Refusal::Decline)).await,
@@ -254,26 +299,32 @@ where
 pub(super) fn routes() -> Router<Sandbox> {
     Router::new()
         .route("/faults", put(replace_rules).get(show).delete(clear))
+        .route("/faults/late", post(apply_late))
         .route("/faults/random", put(replace_mix))
 }
 
 #[derive(Deserialize)]
 struct Rules {
     rules: Vec<Rule>,
+    #[serde(default)]
+    forgetful: HashSet<Provider>,
 }
 
 async fn replace_rules(
     State(sandbox): State<Sandbox>,
     body: Result<Bytes, BytesRejection>,
 ) -> JsonResult {
-    let Rules { rules } = read_json(&body?)?;
+    let Rules { rules, forgetful } = read_json(&body?)?;
     let foreign = |rule: &Rule| rule.operation.is_some_and(|o| o.provider() != rule.provider);
     if rules.iter().any(foreign) {
         let detail = "a rule names an operation that its provider does not offer";
         return Err(Problem::invalid("rule_invalid", detail));
     }
     let counted = |rule: Rule| CountedRule { remaining: rule.times, rule };
-    sandbox.faults().with(|in_force| in_force.rules = rules.into_iter().map(counted).collect());
+    sandbox.faults().with(|in_force| {
+        in_force.rules = rules.into_iter().map(counted).collect();
+        in_force.forgetful = forgetful;
+    });
     Ok(sandbox.faults().shown())
 }
 
@@ -291,6 +342,11 @@ async fn replace_mix(
         in_force.sights.clear();
     });
     Ok(sandbox.faults().shown())
+}
+
+/// Has everything that is late applied now.
+async fn apply_late(State(sandbox): State<Sandbox>) -> Json<serde_json::Value> {
+    Json(json!({ "applied": sandbox.late().all_now().await }))
 }
 
 async fn show(State(sandbox): State<Sandbox>) -> Json<serde_json::Value> {

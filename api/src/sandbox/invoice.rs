@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Sandbox;
-use super::call::{Forward, Undo, forward, undo};
+use super::call::{Forward, Undo, Undoing, forward, undo};
 use super::key::Key;
 use super::operation::Operation;
 use super::record::{Effect, Subject};
@@ -52,8 +52,8 @@ impl Undo for Void {
     const PREFIX: &'static str = "vd";
     type Forward = Issue;
 
-    fn forward_key(self) -> Key {
-        self.invoice_key
+    fn undoing(self) -> Undoing {
+        self.invoice_key.into()
     }
 
     fn answer(effect: Option<&Effect>) -> Value {

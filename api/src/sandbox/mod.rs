@@ -14,8 +14,10 @@ mod carrier;
 mod chance;
 mod events;
 mod fault;
+mod gateway;
 mod invoice;
 mod key;
+mod late;
 mod ledger;
 mod mail;
 mod operation;
@@ -45,6 +47,7 @@ use tokio::net::TcpListener;
 use crate::listen::answer;
 use fault::Faults;
 use key::Claims;
+use late::Late;
 use ledger::Ledger;
 use problem::{JsonResult, Problem};
 
@@ -112,6 +115,7 @@ struct Shared {
     ledger: Ledger,
     faults: Faults,
     claims: Claims,
+    late: Late,
 }
 
 impl Sandbox {
@@ -125,8 +129,18 @@ impl Sandbox {
             path: ledger.to_owned(),
             source: io::Error::other(error),
         })??;
-        let shared = Shared { ledger, faults: Faults::default(), claims: Claims::default() };
+        let shared = Shared {
+            ledger,
+            faults: Faults::default(),
+            claims: Claims::default(),
+            late: Late::default(),
+        };
         Ok(Sandbox { shared: Arc::new(shared) })
+    }
+
+    /// The names of the answers that gateways can give in the place of a provider.
+    pub fn gateways() -> impl Iterator<Item = &'static str> {
+        gateway::names()
     }
 
     /// The whole protocol as a router.
@@ -155,6 +169,10 @@ impl Sandbox {
 
     fn faults(&self) -> &Faults {
         &self.shared.faults
+    }
+
+    fn late(&self) -> &Late {
+        &self.shared.late
     }
 
     fn claims(&self) -> &Claims {

@@ -1,11 +1,12 @@
-//! The card processor: charges, and refunds of a whole charge.
+//! The card processor: charges, and refunds of a charge or a part of it.
 
 use axum::routing::Router;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Sandbox;
-use super::call::{Forward, Undo, forward, undo};
+use super::book::Part;
+use super::call::{Forward, Undo, Undoing, forward, undo};
 use super::fault::Codes;
 use super::key::Key;
 use super::operation::Operation;
@@ -44,6 +45,9 @@ impl Forward for Charge {
 #[derive(Deserialize)]
 struct Refund {
     charge_key: Key,
+    /// All that is left, if it is not said.
+    amount_minor: Option<u64>,
+    currency: Option<String>,
 }
 
 impl Undo for Refund {
@@ -51,8 +55,10 @@ impl Undo for Refund {
     const PREFIX: &'static str = "re";
     type Forward = Charge;
 
-    fn forward_key(self) -> Key {
-        self.charge_key
+    fn undoing(self) -> Undoing {
+        let currency = self.currency;
+        let part = self.amount_minor.map(|amount_minor| Part { amount_minor, currency });
+        Undoing { forward_key: self.charge_key, part }
     }
 
     fn answer(effect: Option<&Effect>) -> Value {

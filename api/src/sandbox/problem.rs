@@ -55,6 +55,12 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
+    /// 429: nothing was done.
+    pub(super) fn rate_limited() -> Self {
+        let detail = "the provider is called too often; nothing was done";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
+    }
+
     /// 504: nothing is said about what was done.
     pub(super) fn timeout() -> Self {
         let detail = "no answer in time; whether the request was carried out is unknown";
@@ -77,7 +83,8 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = self.body();
         let mut response = (self.status, [(CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        let later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        if later.contains(&self.status) {
             response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         response

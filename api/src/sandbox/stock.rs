@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Sandbox;
-use super::call::{Forward, Line, Undo, forward, undo};
+use super::call::{Forward, Line, Undo, Undoing, forward, undo};
 use super::fault::Codes;
 use super::key::Key;
 use super::operation::Operation;
@@ -47,8 +47,8 @@ impl Undo for Release {
     const PREFIX: &'static str = "rl";
     type Forward = Reserve;
 
-    fn forward_key(self) -> Key {
-        self.reservation_key
+    fn undoing(self) -> Undoing {
+        self.reservation_key.into()
     }
 
     fn answer(effect: Option<&Effect>) -> Value {

@@ -8,7 +8,7 @@ use super::{
     Attempts, BRANCH_DROPPED, History, Note, Progress, Received, RecordedStep, Said, Undoing,
 };
 use crate::command::{Command, Finding, Resolution};
-use crate::record::{CommandRead, Entry, SignalRead, StepCompensated};
+use crate::record::{AttemptOutcome, CommandRead, Entry, SignalRead, StepCompensated};
 
 impl History {
     /// Takes one record in.
@@ -30,8 +30,13 @@ impl History {
                 self.input = Some(started.input);
                 self.started_at = at;
             }
-            Entry::WorkerLost => self.interrupted = true,
-            Entry::StepStarted(started) => self.step_mut(step, started.input).begun = true,
+            Entry::WorkerLost => {
+                self.interrupted = true;
+                self.steps.iter_mut().for_each(|step| step.worker_lost(at));
+                let undoing = self.next_to_undo().map(|planned| planned.step.clone());
+                self.undo_in_doubt(undoing.as_deref());
+            }
+            Entry::StepStarted(started) => self.step_mut(step, started.input).begun(at),
             Entry::StepDone(done) => {
                 // Whatever the lost worker left open has been taken up.
                 self.interrupted = false;
@@ -54,6 +59,9 @@ impl History {
                 }
             }
             Entry::CompensationAttemptFailed(failed) => {
+                if failed.outcome == AttemptOutcome::Unknown {
+                    self.undo_in_doubt(step);
+                }
                 if let Some(step) = self.find_mut(step) {
                     step.undo.failed(failed.outcome, failed.failure, failed.retry_at);
                 }
@@ -91,6 +99,15 @@ impl History {
             step.not_found(retry_at, at);
             let unknown = step.unknown;
             self.interrupted &= unknown;
+        }
+    }
+
+    /// An attempt at an undo may have been carried out, upon the ledger as it stands.
+    fn undo_in_doubt(&mut self, key: Option<&str>) {
+        let movements = self.ledger.movements.len();
+        let mut steps = self.steps.iter_mut();
+        if let Some(step) = steps.find(|step| Some(step.key.as_str()) == key) {
+            step.undo.may_have_seen(movements);
         }
     }
 

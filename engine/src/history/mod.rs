@@ -238,6 +238,15 @@ impl History {
         &self.ledger
     }
 
+    /// What an undo may see of the ledger.
+    pub(crate) fn ledger_for_undo(&self, key: &str) -> Ledger {
+        let mut ledger = self.ledger.clone();
+        if let Some(seen) = self.step(key).and_then(|step| step.undo.movements_seen) {
+            ledger.movements.truncate(seen);
+        }
+        ledger
+    }
+
     /// Whether the last worker was lost and may have left an attempt without a record.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupted

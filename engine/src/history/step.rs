@@ -22,7 +22,8 @@ pub(crate) struct RecordedStep {
     pub(crate) unknown: bool,
     /// How often the provider has said that it does not know the call, since it became unknown.
     pub(crate) not_found: u32,
-    /// When it became unknown, or the provider was asked in vain.
+    /// When a request may have left last whose outcome is unknown, or the provider was asked in
+    /// vain.
     pub(crate) doubted_at: DateTime<Utc>,
     /// An at-most-once attempt was begun and has no recorded outcome.
     pub(crate) begun: bool,
@@ -77,6 +78,19 @@ impl RecordedStep {
         }
         if matches!(self.progress, Progress::Failed { .. }) {
             self.progress = Progress::Open;
+        }
+    }
+
+    /// An at-most-once attempt begins.
+    pub(super) fn begun(&mut self, at: DateTime<Utc>) {
+        self.begun = true;
+        self.doubted_at = at;
+    }
+
+    /// The worker was lost. What it had begun it may have sent until then.
+    pub(super) fn worker_lost(&mut self, at: DateTime<Utc>) {
+        if self.begun {
+            self.doubted_at = at;
         }
     }
 
@@ -199,6 +213,9 @@ pub(crate) struct Attempts {
     pub(crate) is_recheck: bool,
     /// It would be too early before this time, whatever people want.
     not_before: Option<DateTime<Utc>>,
+    /// How many movements of money an undo has seen that may have been carried out. As long as it
+    /// is asked for under the same key, it sees no more.
+    pub(super) movements_seen: Option<usize>,
 }
 
 impl Attempts {
@@ -226,11 +243,19 @@ impl Attempts {
         self.outcome = Some(outcome);
     }
 
+    /// One may have been carried out, upon a ledger of so many movements.
+    pub(super) fn may_have_seen(&mut self, movements: usize) {
+        self.movements_seen.get_or_insert(movements);
+    }
+
     /// Starts over, under another key if this one is given up.
     pub(super) fn resumed(&mut self, key: Key) {
         self.counted = 0;
         self.retry_at = self.not_before;
         self.outcome = None;
-        self.round += u32::from(key == Key::Another);
+        if key == Key::Another {
+            self.round += 1;
+            self.movements_seen = None;
+        }
     }
 }

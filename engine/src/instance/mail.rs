@@ -113,8 +113,9 @@ impl Instance {
                     Progress::Done { output } => Some(output.get()),
                     Progress::Open | Progress::Failed { .. } => None,
                 };
-                let reference = reference.clone();
-                known.undone(step.input.get(), output, &Undone { applied: true, reference })
+                let (reference, before) = (reference.clone(), state.history.ledger().clone());
+                let undone = Undone { applied: true, reference, moved: None, before };
+                known.undone(step.input.get(), output, &undone)
             }
             _ => Ok(Told::default()),
         };

@@ -210,10 +210,16 @@ impl Instance {
 
     /// What a call to a provider is told about itself.
     pub(crate) fn call(&self, step: &str, attempt: u32, direction: Direction) -> Call {
-        let (round, undo_round) = {
+        let (round, undo_round, ledger) = {
             let state = self.state();
             let recorded = state.history.step(step);
-            recorded.map_or((0, 0), |step| (step.attempts.round, step.undo.round))
+            let (round, undo_round) =
+                recorded.map_or((0, 0), |step| (step.attempts.round, step.undo.round));
+            let ledger = match direction {
+                Direction::Forward => state.history.ledger().clone(),
+                Direction::Undo => state.history.ledger_for_undo(step),
+            };
+            (round, undo_round, ledger)
         };
         let forward_key = in_round(format!("{}/{step}", self.instance_id), round);
         let forward_key = match direction {
@@ -227,7 +233,8 @@ impl Instance {
         };
         let business_key = self.about.business_key.clone();
         let now = self.worker.clock.now();
-        Call { instance_id: self.instance_id, business_key, attempt, now, key, forward_key }
+        let instance_id = self.instance_id;
+        Call { instance_id, business_key, attempt, now, key, forward_key, ledger }
     }
 
     /// Appends to the history. It becomes durable with the next write.

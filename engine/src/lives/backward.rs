@@ -1,7 +1,7 @@
 //! How what was done in a life is undone.
 
 use super::life::{Life, NAMES, Next, answered};
-use super::world::Trial;
+use super::world::{Trial, settling_time};
 use crate::attempt::{compensation_failed, next_attempt};
 use crate::history::Progress;
 use crate::record::{CompensationAttemptFailed, Entry, StepCompensated};
@@ -25,7 +25,8 @@ impl Life<'_> {
             _ => {}
         }
         if attempts.is_recheck {
-            self.judge_asking(step);
+            let settled_at = self.recorded(step).doubted_at + settling_time();
+            assert!(self.now >= settled_at, "looked again too early: {:?}", self.told());
         }
         // "Make sure that it is not applied" is the same, however often it is said.
         let trial = self.trial(self.scope.undo_trials, |world, trial| {
@@ -38,8 +39,10 @@ impl Life<'_> {
             Some(Ok(())) => {
                 let known =
                     planned.known && matches!(self.recorded(step).progress, Progress::Done { .. });
-                let undone = Undone { applied, reference: None };
-                let recheck_at = recheck_at(self.effect, known, &attempts, &undone, self.now);
+                let undone = Undone { applied, ..Undone::nothing() };
+                let (settles_within, doubted_at) =
+                    (self.facts(step).settles_within, self.recorded(step).doubted_at);
+                let recheck_at = recheck_at(settles_within, doubted_at, known, &undone, self.now);
                 self.called_at[step] = self.now;
                 let undone = StepCompensated { undone, money: Vec::new(), recheck_at };
                 self.append(Some(step), Entry::StepCompensated(undone));

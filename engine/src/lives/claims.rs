@@ -39,6 +39,13 @@ const DISTURBED: Scope = Scope {
 /// A person or a lost worker at any moment, and another one at any later moment.
 const DISTURBED_TWICE: Scope = Scope { steps_max: 1, disturbances: 2, ..DISTURBED };
 
+/// Providers that apply late, and do not remember what was undone before they had heard of it.
+const LATE: Scope = Scope {
+    trials: &[Trial::Done, Trial::Failed, Trial::LostLate],
+    undo_trials: &[Trial::Done],
+    ..VARIED
+};
+
 fn all_lives(scope: Scope, lives_min: usize) {
     let lives = every(|choices: &mut Choices| check(&Life::live(choices, scope)));
     assert!(lives >= lives_min, "{lives} lives");
@@ -131,6 +138,12 @@ fn every_life_ends_with_everything_or_nothing_whatever_becomes_of_its_attempts()
 fn every_life_ends_as_people_were_promised_whenever_they_speak_and_workers_are_lost() {
     all_lives(DISTURBED, 10_000);
     all_lives(DISTURBED_TWICE, 10_000);
+}
+
+#[test]
+fn every_life_ends_with_everything_or_nothing_when_providers_apply_late() {
+    all_lives(LATE, 500);
+    all_lives(Scope { steps_max: 1, disturbances: 1, ..LATE }, 500);
 }
 
 #[test]

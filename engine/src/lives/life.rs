@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::Choices;
-use super::world::{Trial, World};
+use super::world::{Trial, World, settling_time};
 use crate::attempt::next_attempt;
 use crate::compensation::plan_compensation;
 use crate::fake::{self, input};
@@ -122,8 +122,10 @@ impl<'a> Life<'a> {
         for _ in 0..TURNS_MAX {
             life.judge_cancel();
             life.be_disturbed();
+            life.world.pass(life.now);
             let next = life.next();
             if life.settle(next) {
+                life.world.pass(life.now + settling_time());
                 return life;
             }
         }
@@ -228,7 +230,7 @@ impl<'a> Life<'a> {
         }
         let key = self.history.step(NAMES[step]).map_or(0, |step| step.attempts.round);
         let trial = self.trial(self.scope.trials, |world, trial| world.can(step, key, trial));
-        self.world.attempt(step, key, trial);
+        self.world.attempt(step, key, trial, self.now);
         self.called_at[step] = self.now;
         match answered(trial) {
             None => self.lose_the_worker(),
@@ -386,7 +388,7 @@ pub(super) fn answered(trial: Trial) -> Option<Result<(), StepError>> {
         Trial::Down => Some(Err(StepError::retry(CODE, "not reached"))),
         Trial::Failed => Some(Err(StepError::fail(CODE, "not this one"))),
         Trial::Refused => Some(Err(StepError::refused(CODE, "no"))),
-        Trial::LostApplied | Trial::LostUnapplied => {
+        Trial::LostApplied | Trial::LostUnapplied | Trial::LostLate => {
             Some(Err(StepError::unknown(CODE, "no answer")))
         }
         Trial::CrashApplied | Trial::CrashUnapplied => None,

@@ -1,6 +1,7 @@
 //! What people say along a life, and that what they were told is what happens.
 
 use super::life::{Life, NAMES};
+use super::world::settling_time;
 use crate::command::{Answer, Command, Finding, Resolution, Standing, answer};
 use crate::compensation::plan_compensation;
 use crate::history::Progress;
@@ -82,8 +83,11 @@ impl Life<'_> {
         }
     }
 
-    /// The truth about the first step that is in doubt or cannot be undone.
+    /// The truth about the first step that is in doubt or cannot be undone, found out when nothing
+    /// is on its way any more.
     fn finding(&mut self) -> Option<Resolution> {
+        self.now += settling_time();
+        self.world.pass(self.now);
         let undoing = self.history.undoing().is_some();
         let step = (0..self.kinds.len()).find(|step| {
             self.history.step(NAMES[*step]).is_some_and(|recorded| {

@@ -1,5 +1,8 @@
 //! What providers have really applied, whatever the instance knows of it.
 
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::fake::SETTLES_WITHIN;
 use crate::step::Effect;
 
 /// What becomes of one attempt, and what the instance gets to know of it.
@@ -15,6 +18,8 @@ pub(super) enum Trial {
     Refused,
     /// Applied, and the answer was lost.
     LostApplied,
+    /// No answer, and applied when the provider has had all the time that it may take.
+    LostLate,
     /// The request was lost.
     LostUnapplied,
     /// Applied, and the worker was lost.
@@ -46,6 +51,8 @@ pub(super) struct World {
     pub(super) applied: Vec<bool>,
     /// Under which key, counted by its rounds, each effect was applied last.
     keys: Vec<u32>,
+    /// What is going to be applied: when, and under which key.
+    late: Vec<Option<(DateTime<Utc>, u32)>>,
     /// How often each effect was applied that was not applied at that moment.
     pub(super) applications: Vec<u32>,
     /// The steps that were undone, in this order.
@@ -58,6 +65,7 @@ impl World {
             effect,
             applied: vec![false; length],
             keys: vec![0; length],
+            late: vec![None; length],
             applications: vec![0; length],
             undone: vec![],
         }
@@ -71,6 +79,7 @@ impl World {
                 !self.repeats(step, key) && (trial != Trial::LostUnapplied || self.can_lose())
             }
             Trial::LostApplied | Trial::CrashApplied => self.can_lose(),
+            Trial::LostLate => self.can_lose() && !self.repeats(step, key),
             Trial::Done | Trial::Down | Trial::Failed => true,
         }
     }
@@ -86,8 +95,28 @@ impl World {
     }
 
     /// An attempt at a step under a key.
-    pub(super) fn attempt(&mut self, step: usize, key: u32, trial: Trial) {
-        if trial.applies() && !self.repeats(step, key) {
+    pub(super) fn attempt(&mut self, step: usize, key: u32, trial: Trial, now: DateTime<Utc>) {
+        if trial.applies() {
+            self.apply(step, key);
+        } else if trial == Trial::LostLate {
+            self.late[step] = Some((now + settling_time(), key));
+        }
+    }
+
+    /// Time goes by, and what is late is applied.
+    pub(super) fn pass(&mut self, now: DateTime<Utc>) {
+        for step in 0..self.late.len() {
+            let due = self.late[step].take_if(|(at, _)| *at <= now);
+            // What was applied under the same key is not applied again, be it that it is undone.
+            let was_applied = |key| self.applications[step] > 0 && self.keys[step] == key;
+            if let Some((_, key)) = due.filter(|(_, key)| !was_applied(*key)) {
+                self.apply(step, key);
+            }
+        }
+    }
+
+    fn apply(&mut self, step: usize, key: u32) {
+        if !self.repeats(step, key) {
             self.applied[step] = true;
             self.keys[step] = key;
             self.applications[step] += 1;
@@ -103,4 +132,9 @@ impl World {
             }
         }
     }
+}
+
+/// How long a provider may take to apply what it was sent.
+pub(super) fn settling_time() -> TimeDelta {
+    TimeDelta::from_std(SETTLES_WITHIN).unwrap()
 }

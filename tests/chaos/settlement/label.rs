@@ -1,6 +1,7 @@
 //! Has a label printed by a provider that cannot even be asked: it is tried once, and no more.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use amends::{Call, Declaration, Step, StepError, Undo, Undone};
 use chrono::TimeDelta;
@@ -8,6 +9,9 @@ use serde_json::json;
 
 use super::provider::{Applied, Provider};
 use super::{Settlement, impatience};
+
+/// What is printed is printed at once, unless a server stands still with the request in its hands.
+const SETTLES: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(super) struct Label(pub(super) Arc<Provider>);
@@ -18,7 +22,11 @@ impl Step for Label {
     type Output = Applied;
 
     fn declare(&self) -> Declaration<Self> {
-        Declaration::at_most_once().undo().retry(impatience()).undo_retry(impatience())
+        Declaration::at_most_once()
+            .settles_within(SETTLES)
+            .undo()
+            .retry(impatience())
+            .undo_retry(impatience())
     }
 
     async fn run(&self, call: &Call, order: &Settlement) -> Result<Applied, StepError> {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use amends::{
-    Call, Declaration, Event, Moment, Money, Movement, MovementKind, Step, StepError, Undo, Undone,
+    Call, Declaration, Event, Ledger, Moment, Money, Movement, MovementKind, Step, StepError, Undo,
+    Undone,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{KEY_WINDOW, PAYMENT, STEP_TIMEOUT, failed, patience};
+use super::{KEY_WINDOW, PAYMENT, PAYMENT_SETTLES, STEP_TIMEOUT, failed, patience};
 use crate::order::Order;
 use crate::ports::Payments;
+use crate::ports::payments::Refund;
 
 /// The step that takes the customer's money.
 #[derive(Clone)]
@@ -57,6 +59,7 @@ impl Step for Charge {
 
     fn declare(&self) -> Declaration<Self> {
         Declaration::idempotent_within(KEY_WINDOW)
+            .settles_within(PAYMENT_SETTLES)
             .undo()
             .retry(patience())
             .timeout(STEP_TIMEOUT)
@@ -83,11 +86,13 @@ impl Step for Charge {
                 vec![failed("PAYMENT_FAILED", &input.business_key, failure)]
             }
             Moment::Undone { input, output, undone } if undone.applied => {
+                let moved = input.moved_by(undone, output);
+                let refunds = moved.iter().filter(|it| it.kind == MovementKind::Refund);
                 let refunded = json!({
                     "business_key": input.business_key,
                     "charge_id": output.map(|charged| &charged.charge_id),
                     "refund_id": undone.reference,
-                    "amount_minor": input.total.amount_minor,
+                    "amount_minor": refunds.map(|it| it.money.amount_minor).sum::<i64>(),
                     "currency": input.total.currency,
                 });
                 vec![Event::new("PAYMENT_REFUNDED", &refunded)]
@@ -97,24 +102,12 @@ impl Step for Charge {
     }
 
     fn money(&self, moment: Moment<'_, Self>) -> Vec<Movement> {
-        let movement = |kind, input: &ChargeRequest, reference: &str| Movement {
-            kind,
-            money: input.total,
-            reference: reference.to_owned(),
-        };
         match moment {
             Moment::Done { input, output } => {
-                vec![movement(MovementKind::Capture, input, &output.charge_id)]
+                vec![movement(MovementKind::Capture, input.total, &output.charge_id)]
             }
             Moment::Undone { input, output, undone } if undone.applied => {
-                let refund_id = undone.reference.as_deref().unwrap_or_default();
-                let refund = movement(MovementKind::Refund, input, refund_id);
-                match output {
-                    Some(_) => vec![refund],
-                    // The answer to the charge was lost, so its capture is in no record. The
-                    // refund is the proof of it.
-                    None => vec![movement(MovementKind::Capture, input, refund_id), refund],
-                }
+                input.moved_by(undone, output)
             }
             Moment::Failed { .. } | Moment::Undone { .. } => Vec::new(),
         }
@@ -126,10 +119,62 @@ impl Undo for Charge {
         &self,
         call: &Call,
         input: &ChargeRequest,
-        _: Option<&Charged>,
+        output: Option<&Charged>,
     ) -> Result<Undone, StepError> {
-        self.payments.refund(call.key(), call.forward_key(), input.total).await
+        let left = input.left(call.ledger());
+        if left.amount_minor == 0 {
+            return Ok(Undone::nothing());
+        }
+        let refund = self.payments.refund(call.key(), call.forward_key(), left).await?;
+        Ok(refund.map_or_else(Undone::nothing, |Refund { refund_id, amount }| {
+            let moved = input.given_back(call.ledger(), output, amount, &refund_id);
+            Undone::by(refund_id).moved(moved)
+        }))
     }
+}
+
+impl ChargeRequest {
+    /// What is left of the charge by this ledger. A charge whose answer was lost is not in it, and
+    /// is taken to be whole.
+    fn left(&self, ledger: &Ledger) -> Money {
+        let Money { amount_minor: total, currency } = self.total;
+        let net = ledger.captured_net(currency).unwrap_or_default();
+        let taken = if is_captured(ledger) { net } else { net.saturating_add(total) };
+        Money { amount_minor: taken.clamp(0, total), currency }
+    }
+
+    /// What has moved by an undo, be it that a person has found it out.
+    fn moved_by(&self, undone: &Undone, output: Option<&Charged>) -> Vec<Movement> {
+        undone.moved.clone().unwrap_or_else(|| {
+            let (ledger, refund_id) = (undone.ledger(), undone.reference.as_deref());
+            let refund_id = refund_id.unwrap_or_default();
+            self.given_back(ledger, output, self.left(ledger), refund_id)
+        })
+    }
+
+    /// A refund of this amount. If the answer to the charge was lost, its capture is in no record,
+    /// and the refund is the proof of it.
+    fn given_back(
+        &self,
+        ledger: &Ledger,
+        output: Option<&Charged>,
+        amount: Money,
+        refund_id: &str,
+    ) -> Vec<Movement> {
+        let refund = movement(MovementKind::Refund, amount, refund_id);
+        if output.is_some() || is_captured(ledger) {
+            return vec![refund];
+        }
+        vec![movement(MovementKind::Capture, self.total, refund_id), refund]
+    }
+}
+
+fn is_captured(ledger: &Ledger) -> bool {
+    ledger.movements.iter().any(|movement| movement.kind == MovementKind::Capture)
+}
+
+fn movement(kind: MovementKind, money: Money, reference: &str) -> Movement {
+    Movement { kind, money, reference: reference.to_owned() }
 }
 
 #[cfg(test)]
@@ -139,7 +184,8 @@ mod tests {
     use crate::fulfilment::testing::told;
     use crate::order::sample;
     use crate::ports::Ports;
-    use amends::{Failure, Ledger};
+    use amends::Failure;
+    use futures::FutureExt;
 
     fn step() -> Charge {
         Charge::new(Ports::instant().payments)
@@ -218,5 +264,50 @@ mod tests {
         let movements = step().money(Moment::Undone { input, output: None, undone });
         assert_eq!(movements.len(), 2);
         assert_eq!(Ledger { movements }.captured_net(sample().currency), Some(0));
+    }
+
+    fn ledger(movements: &[(MovementKind, i64)]) -> Ledger {
+        let currency = sample().currency;
+        let money = |amount_minor| Money { amount_minor, currency };
+        let movements = movements.iter().map(|&(kind, amount)| movement(kind, money(amount), "x"));
+        Ledger { movements: movements.collect() }
+    }
+
+    fn net_after(before: Ledger, output: Option<&Charged>) -> Option<i64> {
+        let (input, call) = (&ChargeRequest::of(&sample()), Call::for_test("it/charge").undoing());
+        let (step, call) = (step(), call.with_ledger(before.clone()));
+        let undone = step.undo(&call, input, output).now_or_never().unwrap().unwrap();
+        let undone = undone.with_ledger(before.clone());
+        let movements = step.money(Moment::Undone { input, output, undone: &undone });
+        let movements = [before.movements, movements].concat();
+        Ledger { movements }.captured_net(sample().currency)
+    }
+
+    #[test]
+    fn an_undo_gives_back_what_is_left_and_no_more() {
+        use MovementKind::{Capture, Refund};
+        let total = sample().total_minor;
+        let output = &charged();
+        for refunds in [&[][..], &[1000], &[1000, 490], &[total]] {
+            let refunds: Vec<_> = refunds.iter().map(|&amount| (Refund, amount)).collect();
+            let known = [vec![(Capture, total)], refunds.clone()].concat();
+            assert_eq!(net_after(ledger(&known), Some(output)), Some(0), "{known:?}");
+        }
+        // A person has given some of it back by hand, while nobody knew of the capture.
+        assert_eq!(net_after(ledger(&[(Refund, 1000)]), None), Some(0));
+        assert_eq!(net_after(ledger(&[]), None), Some(0));
+    }
+
+    #[test]
+    fn what_a_person_has_found_undone_adds_up_with_what_was_given_back_before() {
+        use MovementKind::{Capture, Refund};
+        let input = &ChargeRequest::of(&sample());
+        let before = ledger(&[(Capture, sample().total_minor), (Refund, 1000)]);
+        let undone = &Undone::by("by hand").with_ledger(before.clone());
+        let found = step().money(Moment::Undone { input, output: Some(&charged()), undone });
+        let movements = [before.movements, found].concat();
+        assert_eq!(Ledger { movements }.captured_net(sample().currency), Some(0));
+        let told = told(&step(), Moment::Undone { input, output: Some(&charged()), undone });
+        assert_eq!(told[0].1["amount_minor"], json!(sample().total_minor - 1000));
     }
 }

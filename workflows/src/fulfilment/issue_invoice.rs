@@ -6,7 +6,7 @@ use amends::{Call, Declaration, Event, Moment, Money, Step, StepError, Undo, Und
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{INVOICES, STEP_TIMEOUT, patience};
+use super::{INVOICES, OWN_SYSTEMS_SETTLE, STEP_TIMEOUT, patience};
 use crate::order::Order;
 use crate::ports::Invoices;
 
@@ -56,7 +56,12 @@ impl Step for IssueInvoice {
     type Output = Invoiced;
 
     fn declare(&self) -> Declaration<Self> {
-        Declaration::idempotent().undo().retry(patience()).timeout(STEP_TIMEOUT).through(INVOICES)
+        Declaration::idempotent()
+            .settles_within(OWN_SYSTEMS_SETTLE)
+            .undo()
+            .retry(patience())
+            .timeout(STEP_TIMEOUT)
+            .through(INVOICES)
     }
 
     async fn run(&self, call: &Call, input: &InvoiceRequest) -> Result<Invoiced, StepError> {

@@ -44,6 +44,15 @@ fn patience() -> RetryPolicy {
 /// stock and invoices, remember it for ever.
 const KEY_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
+/// How long the payment provider may still take money for a charge whose answer we have given up.
+/// It waits for the bank of the card, and cuts that short after a minute at the latest. Sooner than
+/// this, "there is no such charge" proves nothing.
+const PAYMENT_SETTLES: Duration = Duration::from_secs(60);
+
+/// The same of stock and invoices, which are the shop's own and ask nobody else. Half a minute is
+/// what common servers and proxies allow a request in all.
+const OWN_SYSTEMS_SETTLE: Duration = Duration::from_secs(30);
+
 // What the steps call.
 const STOCK: &str = "stock";
 const INVOICES: &str = "invoices";

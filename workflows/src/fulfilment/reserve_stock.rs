@@ -6,7 +6,7 @@ use amends::{Call, Declaration, Event, Moment, Step, StepError, Undo, Undone};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{STEP_TIMEOUT, STOCK, patience};
+use super::{OWN_SYSTEMS_SETTLE, STEP_TIMEOUT, STOCK, patience};
 use crate::order::{Item, Order};
 use crate::ports::Stock;
 
@@ -54,7 +54,12 @@ impl Step for ReserveStock {
     type Output = Reserved;
 
     fn declare(&self) -> Declaration<Self> {
-        Declaration::idempotent().undo().retry(patience()).timeout(STEP_TIMEOUT).through(STOCK)
+        Declaration::idempotent()
+            .settles_within(OWN_SYSTEMS_SETTLE)
+            .undo()
+            .retry(patience())
+            .timeout(STEP_TIMEOUT)
+            .through(STOCK)
     }
 
     async fn run(&self, call: &Call, input: &StockRequest) -> Result<Reserved, StepError> {

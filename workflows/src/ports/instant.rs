@@ -10,7 +10,7 @@ use futures::future::ready;
 use super::carrier::Shipment;
 use super::invoices::Invoice;
 use super::mail::Message;
-use super::payments::Charge;
+use super::payments::{Charge, Refund};
 use super::stock::Reservation;
 use super::{Answer, Carrier, Invoices, Mail, Payments, Stock};
 use crate::order::{Item, Recipient};
@@ -46,8 +46,8 @@ impl Payments for Instant {
         granted(Charge { charge_id: format!("charge-{key}") })
     }
 
-    fn refund<'a>(&'a self, key: &'a str, _: &'a str, _: Money) -> Answer<'a, Undone> {
-        granted(Undone::by(format!("refund-{key}")))
+    fn refund<'a>(&'a self, key: &'a str, _: &'a str, amount: Money) -> Answer<'a, Option<Refund>> {
+        granted(Some(Refund { refund_id: format!("refund-{key}"), amount }))
     }
 }
 

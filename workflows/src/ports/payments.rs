@@ -1,6 +1,6 @@
 //! The payment provider: takes money from the customer, and gives it back.
 
-use amends::{Money, Undone};
+use amends::Money;
 
 use super::Answer;
 
@@ -14,10 +14,14 @@ pub trait Payments: Send + Sync {
         total: Money,
     ) -> Answer<'a, Charge>;
 
-    /// Makes sure that nothing of what was asked for under `charge_key`, which was `total`, stays
-    /// taken. A provider that gives back any other amount makes it fail, so that the ledger never
-    /// holds an amount that did not move.
-    fn refund<'a>(&'a self, key: &'a str, charge_key: &'a str, total: Money) -> Answer<'a, Undone>;
+    /// Gives back `amount` of what was asked for under `charge_key`. None: nothing is taken under
+    /// that key. Refused if less than `amount` is left of it.
+    fn refund<'a>(
+        &'a self,
+        key: &'a str,
+        charge_key: &'a str,
+        amount: Money,
+    ) -> Answer<'a, Option<Refund>>;
 }
 
 /// Money that was taken.
@@ -25,4 +29,13 @@ pub trait Payments: Send + Sync {
 pub struct Charge {
     /// The payment provider's reference.
     pub charge_id: String,
+}
+
+/// Money that was given back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refund {
+    /// The payment provider's reference.
+    pub refund_id: String,
+    /// What was given back, as the provider says.
+    pub amount: Money,
 }

@@ -3,13 +3,14 @@
 //! A call is a POST with an `Idempotency-Key`; it never follows a redirect and never takes a proxy
 //! from the environment, so it reaches whom it was meant for or nobody.
 
+mod problem;
 mod protocol;
 pub(crate) mod verdict;
 
 use std::error::Error;
 use std::time::Duration;
 
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url};
 use serde::Serialize;
@@ -78,12 +79,12 @@ impl Http {
 
 async fn answered(mut response: Response) -> Exchange {
     let status = response.status().as_u16();
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
-    Exchange::Answered { status, retry_after, body: read(&mut response).await }
+    let header = |name: HeaderName| {
+        let value = response.headers().get(name);
+        value.and_then(|value| value.to_str().ok()).map(str::to_owned)
+    };
+    let (content_type, retry_after) = (header(CONTENT_TYPE), header(RETRY_AFTER));
+    Exchange::Answered { status, content_type, retry_after, body: read(&mut response).await }
 }
 
 /// The body, or `None` if it broke off or is longer than any answer of the protocol.

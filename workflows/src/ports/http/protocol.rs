@@ -15,7 +15,7 @@ use crate::order::{Item, Recipient};
 use crate::ports::carrier::Shipment;
 use crate::ports::invoices::Invoice;
 use crate::ports::mail::Message;
-use crate::ports::payments::Charge;
+use crate::ports::payments::{Charge, Refund};
 use crate::ports::stock::Reservation;
 use crate::ports::{Answer, Carrier, Invoices, Mail, Payments, Stock};
 
@@ -118,11 +118,20 @@ impl Payments for Http {
         })
     }
 
-    fn refund<'a>(&'a self, key: &'a str, charge_key: &'a str, total: Money) -> Answer<'a, Undone> {
+    fn refund<'a>(
+        &'a self,
+        key: &'a str,
+        charge_key: &'a str,
+        amount: Money,
+    ) -> Answer<'a, Option<Refund>> {
         Box::pin(async move {
-            let body = json!({ "charge_key": charge_key });
+            let body = json!({
+                "charge_key": charge_key,
+                "amount_minor": amount.amount_minor,
+                "currency": amount.currency,
+            });
             let answer: Refunded = self.post("/payments/refunds", key, &body, plain_code).await?;
-            refunded(answer, total)
+            refunded(answer)
         })
     }
 }
@@ -180,15 +189,15 @@ fn amount_body(business_key: &str, total: Money) -> serde_json::Value {
 }
 
 fn stock_code(refusal: &Refusal) -> &'static str {
-    match refusal.code.as_deref() {
-        Some("out_of_stock") => OUT_OF_STOCK,
+    match refusal.code {
+        "out_of_stock" => OUT_OF_STOCK,
         _ => PROVIDER_REFUSED,
     }
 }
 
 fn payment_code(refusal: &Refusal) -> &'static str {
-    match (refusal.status, refusal.code.as_deref()) {
-        (402, _) | (_, Some("card_declined")) => PAYMENT_DECLINED,
+    match refusal.code {
+        "declined" | "card_declined" => PAYMENT_DECLINED,
         _ => PROVIDER_REFUSED,
     }
 }
@@ -210,16 +219,21 @@ fn undone(reference: Option<String>) -> Undone {
     reference.map_or_else(Undone::nothing, Undone::by)
 }
 
-fn refunded(answer: Refunded, total: Money) -> Result<Undone, StepError> {
-    let whole = answer.amount_minor == Some(total.amount_minor)
-        && answer.currency.as_deref() == Some(total.currency.as_str());
-    if answer.refund_id.is_some() && !whole {
-        return Err(StepError::fail(
+/// What was given back is what the provider says. Without an amount it has said nothing.
+fn refunded(answer: Refunded) -> Result<Option<Refund>, StepError> {
+    let Some(refund_id) = answer.refund_id else {
+        return Ok(None);
+    };
+    let currency = answer.currency.and_then(|currency| currency.parse().ok());
+    match (answer.amount_minor, currency) {
+        (Some(amount_minor), Some(currency)) if amount_minor >= 0 => {
+            Ok(Some(Refund { refund_id, amount: Money { amount_minor, currency } }))
+        }
+        _ => Err(StepError::unknown(
             PROVIDER_ERROR,
-            format!("/payments/refunds: gave back another amount than {total}"),
-        ));
+            "/payments/refunds: gave back, and does not say how much",
+        )),
     }
-    Ok(undone(answer.refund_id))
 }
 
 #[cfg(test)]
@@ -230,22 +244,19 @@ mod tests {
     #[test]
     fn refusals_get_our_codes() {
         type CodeOf = fn(&Refusal) -> &'static str;
-        let table: [(CodeOf, u16, Option<&str>, &str); 11] = [
-            (stock_code, 422, Some("out_of_stock"), OUT_OF_STOCK),
-            (stock_code, 422, Some("unknown_sku"), PROVIDER_REFUSED),
-            (stock_code, 400, None, PROVIDER_REFUSED),
-            (payment_code, 402, Some("card_declined"), PAYMENT_DECLINED),
-            (payment_code, 402, Some("insufficient_funds"), PAYMENT_DECLINED),
-            (payment_code, 402, None, PAYMENT_DECLINED),
-            (payment_code, 422, Some("bad_currency"), PROVIDER_REFUSED),
-            (payment_code, 409, Some("already_undone"), PROVIDER_REFUSED),
-            (carrier_code, 422, Some("shipment_refused"), SHIPMENT_ERROR),
-            (carrier_code, 400, None, SHIPMENT_ERROR),
-            (plain_code, 422, Some("out_of_stock"), PROVIDER_REFUSED),
+        let table: [(CodeOf, &str, &str); 9] = [
+            (stock_code, "out_of_stock", OUT_OF_STOCK),
+            (stock_code, "refused", PROVIDER_REFUSED),
+            (stock_code, "body_invalid", PROVIDER_REFUSED),
+            (payment_code, "card_declined", PAYMENT_DECLINED),
+            (payment_code, "declined", PAYMENT_DECLINED),
+            (payment_code, "already_undone", PROVIDER_REFUSED),
+            (carrier_code, "shipment_refused", SHIPMENT_ERROR),
+            (carrier_code, "body_invalid", SHIPMENT_ERROR),
+            (plain_code, "out_of_stock", PROVIDER_REFUSED),
         ];
-        for (code_of, status, code, expected) in table {
-            let refusal = Refusal { status, code: code.map(str::to_owned) };
-            assert_eq!(code_of(&refusal), expected, "{status} {code:?}");
+        for (code_of, code, expected) in table {
+            assert_eq!(code_of(&Refusal { code }), expected, "{code}");
         }
     }
 
@@ -260,19 +271,24 @@ mod tests {
     }
 
     #[test]
-    fn a_refund_counts_only_if_it_is_the_whole_charge() {
-        let total = sample().total();
-        let refund = |json: &str| refunded(serde_json::from_str(json).unwrap(), total);
-        let whole = r#"{"refund_id":"re_1","amount_minor":7490,"currency":"MYR"}"#;
-        assert_eq!(refund(whole), Ok(Undone::by("re_1")));
+    fn a_refund_is_what_the_provider_says_that_it_gave_back() {
+        let refund = |json: &str| refunded(serde_json::from_str(json).unwrap());
+        let amount = |amount_minor| Money { amount_minor, currency: sample().currency };
+        for given_back in [7490, 1000, 0] {
+            let json = json!({
+                "refund_id": "re_1", "amount_minor": given_back, "currency": sample().currency,
+            });
+            let expected = Refund { refund_id: "re_1".to_owned(), amount: amount(given_back) };
+            assert_eq!(refund(&json.to_string()), Ok(Some(expected)));
+        }
         let nothing = r#"{"refund_id":null,"amount_minor":null,"currency":null}"#;
-        assert_eq!(refund(nothing), Ok(Undone::nothing()));
+        assert_eq!(refund(nothing), Ok(None));
         for other in [
-            r#"{"refund_id":"re_1","amount_minor":7489,"currency":"MYR"}"#,
-            r#"{"refund_id":"re_1","amount_minor":7490,"currency":"SGD"}"#,
+            r#"{"refund_id":"re_1","amount_minor":-1,"currency":"MYR"}"#,
+            r#"{"refund_id":"re_1","amount_minor":7490,"currency":"ringgit"}"#,
             r#"{"refund_id":"re_1","amount_minor":null,"currency":null}"#,
         ] {
-            assert!(matches!(refund(other), Err(StepError::Fail(_))), "{other}");
+            assert!(matches!(refund(other), Err(StepError::Unknown(_))), "{other}");
         }
     }
 
