@@ -168,7 +168,22 @@ impl<S: Step> EffectDeclared<S> {
     /// up: its own time-outs and queues, and those of everything in between. There is no default.
     ///
     /// It is needed for an undo, and for nothing else: one that does not know whether there is
-    /// anything to undo, and finds nothing sooner than this, looks once more after it.
+    /// anything to undo, and finds nothing sooner than this, looks once more after it. Without it an
+    /// undo does not compile:
+    ///
+    /// ```
+    /// # use amends::{Declaration, Undo};
+    /// fn declare<S: Undo>(minute: std::time::Duration) -> Declaration<S> {
+    ///     Declaration::idempotent().settles_within(minute).undo()
+    /// }
+    /// ```
+    ///
+    /// ```compile_fail,E0277
+    /// # use amends::{Declaration, Undo};
+    /// fn declare<S: Undo>() -> Declaration<S> {
+    ///     Declaration::idempotent().undo()
+    /// }
+    /// ```
     pub fn settles_within(self, time: Duration) -> EffectDeclared<S, ByCall, Settles> {
         EffectDeclared {
             effect: self.effect,
