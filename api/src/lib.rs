@@ -13,6 +13,7 @@ pub mod app;
 mod router;
 
 mod body;
+mod idempotency_key;
 mod json;
 mod observe;
 mod path;

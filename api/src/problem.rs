@@ -284,6 +284,11 @@ impl From<amends::Error> for Problem {
                 let detail = "a part of it is too long, or holds what cannot be stored";
                 Self::new(Code::InvalidInput, detail)
             }
+            amends::Error::RequestIdReused => {
+                let detail = "this key came before with another request; nothing is done: use a \
+                              new key";
+                Self::new(Code::IdempotencyKeyReused, detail)
+            }
             error if error.is_transient() => {
                 tracing::warn!(%error, "refused a request for now: {error}");
                 let detail = "it cannot be done at the moment; send the same request again";

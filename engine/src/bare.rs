@@ -267,7 +267,7 @@ impl Template {
                 version: self.version,
                 claim_id: Some(writer.claim_id),
                 priority: Priority::Normal,
-                parent_id: None,
+                bearer: None,
                 attributes: self.attributes.clone(),
                 attributes_json: self.attributes_json.clone(),
                 created_at: at,

@@ -1,18 +1,22 @@
 //! What an instance does for its parent, and what a parent does to undo a child.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::command::{Answer, Command};
-use crate::error::Error;
-use crate::instance::{Instance, Verdict};
+use crate::error::{Error, is_data_error};
+use crate::instance::{Instance, Readiness, Verdict};
 use crate::limits;
-use crate::record::{Entry, StepCompensated};
+use crate::record::{CompensationPlanned, Entry, StepCompensated};
+use crate::sabotage::Bug;
 use crate::status::Status;
 use crate::step::{Failure, Undone};
 use crate::store::child;
 use crate::store::command::{Given, give_command};
+use crate::store::family::{self, PARENT_UNDONE};
+use crate::store::write::{NewRecord, Write, Written};
 use crate::worker::{Worker, new_id};
 
 impl Worker {
@@ -53,6 +57,56 @@ impl Worker {
 }
 
 impl Instance {
+    /// Whether a write holds the plan of an instance that has started others.
+    pub(crate) fn has_family_to_tell(&self, write: &Write) -> bool {
+        let is_plan = |new: &Arc<NewRecord>| *new.record.kind == *CompensationPlanned::KIND;
+        write.records.iter().any(is_plan)
+            && self.state().history.has_children()
+            && !Bug::FamilyUntold.is_on()
+    }
+
+    /// Makes a plan durable together with the cancels of everything live that this instance has
+    /// started: none of it does anything more that would have to be undone.
+    pub(crate) async fn write_plan(&self, write: &Write) -> Written {
+        let worker = &self.worker;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            worker.probes.reach("plan.before").await;
+            let (worker_id, now) = (worker.worker_id, worker.clock.pinned());
+            let (write, subscriptions) = (write.clone(), worker.subscriptions.names());
+            let records = write.records.len() as u64;
+            let committed = worker.store.transact(move |connection| {
+                Box::pin(async move {
+                    family::commit_plan(connection, worker_id, &write, &subscriptions, now).await
+                })
+            });
+            match committed.await {
+                Ok(None) => {
+                    worker.lost.cancel();
+                    return Written::Fenced;
+                }
+                Ok(Some(written)) => {
+                    worker.probes.reach("plan.after").await;
+                    worker.metrics.commits.inc();
+                    worker.metrics.records.inc_by(records);
+                    worker.published.notify_one();
+                    worker.due.notify_one();
+                    worker.mail.notify_one();
+                    worker.store.hint().await;
+                    return written;
+                }
+                Err(Error::Database(error)) if is_data_error(&error) => {
+                    return Written::Refused(error.to_string());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, instance.id = %self.instance_id, "a plan is not durable yet; sending it again");
+                    worker.clock.sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+
     /// Undoes a child: cancels it while it runs, takes it back when it has completed, and waits
     /// until nothing is left of it.
     pub(crate) async fn take_back(
@@ -60,6 +114,10 @@ impl Instance {
         key: &str,
         child_id: Uuid,
     ) -> Result<(), Verdict> {
+        // The plan is durable, and with it everything live below this instance has been told.
+        if self.ready_for_effect(|| Ok(())).await? == Readiness::ThinkAgain {
+            return Ok(());
+        }
         let worker = &self.worker;
         let status = worker.persist(|| child::status(worker.store.pool(), child_id)).await?;
         let undone = |applied| {
@@ -89,9 +147,10 @@ impl Instance {
                     instance_id: child_id,
                     command: Command::Cancel,
                     actor: format!("instance {}", self.instance_id),
-                    reason: "its parent is being undone".to_owned(),
+                    reason: PARENT_UNDONE.to_owned(),
                     resolution: None,
                     by_parent: true,
+                    request: None,
                     at: worker.clock.now(),
                 };
                 worker.store.transact(move |connection| {
@@ -100,7 +159,7 @@ impl Instance {
             })
             .await?;
         match answer {
-            Some(Answer::PastPivot) => Err(Verdict::Stick(Failure::new(
+            Some(Answer::PastPivot | Answer::ChildPastPivot) => Err(Verdict::Stick(Failure::new(
                 "CHILD_PAST_PIVOT",
                 format!("{key} cannot be undone any more: it is past its pivot"),
             ))),

@@ -90,6 +90,14 @@ pub(crate) fn plan_compensation(history: &History, steps: &Steps) -> Result<Plan
     Ok(plan)
 }
 
+/// Whether a pivot is recorded as done, or as perhaps done, so that nothing can be undone any more.
+pub(crate) fn is_past_pivot(history: &History, steps: &Steps) -> bool {
+    history.steps().filter(|recorded| steps.is_pivot(recorded.name())).any(|recorded| {
+        let is_done = matches!(recorded.progress, Progress::Done { .. });
+        is_done || recorded.unknown || recorded.begun
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,8 +221,10 @@ mod tests {
         if let Some((_, known)) = pivot {
             let code = if *known { "PAST_PIVOT" } else { "PIVOT_UNKNOWN" };
             assert_eq!(plan.unwrap_err().code, code, "{kinds:?} {said:?}");
+            assert!(is_past_pivot(history, steps), "{kinds:?} {said:?}");
             return;
         }
+        assert!(!is_past_pivot(history, steps), "{kinds:?} {said:?}");
         let expected: Vec<_> = applied
             .into_iter()
             .rev()

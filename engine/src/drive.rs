@@ -120,6 +120,7 @@ pub(crate) async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
     // An attempt belongs to the engine: a run that was dropped does not end it.
     instance.settle_attempts().await;
     let mut state = instance.state();
+    state.settle_pivots(instance.workflow.steps());
     if let Some(verdict) = state.halt.take() {
         return Err(verdict);
     }
@@ -327,7 +328,9 @@ fn plan(instance: &Instance, reason: Reason) -> Result<(), Verdict> {
     instance.append(None, None, entry, &[])?;
     let mut state = instance.state();
     state.transit(Transition::Compensate);
-    state.set_past_pivot(false);
+    // Mail comes before the plan, also where the status stays.
+    state.touch_row();
+    state.settle_pivots(steps);
     Ok(())
 }
 

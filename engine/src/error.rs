@@ -23,6 +23,9 @@ pub enum Error {
     /// The input does not fit the workflow, or cannot be stored.
     #[error("input: {0}")]
     InvalidInput(String),
+    /// The id of a request belongs to another one, which asked for something else.
+    #[error("this request id came before, with something else")]
+    RequestIdReused,
     /// Workflows are declared in a way that cannot work.
     #[error("registration: {0}")]
     Registration(String),
@@ -44,6 +47,7 @@ impl Error {
             Self::Migration(_)
             | Self::UnknownWorkflow(_)
             | Self::InvalidInput(_)
+            | Self::RequestIdReused
             | Self::Registration(_)
             | Self::UnsafeDatabase(_)
             | Self::Stored(_) => false,

@@ -15,7 +15,7 @@ use crate::history::{History, micros};
 use crate::limits::{refuse_key, refuse_payload};
 use crate::record::{Entry, Parent, Started};
 use crate::registry::AnyWorkflow;
-use crate::store::write::{About, NewDelivery, NewInstance, NewRecord, Write};
+use crate::store::write::{About, Bearer, NewDelivery, NewInstance, NewRecord, Write};
 use crate::worker::{Worker, new_id};
 
 /// An instance that is about to be written for the first time.
@@ -31,6 +31,7 @@ pub(crate) struct Newborn {
 pub(crate) struct Birth {
     pub(crate) instance_id: Uuid,
     pub(crate) parent: Option<Parent>,
+    pub(crate) bearer: Option<Bearer>,
 }
 
 /// Makes a start ready to be written, of an instance that is born claimed if there is a permit.
@@ -39,7 +40,12 @@ pub(crate) fn prepare(
     start: Start,
     permit: Option<OwnedSemaphorePermit>,
 ) -> Result<Newborn, Error> {
-    prepare_birth(worker, start, permit, Birth { instance_id: new_id(), parent: None })
+    prepare_birth(
+        worker,
+        start,
+        permit,
+        Birth { instance_id: new_id(), parent: None, bearer: None },
+    )
 }
 
 /// The same, of an instance that has its id already.
@@ -61,8 +67,7 @@ pub(crate) fn prepare_birth(
         refuse_key(name, value).map_or(Ok(()), |why| Err(invalid(why)))?;
     }
     let delivery = start.delivery.map(|delivery| received(worker, delivery)).transpose()?;
-    let Birth { instance_id, parent } = birth;
-    let parent_id = parent.as_ref().map(|parent| parent.instance_id);
+    let Birth { instance_id, parent, bearer } = birth;
     let at = micros(worker.clock.now());
     let entry = Entry::Started(Started {
         workflow: workflow.name().to_owned(),
@@ -88,7 +93,7 @@ pub(crate) fn prepare_birth(
             version: workflow.version(),
             claim_id: permit.is_some().then(new_id),
             priority: start.priority,
-            parent_id,
+            bearer,
             attributes: prepared.attributes,
             attributes_json,
             created_at: at,

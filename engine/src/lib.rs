@@ -28,6 +28,7 @@ mod history;
 #[cfg(test)]
 mod lives;
 mod memo;
+mod pivots;
 pub mod preview;
 pub mod priority;
 mod record;
@@ -72,7 +73,7 @@ pub mod view;
 pub use clock::Clock;
 pub use declaration::Declaration;
 pub use dependency::Dependency;
-pub use engine::{Delivery, Engine, EngineBuilder, Settings, Start, Started, migrate};
+pub use engine::{Delivery, Engine, EngineBuilder, Requester, Settings, Start, Started, migrate};
 pub use error::Error;
 pub use event::Event;
 pub use money::{Currency, Imbalance, Ledger, Money, Movement, MovementKind};

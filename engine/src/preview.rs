@@ -4,13 +4,15 @@
 //! has an instance go on shows what it would do to the world once more, and how safe that is.
 
 use serde::Serialize;
+use uuid::Uuid;
 
-use crate::command::{Answer, Command};
+use crate::command::{Answer, ChildStanding, Command};
 use crate::compensation::{Plan, plan_compensation};
 use crate::history::{History, Progress, RecordedStep};
 use crate::money::Movement;
 use crate::record::{Entry, Record};
 use crate::registry::{Facts, Steps};
+use crate::status::Status;
 use crate::step::{Effect, Failure};
 
 /// What a command would do at this moment.
@@ -28,6 +30,26 @@ pub struct Preview {
     pub problem: Option<Failure>,
     /// Effects that may be asked for once more.
     pub again: Vec<Again>,
+    /// For a cancel: what the instance has started, and what that has started, with what a cancel
+    /// would mean for it.
+    pub children: Vec<ChildPreview>,
+}
+
+/// An instance that would be undone together with the one that started it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChildPreview {
+    /// Its id.
+    pub instance_id: Uuid,
+    /// The instance that started it.
+    pub parent_id: Uuid,
+    /// Its workflow.
+    pub workflow: String,
+    /// Its business key.
+    pub business_key: String,
+    /// Its status.
+    pub status: Status,
+    /// Where it stands.
+    pub standing: ChildStanding,
 }
 
 /// A compensation plan.
@@ -101,7 +123,7 @@ pub(crate) fn preview(
     let goes_on = answer != Answer::AlreadyEnded
         && matches!(command, Command::Resume | Command::Retry | Command::Resolve);
     let again = if goes_on { again(history, steps) } else { Vec::new() };
-    Preview { command, answer, plan, problem, again }
+    Preview { command, answer, plan, problem, again, children: Vec::new() }
 }
 
 fn show(plan: &Plan, records: &[Record]) -> PlanPreview {
@@ -160,7 +182,6 @@ mod tests {
     use super::*;
     use crate::fake;
     use crate::step::{Compensation, StepError};
-    use uuid::Uuid;
 
     fn look(command: Command, make: impl FnOnce(&mut History)) -> Preview {
         answered(command, Answer::Accepted, make)

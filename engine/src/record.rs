@@ -195,6 +195,11 @@ pub(crate) struct CompensationPlanned {
     pub(crate) plan_hash: String,
 }
 
+impl CompensationPlanned {
+    /// What such a record is called.
+    pub(crate) const KIND: &'static str = "compensation_planned";
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StepCompensated {
     #[serde(flatten)]
@@ -291,7 +296,7 @@ impl Entry {
             Self::StepAttemptFailed(_) => "step_attempt_failed",
             Self::StepInterrupted(_) => "step_interrupted",
             Self::StepNotFound(_) => "step_not_found",
-            Self::CompensationPlanned(_) => "compensation_planned",
+            Self::CompensationPlanned(_) => CompensationPlanned::KIND,
             Self::StepCompensated(_) => "step_compensated",
             Self::CompensationAttemptFailed(_) => "compensation_attempt_failed",
             Self::Command(_) => "command",
@@ -347,7 +352,7 @@ impl Entry {
             "step_attempt_failed" => read(payload).map(Self::StepAttemptFailed),
             "step_interrupted" => read(payload).map(Self::StepInterrupted),
             "step_not_found" => read(payload).map(Self::StepNotFound),
-            "compensation_planned" => read(payload).map(Self::CompensationPlanned),
+            CompensationPlanned::KIND => read(payload).map(Self::CompensationPlanned),
             "step_compensated" => read(payload).map(Self::StepCompensated),
             "compensation_attempt_failed" => read(payload).map(Self::CompensationAttemptFailed),
             "command" => read(payload).map(Self::Command),

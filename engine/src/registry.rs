@@ -62,6 +62,17 @@ impl Steps {
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<dyn AnyStep>> {
         self.steps.iter().find(|step| step.name() == name)
     }
+
+    pub(crate) fn is_pivot(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|step| step.facts().compensation == Compensation::Pivot)
+    }
+
+    /// Whether a pivot may have been applied although nothing is recorded of it.
+    pub(crate) fn have_doubtful_pivot(&self) -> bool {
+        let facts = self.steps.iter().map(|step| step.facts());
+        let mut pivots = facts.filter(|facts| facts.compensation == Compensation::Pivot);
+        pivots.any(|facts| facts.effect.may_leave_no_record())
+    }
 }
 
 /// What the engine needs of a step without its types.

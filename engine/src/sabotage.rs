@@ -36,6 +36,10 @@ pub enum Bug {
     OutboxForgets,
     /// The outbox is read by a cursor that never goes back.
     OutboxCursor,
+    /// A cancel is judged and a plan is recorded without a look at the children.
+    FamilyUntold,
+    /// A pivot stays announced although a command came before it was tried.
+    PivotKeptOnHold,
     /// The pivot is not announced before it is tried.
     PivotUnannounced,
     /// The plan goes forward.
@@ -54,7 +58,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::AnsweredEarly,
         Self::AtMostOnceAgain,
         Self::AttemptInKey,
@@ -70,6 +74,8 @@ impl Bug {
         Self::OutboxOvertakes,
         Self::OutboxForgets,
         Self::OutboxCursor,
+        Self::FamilyUntold,
+        Self::PivotKeptOnHold,
         Self::PivotUnannounced,
         Self::PlanForward,
         Self::PlanKnownOnly,

@@ -374,6 +374,16 @@ pub enum Effect {
     Transaction,
 }
 
+impl Effect {
+    /// Whether an attempt may have been applied although nothing at all is recorded of it.
+    pub(crate) fn may_leave_no_record(self) -> bool {
+        match self {
+            Self::Idempotent { .. } | Self::Queryable { .. } => true,
+            Self::AtMostOnce | Self::Transaction => false,
+        }
+    }
+}
+
 /// What it takes to undo a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compensation {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::clock::Clock;
 use crate::committer::{Committer, Desk};
@@ -414,4 +414,36 @@ impl Worker {
 #[expect(clippy::disallowed_methods, reason = "this is where ids are drawn")]
 pub(crate) fn new_id() -> Uuid {
     Uuid::now_v7()
+}
+
+/// A new id that comes after that of a parent, though it may have been drawn where clocks go ahead:
+/// rows are locked in the order of their ids, parents first.
+pub(crate) fn new_id_after(parent_id: Uuid) -> Uuid {
+    let id = new_id();
+    let Some(drawn_at) = parent_id.get_timestamp().filter(|_| id < parent_id) else {
+        return id;
+    };
+    let (seconds, nanoseconds) = drawn_at.to_unix();
+    let later = nanoseconds + 1_000_000;
+    let (seconds, nanoseconds) =
+        (seconds + u64::from(later / 1_000_000_000), later % 1_000_000_000);
+    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanoseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_child_comes_after_that_of_its_parent_whatever_the_clocks_say() {
+        for ahead in [0, 999_000_000] {
+            let later = Timestamp::from_unix(NoContext, 4_000_000_000, ahead);
+            let parent = Uuid::new_v7(later);
+            let children = [new_id_after(parent), new_id_after(parent)];
+            assert!(children.iter().all(|child| *child > parent), "{children:?} after {parent}");
+            assert_ne!(children[0], children[1]);
+        }
+        let parent = new_id();
+        assert!(new_id_after(parent) > parent);
+    }
 }

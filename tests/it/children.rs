@@ -1,19 +1,17 @@
 //! Instances that instances start: awaited, cancelled with their parent, taken back with it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use amends::command::{Answer, Command};
-use amends::probe::Probes;
 use amends::view::{Filter, InstanceView};
 use amends::{Delivery, Saga, Status, StepError};
 use amends_tests::detour::{Detour, Loss};
+use amends_tests::gates::Gates;
 use amends_tests::improvised::{Part, Ran, Stage, start};
 use amends_tests::scripted::{Act, ONCE, Script, Scripted, retry};
 use amends_tests::{World, crash::Crash, orders};
 use amends_workflows::fulfilment::Fulfilment;
 use futures::FutureExt;
-use tokio::sync::watch;
 
 /// Runs `a`, then a child, then `b`.
 fn a_child_b<'a>(saga: &'a Saga, stage: &'a Stage) -> Ran<'a> {
@@ -195,39 +193,6 @@ async fn a_child_that_is_taken_over_with_its_parent_is_run_by_one() {
     assert_eq!(world.instance(id).await.status, Status::Completed);
     assert_eq!(script.ran(), 2, "once before the crash, and once after it");
     world.finish().await;
-}
-
-/// Probe points at which whoever comes waits while they are shut.
-#[derive(Clone, Default)]
-struct Gates {
-    shut: Arc<watch::Sender<Vec<&'static str>>>,
-    reached: Arc<watch::Sender<Vec<&'static str>>>,
-}
-
-impl Gates {
-    fn probes(&self) -> Probes {
-        let gates = self.clone();
-        Probes::new(move |point| {
-            let gates = gates.clone();
-            Box::pin(async move {
-                gates.reached.send_modify(|reached| reached.push(point));
-                let mut shut = gates.shut.subscribe();
-                shut.wait_for(|shut| !shut.contains(&point)).await.unwrap();
-            })
-        })
-    }
-
-    /// Shuts these, and opens all others.
-    fn shut(&self, points: &[&'static str]) {
-        self.reached.send_replace(Vec::new());
-        self.shut.send_replace(points.to_vec());
-    }
-
-    /// Waits until somebody has come to a point since gates were last shut.
-    async fn reached(&self, point: &'static str) {
-        let mut reached = self.reached.subscribe();
-        reached.wait_for(|reached| reached.contains(&point)).await.unwrap();
-    }
 }
 
 /// One batch says that there is to be such a child, and what that child has done.

@@ -7,6 +7,7 @@ use amends::command::Command;
 use amends::{Dependency, Engine, Saga, Started, Status};
 use amends_tests::chance::Chance;
 use amends_tests::detour::Detour;
+use amends_tests::family::{Book, Family, Plan, register};
 use amends_tests::improvised::{Packed, Part, Ran, Stage, packed, start_request};
 use amends_tests::kit::Kit;
 use amends_tests::scripted::{ONCE, Script, Scripted};
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 const INSTANCES: usize = 60;
 const ROUNDS: usize = 10;
+const FAMILIES: usize = 8;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Calls through what takes few calls at a time, starts a child, and waits for news.
@@ -108,6 +110,71 @@ async fn writers_in_opposite_orders_never_wait_for_each_other_in_a_circle() {
     }
     for id in ids {
         assert_eq!(kit.status(id).await, Status::Completed);
+    }
+    refuse_deadlocks(&kit, &detour).await;
+    kit.finish().await;
+}
+
+/// Children and their children, all of which wait.
+fn waiting_family() -> Plan {
+    let child = || Plan::of([("q1", Plan::of([])), ("q2", Plan::of([]))]);
+    Plan::of([("p1", child()), ("p2", child()), ("p3", child())])
+}
+
+async fn find_all(kit: &Kit) -> Vec<Uuid> {
+    let all = "select instance_id from amends.instance order by instance_id";
+    sqlx::query_scalar(all).fetch_all(&mut kit.database().await).await.unwrap()
+}
+
+/// Asks for the end of everything, each in its turn.
+async fn cancel_all<'a>(engine: &Engine, chance: &Chance, ids: impl Iterator<Item = &'a Uuid>) {
+    join_all(ids.map(async |id| {
+        chance.dawdle(20).await;
+        for command in [Command::Hold, Command::Release, Command::Cancel] {
+            engine.command(*id, command, "anna", "why").await.unwrap();
+        }
+    }))
+    .await;
+}
+
+/// Each cancel locks a whole family, of which every member is cancelled by itself at the same time,
+/// is being written by its worker, and is taken over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cancels_of_whole_families_never_wait_in_a_circle_for_those_of_their_members() {
+    let (detour, chance, book) = (Detour::default(), Chance::seeded(2), Book::default());
+    let registered = book.clone();
+    let builder = Kit::builder().detour(&detour);
+    let mut kit = builder.build(move |engine| register(engine, &registered)).await;
+    let first = kit.engine();
+    let beside = kit.succeed().await;
+    let second = kit.engine();
+    for round in 0..ROUNDS {
+        let keys: Vec<_> = (0..FAMILIES).map(|n| format!("{round}/{n}")).collect();
+        let plan = waiting_family();
+        let roots = join_all(keys.iter().map(|key| kit.start::<Family>(key, &plan))).await;
+        // In every second round, everything is there when it is cancelled.
+        if round % 2 == 0 {
+            kit.settle().await;
+        }
+        let all = find_all(&kit).await;
+        let all = &all[all.len() - all.len() / (round + 1)..];
+        tokio::join!(
+            cancel_all(&first, &chance, roots.iter()),
+            cancel_all(&second, &chance, all.iter().rev()),
+            lose_a_worker(&kit),
+            beside.run_dry(),
+            kit.settle(),
+        );
+        for _ in 0..3 {
+            kit.pass(HOUR).await;
+            beside.run_dry().await;
+        }
+        for id in roots {
+            // A child that is cancelled by itself undoes its parent.
+            let ended = kit.status(id).await;
+            assert!(matches!(ended, Status::Cancelled | Status::Compensated), "{ended}");
+        }
+        assert_eq!(book.standing(), [String::new(); 0]);
     }
     refuse_deadlocks(&kit, &detour).await;
     kit.finish().await;

@@ -6,6 +6,9 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 const COMMIT: &str = include_str!("../../engine/src/store/sql/commit.sql");
 const CLAIM: &str = include_str!("../../engine/src/store/sql/claim_instances.sql");
+const LOCK_FAMILY: &str = include_str!("../../engine/src/store/sql/lock_family.sql");
+const FAMILY: &str = include_str!("../../engine/src/store/sql/family.sql");
+const TELL_FAMILY: &str = include_str!("../../engine/src/store/sql/tell_family.sql");
 const LIVE_VERSIONS: &str = include_str!("../../engine/src/store/sql/live_versions.sql");
 const LIVE_INSTANCES: &str = include_str!("../../engine/src/store/sql/live_instances.sql");
 
@@ -73,7 +76,7 @@ async fn a_commit_finds_what_it_changes_by_its_key_and_never_walks_what_a_worker
             "analysed" => database.execute("analyze").await.unwrap(),
             _ => Default::default(),
         };
-        let plan = plan(&mut database, COMMIT, 66).await;
+        let plan = plan(&mut database, COMMIT, 68).await;
         assert!(plan.contains("Index Scan using instance_pkey on instance"), "{when}:\n{plan}");
         assert!(plan.contains("Index Only Scan using record_pkey on record"), "{when}:\n{plan}");
         assert!(!plan.contains("instance_held"), "{when}:\n{plan}");
@@ -131,6 +134,47 @@ async fn looking_for_due_schedules_looks_at_no_firing_that_is_settled() {
             let plan = plan(&mut database, DUE, 2).await;
             assert!(plan.contains("firing_planned"), "{mode}:\n{plan}");
             assert!(!plan.contains("Seq Scan on firing"), "{mode}:\n{plan}");
+        }
+    }
+    world.engine().abandon();
+}
+
+/// 200,000 instances, each second one the child of the one before it.
+const FAMILIES: &str = "
+    with parent as (
+        insert into amends.instance
+            (instance_id, workflow, version, business_key, status, attributes,
+             head_seq, head_hash, created_at, updated_at)
+        select gen_random_uuid(), 'w', 1, 'p/' || n, 'waiting', '{}', 0, sha256('x'), now(), now()
+        from generate_series(1, 100000) n
+        returning instance_id
+    )
+    insert into amends.instance
+        (instance_id, workflow, version, business_key, status, attributes,
+         head_seq, head_hash, created_at, updated_at, parent_id)
+    select gen_random_uuid(), 'w', 1, 'c/' || instance_id, 'waiting', '{}', 0, sha256('x'), now(),
+           now(), instance_id
+    from parent";
+
+#[tokio::test]
+async fn a_family_is_found_by_the_index_of_parents_and_nothing_else_is_looked_at() {
+    let world = World::new().await;
+    let mut database = world.database().await;
+    for filling in [CROWD, FAMILIES] {
+        database.execute(filling).await.unwrap();
+        database.execute("analyze").await.unwrap();
+        for mode in ["force_generic_plan", "force_custom_plan"] {
+            let set = format!("set plan_cache_mode = {mode}");
+            database.execute(AssertSqlSafe(set)).await.unwrap();
+            for (statement, arguments, index) in [
+                (LOCK_FAMILY, 1, "instance_parent"),
+                (FAMILY, 1, "instance_parent"),
+                (TELL_FAMILY, 5, "instance_pkey"),
+            ] {
+                let plan = plan(&mut database, statement, arguments).await;
+                assert!(plan.contains(index), "{mode}:\n{plan}");
+                assert!(!plan.contains("Seq Scan on instance"), "{mode}:\n{plan}");
+            }
         }
     }
     world.engine().abandon();

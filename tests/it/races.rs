@@ -17,9 +17,9 @@ use futures::future::join_all;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-const TIMES: usize = 1_000;
+pub(super) const TIMES: usize = 1_000;
 /// How many race at the same time.
-const AT_ONCE: usize = 50;
+pub(super) const AT_ONCE: usize = 50;
 /// Nobody wins by accident alone.
 const WINS_MIN: usize = 25;
 
@@ -31,13 +31,13 @@ async fn kit(builder: KitBuilder, book: &Book) -> Kit {
 }
 
 /// The keys of each turn.
-fn turns() -> impl Iterator<Item = Vec<String>> {
+pub(super) fn turns() -> impl Iterator<Item = Vec<String>> {
     (0..TIMES / AT_ONCE).map(|turn| (0..AT_ONCE).map(|n| format!("{turn}/{n}")).collect())
 }
 
 /// A race of two sides. Whoever wins most of a turn starts later in the next one, so that neither
 /// the machine's speed nor its load decides who is ever tried.
-struct Race {
+pub(super) struct Race {
     chance: Chance,
     wins: [usize; 2],
     /// By how much the first side starts later than the second one, in microseconds.
@@ -50,19 +50,19 @@ impl Race {
     /// How much later than it may a side starts by accident.
     const JITTER_MICROS: u64 = 200;
 
-    fn seeded(seed: u64) -> Self {
+    pub(super) fn seeded(seed: u64) -> Self {
         Self { chance: Chance::seeded(seed), wins: [0; 2], lag: 0, stride: 0 }
     }
 
-    async fn first_may_start(&self) {
+    pub(super) async fn first_may_start(&self) {
         self.dawdle(Self::handicap(self.lag)).await;
     }
 
-    async fn second_may_start(&self) {
+    pub(super) async fn second_may_start(&self) {
         self.dawdle(self.handicap_of_second()).await;
     }
 
-    fn handicap_of_second(&self) -> Duration {
+    pub(super) fn handicap_of_second(&self) -> Duration {
         Self::handicap(-self.lag)
     }
 
@@ -81,7 +81,7 @@ impl Race {
     }
 
     /// Takes note of who won how often in a turn.
-    fn turn(&mut self, first: usize, second: usize) {
+    pub(super) fn turn(&mut self, first: usize, second: usize) {
         self.wins[0] += first;
         self.wins[1] += second;
         let direction = match first.cmp(&second) {
@@ -97,7 +97,7 @@ impl Race {
         self.lag += self.stride;
     }
 
-    fn both_have_won(&self) {
+    pub(super) fn both_have_won(&self) {
         let [first, second] = self.wins;
         assert_eq!(first + second, TIMES);
         assert!(first.min(second) >= WINS_MIN, "{first} to {second}");

@@ -7,10 +7,17 @@ use reqwest::redirect::Policy;
 use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use super::table::{print, printable};
 
 const TIMEOUT: Duration = Duration::from_secs(35);
+/// The name of a request that may be sent again.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// How often such a request is sent at most.
+const SENT_MAX: usize = 3;
+/// Between one time and the next.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Which server to ask, who asks, and how to print what it answers.
 #[derive(clap::Args)]
@@ -91,6 +98,28 @@ impl Client {
         self.send(self.http.post(self.url(path)?).json(body)).await
     }
 
+    /// Posts a request that is done once, however often it is sent: it has a key of its own, and is
+    /// sent again if no answer comes, or none of this server.
+    #[expect(clippy::disallowed_methods, reason = "the request gets its id here, and waits")]
+    pub(crate) async fn post_once(
+        &self,
+        path: &[&str],
+        body: &impl serde::Serialize,
+    ) -> anyhow::Result<String> {
+        let key = Uuid::now_v7().to_string();
+        let mut sent = 1;
+        loop {
+            let request = self.http.post(self.url(path)?).json(body);
+            let answer = self.answer(request.header(IDEMPOTENCY_KEY, &key)).await;
+            let is_lost = answer.as_ref().map_or(true, |(status, _)| is_of_nobody(*status));
+            if !is_lost || sent == SENT_MAX {
+                return answer.and_then(told);
+            }
+            sent += 1;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// Prints an answer: as it came, or in words.
     pub(crate) fn tell<T: DeserializeOwned>(
         &self,
@@ -120,6 +149,10 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<String> {
+        self.answer(request).await.and_then(told)
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> anyhow::Result<(StatusCode, String)> {
         let request = match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -128,8 +161,20 @@ impl Client {
         let answer = request.send().await.with_context(cannot)?;
         let status = answer.status();
         let body = answer.text().await.with_context(cannot)?;
-        if status.is_success() { Ok(body) } else { bail!(refusal(status, &body)) }
+        Ok((status, body))
     }
+}
+
+/// Whether something on the way has answered, or a server that could not say what became of it.
+fn is_of_nobody(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+fn told((status, body): (StatusCode, String)) -> anyhow::Result<String> {
+    if status.is_success() { Ok(body) } else { bail!(refusal(status, &body)) }
 }
 
 /// What a refusal says, in the server's own words where it has any.
@@ -151,6 +196,10 @@ fn refusal(status: StatusCode, body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+
     use super::*;
 
     #[test]
@@ -186,5 +235,55 @@ mod tests {
             let made = client(server).url(&["instances", "a/b"]).expect("a URL");
             assert_eq!(made.as_str(), url);
         }
+    }
+
+    /// A server that loses its first answers, in these ways, and then accepts. Returns the keys of
+    /// what was sent to it.
+    async fn losing(lost: &'static [Option<&'static str>]) -> (Client, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let server = format!("http://{}", listener.local_addr().expect("an address"));
+        let accepted = "202 Accepted";
+        let serving = tokio::spawn(async move {
+            let mut keys = Vec::new();
+            for answer in lost.iter().copied().chain([Some(accepted)]) {
+                let (mut stream, _) = listener.accept().await.expect("somebody");
+                let mut request = vec![0; 4096];
+                let read = stream.read(&mut request).await.expect("a request");
+                let text = String::from_utf8_lossy(&request[..read]).into_owned();
+                let key = text.lines().find_map(|line| line.strip_prefix("idempotency-key: "));
+                keys.push(key.expect("a key").to_owned());
+                if let Some(status) = answer {
+                    let answer = format!(
+                        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}"
+                    );
+                    stream.write_all(answer.as_bytes()).await.expect("it listens");
+                }
+            }
+            keys
+        });
+        let arguments = Arguments { server, token: None, json: false };
+        (Client::try_new(arguments).expect("a client"), serving)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_whose_answer_is_lost_is_sent_again_under_the_same_key() {
+        for lost in [&[][..], &[None], &[Some("503 Service Unavailable"), None]] {
+            let (client, serving) = losing(lost).await;
+            let told = client.post_once(&["instances"], &serde_json::json!({})).await;
+            assert_eq!(told.expect("an answer"), "{}");
+            let keys = serving.await.expect("it has served");
+            assert_eq!(keys.len(), lost.len() + 1);
+            assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_requests_have_two_keys() {
+        let (client, serving) = losing(&[Some("202 Accepted")]).await;
+        for _ in 0..2 {
+            client.post_once(&["instances"], &()).await.expect("an answer");
+        }
+        let keys = serving.await.expect("it has served");
+        assert_ne!(keys[0], keys[1]);
     }
 }

@@ -38,11 +38,12 @@ impl Arguments {
         }
     }
 
-    /// Sends the command. A refusal is an error, in the server's words.
+    /// Sends the command, again if its answer is lost; it is given once. A refusal is an error, in
+    /// the server's words.
     pub(super) async fn send(self, request: CommandRequest) -> anyhow::Result<()> {
         let id = self.instance_id.to_string();
         let client = Client::try_new(self.client)?;
-        let body = client.post(&["instances", &id, "commands"], &request).await?;
+        let body = client.post_once(&["instances", &id, "commands"], &request).await?;
         client.tell(&body, |_: &IgnoredAny| format!("accepted: {} will happen", request.command))
     }
 }

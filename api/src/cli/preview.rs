@@ -1,7 +1,7 @@
 //! `amends preview`: what a command would do, before it is given.
 
 use amends::command::{Answer, Command};
-use amends_api::instances::preview::{Again, Plan, Preview};
+use amends_api::instances::preview::{Again, Child, Plan, Preview};
 use uuid::Uuid;
 
 use super::client::{self, Client};
@@ -45,6 +45,9 @@ fn rendered(id: &str, preview: &Preview) -> String {
             ));
         }
     }
+    if !preview.children.is_empty() {
+        parts.push(children(&preview.children));
+    }
     if !preview.again.is_empty() {
         parts.push(again(&preview.again));
     }
@@ -60,6 +63,15 @@ fn planned(plan: &Plan, what: &str) -> String {
     for (index, step) in plan.steps.iter().enumerate() {
         let number = (index + 1).to_string();
         rows.add_row([number, printable(&step.step), printable(&step.text)]);
+    }
+    table::rendered(rows)
+}
+
+fn children(children: &[Child]) -> String {
+    let mut rows = table(Some(&["STARTED BY IT", "STATUS", "WHAT A CANCEL MEANS FOR IT"]));
+    for child in children {
+        let what = format!("{} {}", child.workflow, child.business_key);
+        rows.add_row([printable(&what), printable(&child.status), printable(&child.text)]);
     }
     table::rendered(rows)
 }

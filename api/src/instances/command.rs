@@ -1,7 +1,7 @@
 //! `POST /instances/{id}/commands`: asks something of an instance.
 
-use amends::Engine;
 use amends::command::{Answer, Command};
+use amends::{Engine, Requester};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,6 +16,7 @@ use super::unreadable;
 use crate::app::{App, uncancelled};
 use crate::auth::Actor;
 use crate::body::JsonBytes;
+use crate::idempotency_key::IdempotencyKey;
 use crate::json;
 use crate::openapi::Commanding;
 use crate::path::Id;
@@ -65,12 +66,23 @@ pub(super) fn command_schema() -> Object {
 }
 
 /// Asks something of an instance. What is accepted happens; a refusal says why.
+///
+/// A request with an `Idempotency-Key` may be sent again at any time: it gets the same answer, and
+/// nothing is done twice. The same key with another request is a problem.
 #[utoipa::path(
     post,
     path = "/instances/{id}/commands",
     operation_id = "command_instance",
     tag = "instances",
-    params(("id" = Uuid, Path, description = "The instance")),
+    params(
+        ("id" = Uuid, Path, description = "The instance"),
+        (
+            "idempotency-key" = Option<String>, Header,
+            description = "Names the request; 1 to 255 visible ASCII characters, plain or quoted",
+            pattern = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#,
+            example = "8e03978e-40d5-43dd-bc93-6894a57f9324",
+        ),
+    ),
     request_body = CommandRequest,
     responses((status = 202, description = "It will happen", body = CommandAccepted), Commanding)
 )]
@@ -78,13 +90,17 @@ pub(crate) async fn command(
     State(app): State<App>,
     Actor(actor): Actor,
     Id(instance_id): Id,
+    key: Option<IdempotencyKey>,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<(StatusCode, Json<CommandAccepted>), Problem> {
     let (asked, reason) = read(json::parse(&bytes, Code::InvalidCommand)?)?;
     let command = asked.command();
     let engine = app.engine().clone();
-    let answered =
-        uncancelled(async move { asked.give(&engine, instance_id, &actor, &reason).await });
+    let answered = uncancelled(async move {
+        let requester = Requester::new(&actor);
+        let requester = key.iter().fold(requester, |it, IdempotencyKey(key)| it.request(key));
+        asked.give(&engine, instance_id, requester, &reason).await
+    });
     match answered.await?.ok_or_else(unknown)? {
         answer @ Answer::Accepted => Ok((StatusCode::ACCEPTED, Json(CommandAccepted { answer }))),
         refusal => Err(refused(command, refusal)),
@@ -112,20 +128,21 @@ impl Asked {
         self,
         engine: &Engine,
         instance_id: Uuid,
-        actor: &str,
+        requester: Requester<'_>,
         reason: &str,
     ) -> Result<Option<Answer>, Problem> {
         match self {
             Self::Command(command) => {
-                engine.command(instance_id, command, actor, reason).await.map_err(Problem::from)
+                engine.command(instance_id, command, requester, reason).await.map_err(Problem::from)
             }
             Self::CancelAsShown { plan_hash } => engine
-                .cancel_as_shown(instance_id, &plan_hash, actor, reason)
+                .cancel_as_shown(instance_id, &plan_hash, requester, reason)
                 .await
                 .map_err(unreadable),
-            Self::Resolve(resolution) => {
-                engine.resolve(instance_id, resolution.into(), actor, reason).await.map_err(unfit)
-            }
+            Self::Resolve(resolution) => engine
+                .resolve(instance_id, resolution.into(), requester, reason)
+                .await
+                .map_err(unfit),
         }
     }
 }
@@ -219,6 +236,10 @@ pub(super) fn why(answer: Answer) -> &'static str {
         Answer::PastPivot => {
             "the point of no return has been reached, or is being tried at this moment; \
              from there on nothing is undone"
+        }
+        Answer::ChildPastPivot => {
+            "something that it has started is past its point of no return, and cannot be undone; \
+             the preview of a cancel names it"
         }
         Answer::AlreadyRunning => "the instance is being run; it waits for nothing",
         Answer::Held => "the instance is held; release it first",

@@ -1,13 +1,15 @@
 //! `GET /instances/{id}/preview`: what a command would do, before it is given.
 
-use amends::command::{Answer, Command};
+use amends::command::{Answer, ChildStanding, Command};
 use amends::{Currency, MovementKind};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
+use uuid::Uuid;
 
 use super::command::{command_schema, why};
 use super::resolution::movement_kind_schema;
@@ -61,7 +63,47 @@ pub struct Preview {
     pub problem: Option<Failure>,
     /// What may be asked of the outside world once more.
     pub again: Vec<Again>,
+    /// For a cancel: what the instance has started, and what that has started.
+    #[serde(default)]
+    pub children: Vec<Child>,
 }
+
+/// An instance that would be undone together with the one that started it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PreviewedChild)]
+pub struct Child {
+    /// Its id.
+    pub instance_id: Uuid,
+    /// The instance that started it.
+    pub parent_id: Uuid,
+    /// Its workflow.
+    #[schema(example = "fulfilment")]
+    pub workflow: String,
+    /// Its business key.
+    #[schema(example = "acme/1001/parcel")]
+    pub business_key: String,
+    /// Its status.
+    #[schema(example = "waiting")]
+    pub status: String,
+    /// Where it stands.
+    #[schema(schema_with = standing_schema)]
+    pub standing: ChildStanding,
+    /// What a cancel would do to it, in words.
+    #[schema(example = "is cancelled at once")]
+    pub text: String,
+}
+
+fn standing_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("Where it stands"))
+        .enum_values(Some(STANDINGS))
+        .build()
+}
+
+/// The words of [`ChildStanding`].
+const STANDINGS: [&str; 6] =
+    ["live", "completed", "past_pivot", "being_undone", "undone", "terminated"];
 
 /// What would be undone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -167,7 +209,7 @@ pub(crate) async fn preview(
 
 impl From<amends::preview::Preview> for Preview {
     fn from(seen: amends::preview::Preview) -> Self {
-        let amends::preview::Preview { command, answer, plan, problem, again } = seen;
+        let amends::preview::Preview { command, answer, plan, problem, again, children } = seen;
         let text = match answer {
             Answer::Accepted => format!("{command} would be accepted"),
             refusal => format!("{command} would be refused: {}", why(refusal)),
@@ -179,6 +221,34 @@ impl From<amends::preview::Preview> for Preview {
             plan: plan.map(Plan::from),
             problem: problem.map(Failure::from),
             again: again.into_iter().map(Again::from).collect(),
+            children: children.into_iter().map(Child::from).collect(),
+        }
+    }
+}
+
+impl From<amends::preview::ChildPreview> for Child {
+    fn from(child: amends::preview::ChildPreview) -> Self {
+        let amends::preview::ChildPreview { instance_id, parent_id, standing, .. } = child;
+        let text = match standing {
+            ChildStanding::Live => "is cancelled at once",
+            ChildStanding::Completed => "has completed, and is taken back in its turn",
+            ChildStanding::PastPivot => {
+                "is past its point of no return: nothing above it can be undone"
+            }
+            ChildStanding::BeingUndone => "is being undone already",
+            ChildStanding::Undone => "has been undone",
+            ChildStanding::Terminated => {
+                "was stopped by force: a person has to find out what is left of it"
+            }
+        };
+        Self {
+            instance_id,
+            parent_id,
+            workflow: child.workflow,
+            business_key: child.business_key,
+            status: child.status.as_str().to_owned(),
+            standing,
+            text: text.to_owned(),
         }
     }
 }
@@ -256,8 +326,8 @@ mod tests {
     use super::*;
 
     fn seen(answer: Answer, plan: Option<PlanPreview>, again: Vec<engine::Again>) -> Preview {
-        let command = Command::Cancel;
-        engine::Preview { command, answer, plan, problem: None, again }.into()
+        let (command, children) = (Command::Cancel, Vec::new());
+        engine::Preview { command, answer, plan, problem: None, again, children }.into()
     }
 
     #[test]
@@ -313,6 +383,20 @@ mod tests {
             again(true, engine::Safety::NewKey),
             "undo the charge again: it was refused, and counts as a new request"
         );
+    }
+
+    #[test]
+    fn the_standings_of_children_are_described_as_they_are_written() {
+        for (standing, word) in [
+            (ChildStanding::Live, STANDINGS[0]),
+            (ChildStanding::Completed, STANDINGS[1]),
+            (ChildStanding::PastPivot, STANDINGS[2]),
+            (ChildStanding::BeingUndone, STANDINGS[3]),
+            (ChildStanding::Undone, STANDINGS[4]),
+            (ChildStanding::Terminated, STANDINGS[5]),
+        ] {
+            assert_eq!(serde_json::to_value(standing).expect("JSON"), word);
+        }
     }
 
     #[test]

@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::body;
-use super::idempotency_key::IdempotencyKey;
 use crate::app::{App, uncancelled};
 use crate::auth::Actor;
 use crate::body::JsonBytes;
+use crate::idempotency_key::IdempotencyKey;
 use crate::json;
 use crate::openapi::Accepting;
 use crate::problem::{Code, Invalid, Problem};

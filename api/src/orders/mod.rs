@@ -2,6 +2,5 @@
 
 pub(crate) mod body;
 pub mod create;
-pub(crate) mod idempotency_key;
 pub(crate) mod show;
 pub mod story;

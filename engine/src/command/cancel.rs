@@ -1,4 +1,5 @@
-//! Cancel: undo what was done, latest first, and end. It lifts a hold.
+//! Cancel: undo what was done, latest first, and end. It lifts a hold. What the instance has started
+//! is cancelled with it, or it is refused.
 
 use super::{Answer, Standing};
 
@@ -7,6 +8,8 @@ pub(super) fn judge(standing: Standing) -> Answer {
         Answer::AlreadyCancelling
     } else if standing.past_pivot {
         Answer::PastPivot
+    } else if standing.child_past_pivot {
+        Answer::ChildPastPivot
     } else {
         Answer::Accepted
     }

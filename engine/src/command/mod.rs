@@ -4,6 +4,7 @@
 //! answer is true when it is given and stays true: what was accepted happens.
 
 mod cancel;
+mod family;
 mod hold;
 mod release;
 mod resolution;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::status::Status;
 
+pub use family::ChildStanding;
 pub use resolution::{Finding, Resolution};
 
 /// What a person may ask for.
@@ -99,6 +101,9 @@ pub enum Answer {
     AlreadyCancelling,
     /// The point of no return is reached, or is being tried at this moment.
     PastPivot,
+    /// Something that the instance has started is past its point of no return, so that not
+    /// everything can be undone.
+    ChildPastPivot,
     /// The instance is being run; there is nothing to resume, and nothing to wait for.
     AlreadyRunning,
     /// A hold is in force; release the instance first.
@@ -122,6 +127,7 @@ impl Answer {
             Self::AlreadyEnded => "already_ended",
             Self::AlreadyCancelling => "already_cancelling",
             Self::PastPivot => "past_pivot",
+            Self::ChildPastPivot => "child_past_pivot",
             Self::AlreadyRunning => "already_running",
             Self::Held => "held",
             Self::NotHeld => "not_held",
@@ -147,6 +153,9 @@ pub struct Standing {
     pub held: bool,
     /// Whether it is the instance's parent who asks: it may take back a completed child.
     pub by_parent: bool,
+    /// Whether something that it has started, or that such a one has, is past its pivot and would
+    /// have to be undone with it.
+    pub child_past_pivot: bool,
 }
 
 /// Judges a command.
@@ -174,13 +183,14 @@ mod tests {
 
     fn standings() -> impl Iterator<Item = Standing> {
         Status::ALL.into_iter().flat_map(|status| {
-            (0..16).map(move |bits| Standing {
+            (0..32).map(move |bits| Standing {
                 status,
                 past_pivot: bits & 1 != 0,
                 cancelled: bits & 2 != 0,
                 compensating: bits & 4 != 0,
                 held: bits & 8 != 0,
                 by_parent: false,
+                child_past_pivot: bits & 16 != 0,
             })
         })
     }
@@ -191,6 +201,7 @@ mod tests {
             let accepted = answer(Command::Cancel, standing) == Answer::Accepted;
             let possible = !standing.status.is_terminal()
                 && !standing.past_pivot
+                && !standing.child_past_pivot
                 && !standing.cancelled
                 && !standing.compensating;
             assert_eq!(accepted, possible, "cancel of {standing:?}");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::command::{Answer, Command, Finding, Resolution, answer};
@@ -10,28 +11,73 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::history::{History, Progress};
 use crate::instance::is_to_be_undone;
-use crate::limits::{refuse_person, refuse_text};
-use crate::preview::{Preview, preview};
+use crate::limits::{refuse_key, refuse_person, refuse_text};
+use crate::preview::{ChildPreview, Preview, preview};
 use crate::registry::Registry;
-use crate::store::command::{Given, Look, give_command, see};
+use crate::store::command::{Given, Look, Request, Seen, give_command, see};
+use crate::store::family::Member;
 use crate::worker::new_id;
 
+/// Who gives a command, and by which request. A name alone will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Requester<'a> {
+    actor: &'a str,
+    request_id: Option<&'a str>,
+}
+
+impl<'a> Requester<'a> {
+    /// Somebody of this name.
+    #[must_use]
+    pub fn new(actor: &'a str) -> Self {
+        Self { actor, request_id: None }
+    }
+
+    /// Names the request, so that it can be sent again if its answer is lost: it gets the same
+    /// answer then, and does nothing. An id is used for one request, for ever.
+    #[must_use]
+    pub fn request(self, request_id: &'a str) -> Self {
+        Self { request_id: Some(request_id), ..self }
+    }
+}
+
+impl<'a> From<&'a str> for Requester<'a> {
+    fn from(actor: &'a str) -> Self {
+        Self::new(actor)
+    }
+}
+
+impl<'a> From<&'a String> for Requester<'a> {
+    fn from(actor: &'a String) -> Self {
+        Self::new(actor)
+    }
+}
+
+/// What a command asks for.
+struct Asked {
+    command: Command,
+    plan_hash: Option<String>,
+    resolution: Option<Resolution>,
+}
+
 impl Engine {
-    /// Gives a command to an instance on behalf of `actor`. `None`: there is no such instance.
+    /// Gives a command to an instance on behalf of `requester`, such as `"anna"`. `None`: there is
+    /// no such instance.
     ///
     /// The command and its answer are kept, refusals too. An accepted command happens. A resolve
-    /// needs a finding: see [`Engine::resolve`].
+    /// needs a finding: see [`Engine::resolve`]. Fails with [`Error::RequestIdReused`] if the id of
+    /// the request belongs to one that asked for something else.
     pub async fn command(
         &self,
         instance_id: Uuid,
         command: Command,
-        actor: &str,
+        requester: impl Into<Requester<'_>>,
         reason: &str,
     ) -> Result<Option<Answer>, Error> {
         if command == Command::Resolve {
             return Err(Error::InvalidInput("a resolve needs a resolution".to_owned()));
         }
-        self.give(instance_id, command, actor, reason, None, None).await
+        let asked = Asked { command, plan_hash: None, resolution: None };
+        self.give(instance_id, asked, requester.into(), reason, None).await
     }
 
     /// Cancels an instance if what would be undone is still what the person was shown: `plan_hash`
@@ -40,7 +86,7 @@ impl Engine {
         &self,
         instance_id: Uuid,
         plan_hash: &str,
-        actor: &str,
+        requester: impl Into<Requester<'_>>,
         reason: &str,
     ) -> Result<Option<Answer>, Error> {
         let (registry, shown) = (Arc::clone(&self.worker().registry), plan_hash.to_owned());
@@ -50,7 +96,9 @@ impl Engine {
             let is_same = plan_compensation(&history, steps).is_ok_and(|plan| plan.hash() == shown);
             Ok(if is_same { Answer::Accepted } else { Answer::PlanChanged })
         });
-        self.give(instance_id, Command::Cancel, actor, reason, None, Some(look)).await
+        let plan_hash = Some(plan_hash.to_owned());
+        let asked = Asked { command: Command::Cancel, plan_hash, resolution: None };
+        self.give(instance_id, asked, requester.into(), reason, Some(look)).await
     }
 
     /// Tells a stuck instance what a person has found out, and has it go on.
@@ -61,7 +109,7 @@ impl Engine {
         &self,
         instance_id: Uuid,
         resolution: Resolution,
-        actor: &str,
+        requester: impl Into<Requester<'_>>,
         reason: &str,
     ) -> Result<Option<Answer>, Error> {
         if let Some(refusal) = refuse_text("the evidence", &resolution.evidence) {
@@ -82,10 +130,11 @@ impl Engine {
             Ok(Answer::Accepted)
         });
         let resolution = Some(resolution);
-        self.give(instance_id, Command::Resolve, actor, reason, resolution, Some(look)).await
+        let asked = Asked { command: Command::Resolve, plan_hash: None, resolution };
+        self.give(instance_id, asked, requester.into(), reason, Some(look)).await
     }
 
-    /// What a command would do at this moment. `None`: there is no such instance.
+    /// What a command would do at this moment. `None`: there is no such instance. Nothing is locked.
     pub async fn preview(
         &self,
         instance_id: Uuid,
@@ -94,32 +143,50 @@ impl Engine {
         let registry = Arc::clone(&self.worker().registry);
         let seen = self
             .store()
-            .transact(move |connection| Box::pin(async move { see(connection, instance_id).await }))
+            .snapshot(move |connection| Box::pin(async move { see(connection, instance_id).await }))
             .await?;
-        let Some((workflow, version, standing, records)) = seen else {
+        let Some(Seen { workflow, version, standing, family, records }) = seen else {
             return Ok(None);
         };
         let history = History::load(instance_id, &records).map_err(Error::Stored)?;
         let steps = known(&registry, &workflow, version)?.steps();
         let answer = answer(command, standing);
-        Ok(Some(preview(command, answer, &history, &records, steps)))
+        let mut preview = preview(command, answer, &history, &records, steps);
+        if command == Command::Cancel && answer != Answer::AlreadyEnded {
+            preview.children = family.into_iter().map(shown).collect();
+        }
+        Ok(Some(preview))
     }
 
     async fn give(
         &self,
         instance_id: Uuid,
-        command: Command,
-        actor: &str,
+        asked: Asked,
+        requester: Requester<'_>,
         reason: &str,
-        resolution: Option<Resolution>,
         look: Option<Look>,
     ) -> Result<Option<Answer>, Error> {
-        refuse_person(actor, reason).map_or(Ok(()), |why| Err(Error::InvalidInput(why)))?;
-        let (actor, reason) = (actor.to_owned(), reason.to_owned());
-        let (command_id, at) = (new_id(), self.worker().clock.now());
-        let by_parent = false;
-        let given =
-            Given { command_id, instance_id, command, actor, reason, resolution, by_parent, at };
+        let Requester { actor, request_id } = requester;
+        let refusal = refuse_person(actor, reason)
+            .or_else(|| request_id.and_then(|id| refuse_key("the id of the request", id)));
+        refusal.map_or(Ok(()), |why| Err(Error::InvalidInput(why)))?;
+        let request = request_id
+            .map(|id| {
+                let digest = asked.digest(instance_id, actor, reason)?;
+                Ok::<_, Error>(Request { id: id.to_owned(), digest })
+            })
+            .transpose()?;
+        let given = Given {
+            command_id: new_id(),
+            instance_id,
+            command: asked.command,
+            actor: actor.to_owned(),
+            reason: reason.to_owned(),
+            resolution: asked.resolution,
+            by_parent: false,
+            request,
+            at: self.worker().clock.now(),
+        };
         let answer = self
             .store()
             .transact(move |connection| {
@@ -131,6 +198,27 @@ impl Engine {
         }
         Ok(answer)
     }
+}
+
+impl Asked {
+    /// SHA-256 over everything that is asked for, each part after its length.
+    fn digest(&self, instance_id: Uuid, actor: &str, reason: &str) -> Result<[u8; 32], Error> {
+        let resolution = serde_json::to_string(&self.resolution)
+            .map_err(|error| Error::InvalidInput(error.to_string()))?;
+        let plan_hash = self.plan_hash.as_deref().unwrap_or_default();
+        let mut hasher = Sha256::new();
+        hasher.update(instance_id.as_bytes());
+        for part in [self.command.as_str(), actor, reason, plan_hash, &resolution] {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part.as_bytes());
+        }
+        Ok(hasher.finalize().into())
+    }
+}
+
+fn shown(member: Member) -> ChildPreview {
+    let Member { instance_id, parent_id, workflow, business_key, status, standing } = member;
+    ChildPreview { instance_id, parent_id, workflow, business_key, status, standing }
 }
 
 fn known<'a>(

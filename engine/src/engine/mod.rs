@@ -34,6 +34,8 @@ use crate::view::{DependencyView, Filter, InstanceView, RecordView};
 use crate::worker::{Parts, Worker};
 use crate::workflow::Workflow;
 
+pub use command::Requester;
+
 /// Endings that a receiver may be behind.
 const ENDINGS: usize = 16_384;
 

@@ -192,6 +192,11 @@ impl History {
         self.steps.iter().find(|step| step.key == key)
     }
 
+    /// Whether it has started instances.
+    pub(crate) fn has_children(&self) -> bool {
+        self.steps.iter().any(|step| step.child.is_some())
+    }
+
     /// The compensation under way.
     pub(crate) fn undoing(&self) -> Option<&Undoing> {
         self.undoing.as_ref()

@@ -4,7 +4,6 @@ use chrono::{DateTime, Utc};
 
 use super::{Instance, State, Verdict};
 use crate::command::{Command, Finding, Resolution};
-use crate::compensation::plan_compensation;
 use crate::history::{Progress, step_name};
 use crate::record::{CommandRead, Entry, SignalRead};
 use crate::registry::Told;
@@ -32,6 +31,14 @@ impl Instance {
     /// Reads mail, if there is any that has not been read.
     pub(crate) async fn read_mail_if_any(&self) -> Result<(), Verdict> {
         if self.has_mail() { self.read_mail().await } else { Ok(()) }
+    }
+
+    /// Waits for whoever holds a lock on this instance, perhaps to send mail, and reads what came.
+    pub(crate) async fn await_mail_on_its_way(&self) -> Result<(), Verdict> {
+        let (worker, id) = (&self.worker, self.instance_id);
+        let count = worker.persist(|| mail::count(worker.store.pool(), id)).await?;
+        self.ring(count);
+        self.read_mail_if_any().await
     }
 
     /// Takes over the signals that were kept before there was an instance.
@@ -94,6 +101,9 @@ impl Instance {
                 let read = CommandRead { command, reason, resolution, new_keys, money };
                 let entry = Entry::Command(read);
                 state.append(step.as_deref(), None, entry, &told.events, actor, at)?;
+                if let Some(step) = step {
+                    state.settle_pivot(&step, self.workflow.steps());
+                }
                 self.follow(&mut state, command);
                 Ok(())
             }
@@ -134,11 +144,6 @@ impl Instance {
         let undoing = state.history.undoing().is_some();
         state.transit(if undoing { Transition::Compensate } else { Transition::Resume });
         state.failure = None;
-        if command == Command::Resolve {
-            let plan = plan_compensation(&state.history, self.workflow.steps());
-            let past = plan.is_err_and(|failure| failure.code != "STEP_MISSING");
-            state.set_past_pivot(past && !undoing);
-        }
     }
 }
 

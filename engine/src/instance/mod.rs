@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::compensation::plan_compensation;
 use crate::event::Event;
 use crate::history::{History, step_name};
 use crate::limits;
@@ -187,7 +186,6 @@ impl Instance {
         {
             let mut state = instance.state();
             state.status = was.after(Transition::Claim).unwrap_or(was);
-            state.past_pivot = past_pivot;
             state.failure = failure;
             state.mail_count = mail_count;
             state.mail_read = mail_read;
@@ -199,6 +197,7 @@ impl Instance {
                 let _ = state.append(None, None, Entry::WorkerLost, &[], None, at);
             }
             state.unreadable = unreadable;
+            state.claim_pivots(past_pivot, instance.workflow.steps());
         }
         instance
     }
@@ -290,7 +289,11 @@ impl Instance {
             change: change.clone(),
             records,
         };
-        let written = self.worker.committer.write(write).await;
+        let written = if self.has_family_to_tell(&write) {
+            self.write_plan(&write).await
+        } else {
+            self.worker.committer.write(write).await
+        };
         let closed = change.as_ref().is_some_and(|change| change.released);
         match written {
             Written::Yes => {
@@ -461,8 +464,7 @@ impl Instance {
             let entry = Entry::StepInterrupted(StepInterrupted { input, retry_at: Some(at) });
             state.append(Some(&key), None, entry, &[], None, at)?;
         }
-        let plan = plan_compensation(&state.history, self.workflow.steps());
-        state.past_pivot = plan.is_err_and(|failure| failure.code != "STEP_MISSING");
+        state.settle_pivots(self.workflow.steps());
         Ok(())
     }
 

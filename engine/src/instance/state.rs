@@ -11,7 +11,9 @@ use super::{Verdict, Wait};
 use crate::event::Event;
 use crate::history::{History, Mark};
 use crate::limits::refuse_payload;
+use crate::pivots::Pivots;
 use crate::record::Entry;
+use crate::registry::Steps;
 use crate::sabotage::Bug;
 use crate::saga::UnderWay;
 use crate::status::{Status, Transition};
@@ -25,6 +27,7 @@ pub(crate) struct State {
     pub(super) pending: Vec<Arc<NewRecord>>,
     pub(crate) status: Status,
     pub(crate) past_pivot: bool,
+    pivots: Pivots,
     pub(crate) failure: Option<Failure>,
     /// Why its history cannot be read, if it cannot.
     pub(crate) unreadable: Option<Failure>,
@@ -67,6 +70,7 @@ impl State {
             pending: Vec::new(),
             status: Status::Running,
             past_pivot: false,
+            pivots: Pivots::default(),
             failure: None,
             unreadable: None,
             row_stale: false,
@@ -139,16 +143,50 @@ impl State {
         }
     }
 
+    /// How many messages have been read.
+    pub(crate) fn mail_read(&self) -> i32 {
+        self.mail_read
+    }
+
     /// Has the next write go through the row, which finds mail.
     pub(crate) fn touch_row(&mut self) {
         self.row_stale = true;
     }
 
-    /// Says that a pivot is done or under way, or that it certainly is not.
-    pub(crate) fn set_past_pivot(&mut self, past_pivot: bool) {
+    /// Says that a step is about to be tried, which matters if it is a pivot.
+    pub(crate) fn announce_pivot(&mut self, key: &str, steps: &Steps) {
+        self.pivots.announce(key, steps);
+        self.judge_pivots(steps);
+    }
+
+    /// Says that a step is not under way any more, which matters if it is a pivot: what became of it
+    /// is recorded, or it has not begun.
+    pub(crate) fn settle_pivot(&mut self, key: &str, steps: &Steps) {
+        self.pivots.settle(key, steps);
+        self.judge_pivots(steps);
+    }
+
+    /// Says that no attempt is under way.
+    pub(crate) fn settle_pivots(&mut self, steps: &Steps) {
+        self.pivots.settle_all();
+        self.judge_pivots(steps);
+    }
+
+    /// Takes over what the row says of pivots, at a claim.
+    pub(super) fn claim_pivots(&mut self, past_pivot: bool, steps: &Steps) {
+        self.past_pivot = past_pivot;
+        self.pivots = match self.unreadable {
+            Some(_) => Pivots::unreadable(past_pivot),
+            None => Pivots::claimed(past_pivot, &self.history, steps),
+        };
+        self.judge_pivots(steps);
+    }
+
+    fn judge_pivots(&mut self, steps: &Steps) {
         if Bug::PivotUnannounced.is_on() {
             return;
         }
+        let past_pivot = self.pivots.are_past(&self.history, steps);
         self.row_stale |= self.past_pivot != past_pivot;
         self.past_pivot = past_pivot;
     }
@@ -201,6 +239,7 @@ impl State {
             self.pending.drain(..).filter_map(|new| new.record.step.clone()).collect();
         self.mail_read = self.history.mail_read();
         self.failure = None;
+        self.pivots = Pivots::default();
         lost.steps()
             .filter(|step| keys.contains(&step.key))
             .map(|step| (step.key.clone(), step.input.clone()))

@@ -66,6 +66,7 @@ impl Instance {
         self: &Arc<Self>,
         work: &T,
     ) -> Result<Option<T::Output>, Verdict> {
+        let mail_read = self.state().mail_read();
         let ticket = new_id().as_u64_pair().1.cast_signed();
         let begin = Begin {
             worker_id: self.worker.worker_id,
@@ -91,7 +92,7 @@ impl Instance {
                 return self.append_failed(work, error).map(|()| None);
             }
         };
-        let Some(tentative) = self.append_tentatively(work, &output).await? else {
+        let Some(tentative) = self.append_tentatively(work, &output, mail_read).await? else {
             return Ok(None);
         };
         let record = &tentative.new.record;
@@ -159,28 +160,24 @@ impl Instance {
     }
 
     /// Appends the record of what has been done to a history that is durable up to there. `None`:
-    /// mail has come in that keeps it from happening.
+    /// mail has been read since `mail_read`, by whichever branch, that keeps it from happening.
     async fn append_tentatively<T: Transaction>(
         self: &Arc<Self>,
         work: &T,
         output: &T::Output,
+        mail_read: i32,
     ) -> Result<Option<Tentative<'_>>, Verdict> {
         let (entry, events) = work.done(output)?;
         let payload = entry.payload().map_err(|error| Verdict::Unrecordable(error.to_string()))?;
         refuse_payload(&payload).map_or(Ok(()), |why| Err(Verdict::Unrecordable(why)))?;
         let Terms { key, attempt, .. } = work.terms();
         loop {
-            let news = if self.has_mail() {
+            if self.has_mail() {
                 self.read_mail().await?;
-                true
-            } else {
-                match self.flush().await {
-                    Flushed::Yes => false,
-                    Flushed::MailRead => true,
-                    Flushed::Refused(verdict) => return Err(verdict),
-                }
-            };
-            if news && self.obstacle().is_some() {
+            } else if let Flushed::Refused(verdict) = self.flush().await {
+                return Err(verdict);
+            }
+            if self.state().mail_read() != mail_read && self.obstacle().is_some() {
                 return Ok(None);
             }
             let turn = self.writing.lock().await;

@@ -13,9 +13,10 @@ use crate::compensation::plan_compensation;
 use crate::fake::{self, input};
 use crate::history::{History, RecordedStep};
 use crate::memo::{Memo, recall};
+use crate::pivots::Pivots;
 use crate::record::{
-    CompensationPlanned, Ended, Entry, Reason, ReasonKind, Record, StepAttemptFailed, StepDone,
-    StepInterrupted, StepNotFound, StepStarted, Stuck,
+    AttemptOutcome, CompensationPlanned, Ended, Entry, Reason, ReasonKind, Record,
+    StepAttemptFailed, StepDone, StepInterrupted, StepNotFound, StepStarted, Stuck,
 };
 use crate::registry::{Facts, Steps};
 use crate::retry::RetryPolicy;
@@ -74,6 +75,7 @@ pub(super) struct Life<'a> {
     pub(super) records: Vec<Record>,
     pub(super) status: Status,
     pub(super) past_pivot: bool,
+    pub(super) pivots: Pivots,
     pub(super) now: DateTime<Utc>,
     /// When the provider of each step was last called, or asked.
     pub(super) called_at: Vec<DateTime<Utc>>,
@@ -108,6 +110,7 @@ impl<'a> Life<'a> {
             records: Vec::new(),
             status: Status::Pending,
             past_pivot: false,
+            pivots: Pivots::default(),
             now: DateTime::UNIX_EPOCH,
             called_at: vec![DateTime::UNIX_EPOCH; length],
             is_calm: false,
@@ -121,6 +124,7 @@ impl<'a> Life<'a> {
         life.transit(Transition::Claim);
         for _ in 0..TURNS_MAX {
             life.judge_cancel();
+            life.judge_pivot();
             life.be_disturbed();
             life.world.pass(life.now);
             let next = life.next();
@@ -181,6 +185,7 @@ impl<'a> Life<'a> {
                     let retry_at = Some(self.now + self.quiet());
                     let interrupted = StepInterrupted { input: input(), retry_at };
                     self.append(Some(step), Entry::StepInterrupted(interrupted));
+                    self.settle_pivot(step);
                     memo = self.recall(step);
                 }
                 if let Some(reason) = self.history.cancelled() {
@@ -217,17 +222,18 @@ impl<'a> Life<'a> {
         let doubted = self.history.step(NAMES[step]).is_some_and(|step| step.unknown);
         self.history.is_interrupted()
             && !doubted
-            && !matches!(self.effect, Effect::AtMostOnce | Effect::Transaction)
+            && self.effect.may_leave_no_record()
             && (self.kinds[step] != Compensation::Pivot || self.past_pivot)
     }
 
     fn attempt(&mut self, step: usize) -> Next {
-        if self.kinds[step] == Compensation::Pivot {
-            self.past_pivot = true;
+        self.pivots.announce(NAMES[step], &self.steps);
+        if self.is_stopped_before(step) {
+            self.take_back(step);
+            return Next::Again;
         }
-        if self.effect == Effect::AtMostOnce {
-            self.append(Some(step), Entry::StepStarted(StepStarted { input: input() }));
-        }
+        self.record_intent(step);
+        self.settle_pivots();
         let key = self.history.step(NAMES[step]).map_or(0, |step| step.attempts.round);
         let trial = self.trial(self.scope.trials, |world, trial| world.can(step, key, trial));
         self.world.attempt(step, key, trial, self.now);
@@ -240,24 +246,52 @@ impl<'a> Life<'a> {
         Next::Again
     }
 
+    /// Has the row say what is known of pivots.
+    pub(super) fn settle_pivots(&mut self) {
+        self.past_pivot = self.pivots.are_past(&self.history, &self.steps);
+    }
+
+    /// Records that an at-most-once call is about to leave.
+    fn record_intent(&mut self, step: usize) {
+        if self.effect == Effect::AtMostOnce {
+            self.append(Some(step), Entry::StepStarted(StepStarted { input: input() }));
+        }
+    }
+
+    /// Takes back what was announced of a step that has not begun.
+    fn take_back(&mut self, step: usize) {
+        self.record_intent(step);
+        if self.effect == Effect::AtMostOnce {
+            let failure = Failure::new(CODE, "not started");
+            let (outcome, retry_at) = (AttemptOutcome::Retry, Some(self.now));
+            let (input, money) = (input(), Vec::new());
+            let failed = StepAttemptFailed { input, outcome, failure, retry_at, money };
+            self.append(Some(step), Entry::StepAttemptFailed(failed));
+        }
+        self.settle_pivot(step);
+    }
+
+    fn settle_pivot(&mut self, step: usize) {
+        self.pivots.settle(NAMES[step], &self.steps);
+        self.settle_pivots();
+    }
+
     fn done(&mut self, step: usize) {
         let done = StepDone { input: input(), output: input(), money: Vec::new() };
         self.append(Some(step), Entry::StepDone(done));
+        self.settle_pivot(step);
     }
 
     fn attempt_failed(&mut self, step: usize, error: &StepError) {
         let recorded = self.history.step(NAMES[step]);
         let counted = recorded.map_or(0, |step| step.attempts.counted);
-        let unknown = recorded.is_some_and(|step| step.unknown);
         let policy = self.facts(step).retry;
         let attempted = next_attempt(error, counted + 1, policy, self.effect, 0.0, self.now);
         let (outcome, retry_at) = (attempted.outcome, attempted.retry_at);
-        if self.kinds[step] == Compensation::Pivot && !outcome.leaves_doubt(unknown) {
-            self.past_pivot = false;
-        }
         let (failure, money) = (error.failure().clone(), Vec::new());
         let failed = StepAttemptFailed { input: input(), outcome, failure, retry_at, money };
         self.append(Some(step), Entry::StepAttemptFailed(failed));
+        self.settle_pivot(step);
     }
 
     /// What a provider shows late counts as not found the first time.
@@ -272,8 +306,7 @@ impl<'a> Life<'a> {
         } else {
             let retry_at = self.now + self.quiet();
             self.append(Some(step), Entry::StepNotFound(StepNotFound { retry_at }));
-            let is_pivot = self.kinds[step] == Compensation::Pivot;
-            self.past_pivot &= !is_pivot || self.recorded(step).unknown;
+            self.settle_pivot(step);
         }
         Next::Again
     }
@@ -308,6 +341,8 @@ impl<'a> Life<'a> {
         if was_running {
             self.append(None, Entry::WorkerLost);
         }
+        self.pivots = Pivots::claimed(self.past_pivot, &self.history, &self.steps);
+        self.settle_pivots();
     }
 
     fn settle(&mut self, next: Next) -> bool {
@@ -328,7 +363,7 @@ impl<'a> Life<'a> {
                     let planned = CompensationPlanned { reason, plan, plan_hash };
                     self.append(None, Entry::CompensationPlanned(planned));
                     self.transit(Transition::Compensate);
-                    self.past_pivot = false;
+                    self.settle_pivots();
                 }
                 Err(failure) => self.stick(failure),
             },

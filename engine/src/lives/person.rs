@@ -3,11 +3,12 @@
 use super::life::{Life, NAMES};
 use super::world::settling_time;
 use crate::command::{Answer, Command, Finding, Resolution, Standing, answer};
-use crate::compensation::plan_compensation;
+use crate::compensation::{is_past_pivot, plan_compensation};
 use crate::history::Progress;
 use crate::preview::preview;
 use crate::record::{CommandRead, Entry};
 use crate::status::{Status, Transition};
+use crate::step::{Compensation, Effect};
 
 /// What comes from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,22 @@ impl Life<'_> {
                 self.give(command, None);
             }
         }
+    }
+
+    /// Now and then somebody says something between the announcement of an attempt and the attempt:
+    /// the row does not say yet that it is tried, and the attempt is not made.
+    pub(super) fn is_stopped_before(&mut self, step: usize) -> bool {
+        let is_announced =
+            self.effect == Effect::AtMostOnce || self.kinds[step] == Compensation::Pivot;
+        if !is_announced || self.scope.disturbances == 0 || self.is_calm {
+            return false;
+        }
+        let said = [None, Some(Command::Cancel), Some(Command::Hold), Some(Command::Terminate)];
+        let Some(command) = self.choices.one_of(&said) else {
+            return false;
+        };
+        self.scope.disturbances -= 1;
+        self.give(command, None) == Answer::Accepted
     }
 
     /// Now and then somebody does not want to wait.
@@ -129,6 +146,7 @@ impl Life<'_> {
             self.promised = Some(shown);
         }
         let reason = "asked for".to_owned();
+        let step = resolution.as_ref().and_then(|resolution| resolution.step.clone());
         let new_keys = matches!(command, Command::Resume | Command::Resolve)
             .then(|| self.history.keys_to_give_up(resolution.as_ref()));
         let read = CommandRead { command, reason, resolution, new_keys, money: Vec::new() };
@@ -136,11 +154,18 @@ impl Life<'_> {
         if self.status == Status::Stuck && matches!(command, Command::Resume | Command::Resolve) {
             let undoing = self.history.undoing().is_some();
             self.transit(if undoing { Transition::Compensate } else { Transition::Resume });
-            if command == Command::Resolve {
-                self.past_pivot =
-                    !undoing && plan_compensation(&self.history, &self.steps).is_err();
-            }
         }
+        if let Some(step) = step {
+            self.pivots.settle(&step, &self.steps);
+            self.settle_pivots();
+        }
+    }
+
+    /// The row says that a pivot may be done only where one was called or is in doubt.
+    pub(super) fn judge_pivot(&self) {
+        let is_called_or_in_doubt =
+            is_past_pivot(&self.history, &self.steps) || self.history.is_interrupted();
+        assert!(!self.past_pivot || is_called_or_in_doubt, "{:?}", self.told());
     }
 
     /// A cancel is accepted where it can happen, refused where a pivot is or may be done, and the
@@ -179,6 +204,7 @@ impl Life<'_> {
             compensating: self.history.undoing().is_some(),
             held: self.history.is_held(),
             by_parent,
+            child_past_pivot: false,
         }
     }
 

@@ -19,6 +19,7 @@ use crate::record::{
     StepStarted,
 };
 use crate::registry::AnyStep;
+use crate::sabotage::Bug;
 use crate::step::{Compensation, Effect, Failure, Probed, Work};
 
 /// A step as it is asked for in this replay.
@@ -82,7 +83,7 @@ impl Asked<'_> {
         let doubted = state.history.step(self.key).is_some_and(|step| step.unknown);
         state.history.is_interrupted()
             && !doubted
-            && !matches!(facts.effect, Effect::AtMostOnce | Effect::Transaction)
+            && facts.effect.may_leave_no_record()
             && (facts.compensation != Compensation::Pivot || state.past_pivot)
     }
 
@@ -106,51 +107,49 @@ impl Asked<'_> {
             input: self.input.to_owned(),
             retry_at: (!stopped).then_some(now + quiet),
         });
-        state.append(Some(self.key), Some(attempt), entry, &[], None, now)
+        state.append(Some(self.key), Some(attempt), entry, &[], None, now)?;
+        state.settle_pivot(self.key, self.instance.workflow.steps());
+        Ok(())
     }
 
     /// Says beforehand what must be known if this worker is lost: that a pivot is being tried, that
     /// an at-most-once call is about to leave.
-    pub(super) fn announce(&self, attempt: u32) -> Result<(), Verdict> {
-        let facts = self.erased.facts();
-        if facts.compensation == Compensation::Pivot {
-            self.instance.state().set_past_pivot(true);
-        }
-        if facts.effect == Effect::AtMostOnce {
+    fn announce(&self, attempt: u32) -> Result<(), Verdict> {
+        self.instance.state().announce_pivot(self.key, self.instance.workflow.steps());
+        if self.erased.facts().effect == Effect::AtMostOnce {
             let entry = Entry::StepStarted(StepStarted { input: self.input.to_owned() });
             self.instance.append(Some(self.key), Some(attempt), entry, &[])?;
         }
         Ok(())
     }
 
-    /// Sees to what is announced if the call is dropped before it leaves.
-    pub(super) fn announced(&self, attempt: u32) -> Announced<'_> {
-        Announced { asked: self, attempt, stands: false }
-    }
-
-    /// A pivot that is certainly not applied was announced for nothing.
-    fn withdraw_pivot(&self) {
+    /// Says that what was announced has not begun after all. What an earlier attempt left in doubt
+    /// stays in doubt.
+    fn take_back(&self, attempt: u32) -> Result<(), Verdict> {
+        let at = self.instance.worker.clock.now();
         let mut state = self.instance.state();
-        let unknown = state.history.step(self.key).is_some_and(|step| step.unknown);
-        if self.erased.facts().compensation == Compensation::Pivot && !unknown {
-            state.set_past_pivot(false);
+        let begun = state.history.step(self.key).is_some_and(|step| step.begun);
+        let taken_back = if begun {
+            let entry = Entry::StepAttemptFailed(StepAttemptFailed {
+                input: self.input.to_owned(),
+                outcome: AttemptOutcome::Retry,
+                failure: Failure::new("NOT_STARTED", "a command came before the call"),
+                retry_at: Some(at),
+                money: Vec::new(),
+            });
+            state.append(Some(self.key), Some(attempt), entry, &[], None, at)
+        } else {
+            Ok(())
+        };
+        if !Bug::PivotKeptOnHold.is_on() {
+            state.settle_pivot(self.key, self.instance.workflow.steps());
         }
+        taken_back
     }
 
-    /// Says that an announced at-most-once call has not left after all.
-    pub(super) fn take_back(&self, attempt: u32) -> Result<(), Verdict> {
-        let begun = self.instance.state().history.step(self.key).is_some_and(|step| step.begun);
-        if !begun {
-            return Ok(());
-        }
-        let entry = Entry::StepAttemptFailed(StepAttemptFailed {
-            input: self.input.to_owned(),
-            outcome: AttemptOutcome::Retry,
-            failure: Failure::new("NOT_STARTED", "a command came before the call"),
-            retry_at: Some(self.instance.worker.clock.now()),
-            money: Vec::new(),
-        });
-        self.instance.append(Some(self.key), Some(attempt), entry, &[])
+    /// The announcement of an attempt, which is not made yet.
+    pub(super) fn announcement(&self, attempt: u32) -> Announcement<'_> {
+        Announcement { asked: self, attempt, is_open: false }
     }
 
     /// Makes one attempt. It belongs to the engine: if the run is dropped, it goes on, and what
@@ -216,7 +215,6 @@ impl Asked<'_> {
             Ok(Probed::NotFound) => {
                 let entry = Entry::StepNotFound(StepNotFound { retry_at: later });
                 self.instance.append(Some(self.key), Some(attempt), entry, &[])?;
-                self.withdraw_pivot();
                 Ok(None)
             }
             // Asking failed: nothing has been learnt, and asking again is harmless.
@@ -225,27 +223,33 @@ impl Asked<'_> {
     }
 }
 
-/// An announcement of an attempt that may not leave after all.
-pub(super) struct Announced<'a> {
+/// What is said of an attempt before it begins. It is taken back when it is dropped, unless the
+/// attempt has begun: also where the run is dropped in between.
+pub(super) struct Announcement<'a> {
     asked: &'a Asked<'a>,
     attempt: u32,
-    stands: bool,
+    is_open: bool,
 }
 
-impl Announced<'_> {
-    /// The attempt leaves, or the reason why it does not is known.
-    pub(super) fn stands(mut self) {
-        self.stands = true;
+impl Announcement<'_> {
+    pub(super) fn make(&mut self) -> Result<(), Verdict> {
+        self.is_open = true;
+        self.asked.announce(self.attempt)
+    }
+
+    /// The attempt begins, and will record what becomes of it.
+    pub(super) fn come_true(mut self) {
+        self.is_open = false;
     }
 }
 
-impl Drop for Announced<'_> {
+impl Drop for Announcement<'_> {
     fn drop(&mut self) {
-        if !self.stands && !std::thread::panicking() {
-            self.asked.withdraw_pivot();
-            if let Err(verdict) = self.asked.take_back(self.attempt) {
-                self.asked.instance.state().halt_for(verdict);
-            }
+        if !self.is_open || std::thread::panicking() {
+            return;
+        }
+        if let Err(verdict) = self.asked.take_back(self.attempt) {
+            self.asked.instance.state().halt_for(verdict);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::instance::{Direction, Instance, State, Terms, Transaction, Verdict};
 use crate::probe::{Attempting, Part};
 use crate::record::{Entry, StepAttemptFailed, StepDone};
 use crate::registry::Told;
-use crate::step::{ByCall, Compensation, Failure, Moment, Step, StepError, Work};
+use crate::step::{ByCall, Failure, Moment, Step, StepError, Work};
 use crate::transaction_step::{InTransaction, PgConnection, TransactionStep};
 
 /// Everything that one attempt owns.
@@ -59,13 +59,18 @@ impl<S: Step> Attemptable<ByCall> for S {
             Err(error) => (None, attempt.failed(&mut state, &error)?),
         };
         state.append(Some(key), Some(attempt.attempt), entry, &events, None, at)?;
+        state.settle_pivot(key, instance.workflow.steps());
         Ok(output)
     }
 }
 
 impl<S: TransactionStep> Attemptable<InTransaction> for S {
     async fn make(attempt: Attempt<S, InTransaction>) -> Result<Option<S::Output>, Verdict> {
-        attempt.instance.transact(&attempt).await
+        let made = attempt.instance.transact(&attempt).await;
+        let instance = &attempt.instance;
+        // Whatever came of it is in the history, or it has not happened.
+        instance.state().settle_pivot(&attempt.key, instance.workflow.steps());
+        made
     }
 }
 
@@ -116,9 +121,6 @@ impl<S: Work<How>, How> Attempt<S, How> {
         } else {
             Told::default()
         };
-        if facts.compensation == Compensation::Pivot && !in_doubt {
-            state.set_past_pivot(false);
-        }
         state.failure = Some(failure.clone());
         let input = self.raw.clone();
         let money = told.money;

@@ -17,8 +17,8 @@ use crate::memo::Divergence;
 use crate::priority::Priority;
 use crate::record::{ChildStarted, Entry, Parent};
 use crate::step::Failure;
-use crate::store::write::Written;
-use crate::worker::new_id;
+use crate::store::write::{Bearer, Written};
+use crate::worker::new_id_after;
 use crate::workflow::Workflow;
 
 /// A child that has been started.
@@ -78,7 +78,7 @@ impl Saga {
             None => {
                 instance.leave_history(key).await;
                 instance.obstacle().map_or(Ok(()), Err)?;
-                let child_id = new_id();
+                let child_id = new_id_after(instance.instance_id);
                 let entry = Entry::ChildStarted(ChildStarted {
                     instance_id: child_id,
                     workflow: W::NAME.to_owned(),
@@ -109,7 +109,7 @@ impl Saga {
             priority: Priority::Normal,
         };
         let parent = Parent { instance_id: instance.instance_id, key: key.to_owned() };
-        let birth = Birth { instance_id: child_id, parent: Some(parent) };
+        let birth = Birth { instance_id: child_id, parent: Some(parent), bearer: None };
         let (answer, answered) = oneshot::channel();
         let bearer = Arc::clone(instance);
         // Like an attempt: whoever undoes this instance has to know whether there is a child.
@@ -130,28 +130,45 @@ fn is_open(step: &crate::history::RecordedStep) -> bool {
     matches!(step.progress, Progress::Open)
 }
 
-/// Writes a child, unless it is there.
+/// Writes a child, unless it is there. It is written by who has read all mail of the parent: whatever
+/// is sent to that either finds the child, or keeps it from being started.
 async fn bear(instance: &Arc<Instance>, start: Start, birth: Birth) -> Result<(), Verdict> {
     let worker = &instance.worker;
     let child_id = birth.instance_id;
-    let newborn = intake::prepare_birth(worker, start, worker.permit(), birth)
+    let mut newborn = intake::prepare_birth(worker, start, worker.permit(), birth)
         .map_err(|error| Verdict::Stick(Failure::new("CHILD_REFUSED", error.to_string())))?;
-    worker.probes.reach("child.before").await;
-    match worker.committer.write(newborn.write.clone()).await {
-        Written::Yes => {
-            worker.take_on(newborn).await;
-            Ok(())
+    loop {
+        let bearer = bearer(instance)?;
+        if let Some(start) = &mut newborn.write.start {
+            start.bearer = Some(bearer);
         }
-        Written::Duplicate(other) if other == child_id => Ok(()),
-        Written::Duplicate(other) => {
-            let message = format!("the business key of the child belongs to instance {other}");
-            Err(Verdict::Stick(Failure::new("CHILD_REFUSED", message)))
-        }
-        Written::Refused(error) => Err(Verdict::Stick(Failure::new("CHILD_REFUSED", error))),
-        Written::Fenced | Written::UnreadMail | Written::Replayed(_) | Written::Conflict => {
-            Err(Verdict::Lost)
-        }
+        worker.probes.reach("child.before").await;
+        return match worker.committer.write(newborn.write.clone()).await {
+            Written::Yes => {
+                worker.take_on(newborn).await;
+                Ok(())
+            }
+            Written::UnreadMail => {
+                instance.await_mail_on_its_way().await?;
+                continue;
+            }
+            Written::Duplicate(other) if other == child_id => Ok(()),
+            Written::Duplicate(other) => {
+                let message = format!("the business key of the child belongs to instance {other}");
+                Err(Verdict::Stick(Failure::new("CHILD_REFUSED", message)))
+            }
+            Written::Refused(error) => Err(Verdict::Stick(Failure::new("CHILD_REFUSED", error))),
+            Written::Fenced | Written::Replayed(_) | Written::Conflict => Err(Verdict::Lost),
+        };
     }
+}
+
+/// Who starts a child of an instance to which nothing that it has read forbids that.
+fn bearer(instance: &Instance) -> Result<Bearer, Verdict> {
+    let state = instance.state();
+    instance.obstacle_in(&state).map_or(Ok(()), Err)?;
+    let (parent_id, claim_id) = (instance.instance_id, instance.claim_id);
+    Ok(Bearer { parent_id, claim_id, mail_read: state.mail_read() })
 }
 
 impl<W: Workflow> Child<'_, W> {

@@ -182,17 +182,16 @@ impl Saga {
             let Some(pass) = instance.enter(asked.erased.facts().dependency).await? else {
                 continue;
             };
-            let announced = asked.announced(attempt);
-            let ready = instance.ready_for_effect(|| asked.announce(attempt)).await;
-            announced.stands();
-            let ready = ready?;
-            if ready == Readiness::ThinkAgain {
-                asked.take_back(attempt)?;
+            let mut announcement = asked.announcement(attempt);
+            let ready = instance.ready_for_effect(|| announcement.make()).await?;
+            // Another branch may have read what stops this one.
+            if ready == Readiness::ThinkAgain || instance.obstacle().is_some() {
                 continue;
             }
             let output = if probe {
                 asked.probe(step, input, attempt, pass).await?
             } else {
+                announcement.come_true();
                 asked.attempt(step, input, attempt, pass).await?
             };
             if let Some(output) = output {

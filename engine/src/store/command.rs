@@ -1,15 +1,20 @@
-//! The commands that people give, judged under the lock of the instance.
+//! The commands that people give, judged under the lock of the instance; a cancel under the locks of
+//! its whole family.
+//!
+//! Everything is asked by statements that come after the locks, and so see what was committed while
+//! a lock was waited for.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::family::{self, Member};
 use super::mail::{CommandBody, Kind, Letter, send};
-use crate::command::{Answer, Command, Resolution, Standing, answer};
+use crate::command::{Answer, ChildStanding, Command, Resolution, Standing, answer};
 use crate::error::Error;
 use crate::record::Record;
 
-/// A command given by a person.
+/// A command given by a person, or by the instance's parent.
 #[derive(Debug, Clone)]
 pub(crate) struct Given {
     pub(crate) command_id: Uuid,
@@ -20,18 +25,42 @@ pub(crate) struct Given {
     pub(crate) resolution: Option<Resolution>,
     /// It is the instance's parent who asks.
     pub(crate) by_parent: bool,
+    /// The request that it comes by, if that may come again.
+    pub(crate) request: Option<Request>,
     pub(crate) at: DateTime<Utc>,
+}
+
+/// A request that has the same effect however often it comes.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// What the client calls it.
+    pub(crate) id: String,
+    /// The digest of everything that it asks for.
+    pub(crate) digest: [u8; 32],
 }
 
 /// Judges a command by the instance and, where `look` wants that, its history, and keeps it with
 /// its answer for ever. An accepted one becomes mail that the instance cannot end or wait without
-/// reading.
+/// reading; an accepted cancel becomes mail to everything live that the instance has started, too.
+///
+/// A request that has been answered gets the same answer again, and does nothing.
 pub(crate) async fn give_command(
     connection: &mut PgConnection,
     given: Given,
     look: Option<Look>,
 ) -> Result<Option<Answer>, Error> {
-    let Some((workflow, version, mut standing)) = stand(connection, given.instance_id).await?
+    if !lock(connection, given.instance_id).await? {
+        return Ok(None);
+    }
+    if let Some(answer) = answered(connection, given.request.as_ref()).await? {
+        return Ok(Some(answer));
+    }
+    let family = match given.command {
+        Command::Cancel => family::lock(connection, given.instance_id).await?,
+        _ => Vec::new(),
+    };
+    let Some((workflow, version, mut standing)) =
+        stand(connection, given.instance_id, &family).await?
     else {
         return Ok(None);
     };
@@ -42,45 +71,109 @@ pub(crate) async fn give_command(
         let records = histories.remove(&given.instance_id).unwrap_or_default();
         answer = look(&workflow, version, &records)?;
     }
-    keep(connection, &given, standing, answer).await?;
+    if !keep(connection, &given, standing, answer).await? {
+        // The same request has just come for another instance.
+        return answered(connection, given.request.as_ref()).await;
+    }
     if answer == Answer::Accepted {
-        let body = CommandBody { reason: given.reason.clone(), resolution: given.resolution };
-        let body =
-            serde_json::to_string(&body).map_err(|error| Error::InvalidInput(error.to_string()))?;
-        let letter = Letter {
-            kind: Kind::Command,
-            name: given.command.as_str(),
-            body: &body,
-            actor: &given.actor,
-            mail_id: None,
-            sent_at: given.at,
-        };
-        send(connection, given.instance_id, &letter).await?;
-        set_held(connection, given.instance_id, given.command).await?;
+        accept(connection, &given, &family).await?;
     }
     Ok(Some(answer))
 }
 
-/// An instance as a command would find it, and its records: of one moment.
+/// Has an accepted command reach the instance, and a cancel its family.
+async fn accept(
+    connection: &mut PgConnection,
+    given: &Given,
+    family: &[Member],
+) -> Result<(), Error> {
+    let body = CommandBody { reason: given.reason.clone(), resolution: given.resolution.clone() };
+    let body =
+        serde_json::to_string(&body).map_err(|error| Error::InvalidInput(error.to_string()))?;
+    let letter = Letter {
+        kind: Kind::Command,
+        name: given.command.as_str(),
+        body: &body,
+        actor: &given.actor,
+        mail_id: None,
+        sent_at: given.at,
+    };
+    send(connection, given.instance_id, &letter).await?;
+    set_held(connection, given.instance_id, given.command).await?;
+    family::tell(connection, family, given.at).await?;
+    Ok(())
+}
+
+/// The answer that a request was given before. Refused if that asked for something else.
+async fn answered(
+    connection: &mut PgConnection,
+    request: Option<&Request>,
+) -> Result<Option<Answer>, Error> {
+    let Some(request) = request else {
+        return Ok(None);
+    };
+    let kept = sqlx::query!(
+        r#"select answer, request_digest as "digest!" from amends.command where request_id = $1"#,
+        request.id,
+    )
+    .fetch_optional(connection)
+    .await?;
+    let Some(kept) = kept else {
+        return Ok(None);
+    };
+    if kept.digest != request.digest {
+        return Err(Error::RequestIdReused);
+    }
+    serde_json::from_value(kept.answer.into())
+        .map(Some)
+        .map_err(|error| Error::Stored(error.to_string()))
+}
+
+/// An instance as a command would find it.
+pub(crate) struct Seen {
+    pub(crate) workflow: String,
+    pub(crate) version: u32,
+    pub(crate) standing: Standing,
+    pub(crate) family: Vec<Member>,
+    pub(crate) records: Vec<Record>,
+}
+
+/// An instance, its family and its records. Of one moment, if the transaction has one snapshot.
 pub(crate) async fn see(
     connection: &mut PgConnection,
     instance_id: Uuid,
-) -> Result<Option<(String, u32, Standing, Vec<Record>)>, Error> {
-    let Some((workflow, version, standing)) = stand(connection, instance_id).await? else {
+) -> Result<Option<Seen>, Error> {
+    let family = family::look(connection, instance_id).await?;
+    let Some((workflow, version, standing)) = stand(connection, instance_id, &family).await? else {
         return Ok(None);
     };
     let mut histories = super::claim::histories(&mut *connection, &[instance_id]).await?;
     let records = histories.remove(&instance_id).unwrap_or_default();
-    Ok(Some((workflow, version, standing, records)))
+    Ok(Some(Seen { workflow, version, standing, family, records }))
 }
 
 /// Looks at the records of a workflow's version before a command is accepted.
 pub(crate) type Look = Box<dyn FnOnce(&str, u32, &[Record]) -> Result<Answer, Error> + Send>;
 
-/// Locks an instance, and says where it stands.
+/// Locks an instance. Says whether there is one.
+pub(crate) async fn lock(
+    connection: &mut PgConnection,
+    instance_id: Uuid,
+) -> Result<bool, sqlx::Error> {
+    let locked = sqlx::query_scalar!(
+        "select instance_id from amends.instance where instance_id = $1 for update",
+        instance_id,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(locked.is_some())
+}
+
+/// Where an instance stands with this family.
 async fn stand(
     connection: &mut PgConnection,
     instance_id: Uuid,
+    family: &[Member],
 ) -> Result<Option<(String, u32, Standing)>, Error> {
     let seen = sqlx::query!(
         r#"
@@ -95,7 +188,6 @@ async fn stand(
                ) as "compensating!"
         from amends.instance i
         where instance_id = $1
-        for update
         "#,
         instance_id,
     )
@@ -104,6 +196,7 @@ async fn stand(
     let Some(seen) = seen else {
         return Ok(None);
     };
+    let is_past = |member: &Member| member.standing == ChildStanding::PastPivot;
     let standing = Standing {
         status: seen.status.parse()?,
         past_pivot: seen.past_pivot,
@@ -111,21 +204,25 @@ async fn stand(
         compensating: seen.compensating,
         held: seen.held,
         by_parent: false,
+        child_past_pivot: family.iter().any(is_past),
     };
     Ok(Some((seen.workflow, seen.version.cast_unsigned(), standing)))
 }
 
-/// Keeps a command with its answer.
+/// Keeps a command with its answer. `false`: its request has been kept already.
 async fn keep(
     connection: &mut PgConnection,
     given: &Given,
     standing: Standing,
     answer: Answer,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
+) -> Result<bool, sqlx::Error> {
+    let request = given.request.as_ref();
+    let kept = sqlx::query!(
         "insert into amends.command
-             (command_id, instance_id, command, actor, reason, status_seen, answer, given_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+             (command_id, instance_id, command, actor, reason, status_seen, answer, given_at,
+              request_id, request_digest)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         on conflict (request_id) where request_id is not null do nothing",
         given.command_id,
         given.instance_id,
         given.command.as_str(),
@@ -134,10 +231,12 @@ async fn keep(
         standing.status.as_str(),
         answer.as_str(),
         given.at,
+        request.map(|request| request.id.as_str()) as _,
+        request.map(|request| &request.digest[..]) as _,
     )
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(kept.rows_affected() > 0)
 }
 
 /// What a command says of the hold on an instance whose row is locked.

@@ -70,6 +70,8 @@ struct Starts<'a> {
     attributes: Vec<&'a str>,
     priority: Vec<i16>,
     parent_id: Vec<Option<Uuid>>,
+    parent_claim_id: Vec<Option<Uuid>>,
+    parent_mail_read: Vec<Option<i32>>,
 }
 
 #[derive(Default)]
@@ -145,6 +147,9 @@ struct Movements<'a> {
 impl<'a> Columns<'a> {
     fn of<'w: 'a>(writes: impl Iterator<Item = &'w Write>, subscriptions: &'a [String]) -> Self {
         let mut columns = Self::default();
+        // Rows are locked in the order of their ids, by everybody.
+        let mut writes: Vec<_> = writes.collect();
+        writes.sort_by_key(|write| write.instance_id);
         for write in writes {
             if let Some(delivery) = &write.delivery {
                 columns.delivery(write, delivery);
@@ -188,7 +193,10 @@ impl<'a> Columns<'a> {
         to.delivered.push(write.delivery.is_some());
         to.attributes.push(&start.attributes_json);
         to.priority.push(start.priority.number());
-        to.parent_id.push(start.parent_id);
+        let bearer = start.bearer.as_ref();
+        to.parent_id.push(bearer.map(|bearer| bearer.parent_id));
+        to.parent_claim_id.push(bearer.and_then(|bearer| bearer.claim_id));
+        to.parent_mail_read.push(bearer.map(|bearer| bearer.mail_read));
         for (name, value) in &start.attributes {
             self.attributes.id.push(write.instance_id);
             self.attributes.name.push(name);
@@ -365,6 +373,8 @@ pub(crate) async fn commit(
         &m.amount_minor,
         &m.currency as _,
         &m.reference as _,
+        &s.parent_claim_id as _,
+        &s.parent_mail_read as _,
     )
     .fetch_one(connection)
     .await?;

@@ -138,6 +138,17 @@ pub(crate) async fn unread(
         .collect()
 }
 
+/// How much mail an instance has, once nobody is sending any to it.
+pub(crate) async fn count(pool: &PgPool, instance_id: Uuid) -> Result<i32, Error> {
+    let count = sqlx::query_scalar!(
+        "select mail_count from amends.instance where instance_id = $1 for key share",
+        instance_id,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(count)
+}
+
 /// Held instances that have mail their worker has not recorded as read.
 pub(crate) async fn waiting(
     pool: &PgPool,

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::write::{Write, Written};
+use super::write::{Bearer, Write, Written};
 
 /// Judges writes of held instances.
 pub(crate) async fn held(
@@ -91,15 +91,34 @@ pub(crate) async fn intake(
             Written::Yes
         }
         Some(first) => Written::Duplicate(first),
-        None => Written::Fenced,
+        None => match write.start.as_ref().and_then(|start| start.bearer.as_ref()) {
+            Some(bearer) if is_held_by(connection, bearer).await? => Written::UnreadMail,
+            _ => Written::Fenced,
+        },
     })
+}
+
+/// Whether the parent of a child that was not written is held as its bearer believes: then it has
+/// mail, or is being sent some.
+async fn is_held_by(connection: &mut PgConnection, bearer: &Bearer) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (
+               select from amends.instance
+               where instance_id = $1 and claim_id is not distinct from $2
+                 and worker_id is not null
+           ) as "held!""#,
+        bearer.parent_id,
+        bearer.claim_id,
+    )
+    .fetch_one(connection)
+    .await
 }
 
 /// Whether an instance with the id of this write was written by it. Ids are drawn anew for each,
 /// save that a child has the same one however often it is borne: only its claim tells then whose it
 /// is. A child that is not claimed is nobody's.
 async fn is_ours(connection: &mut PgConnection, write: &Write) -> Result<bool, sqlx::Error> {
-    let Some(start) = write.start.as_ref().filter(|start| start.parent_id.is_some()) else {
+    let Some(start) = write.start.as_ref().filter(|start| start.bearer.is_some()) else {
         return Ok(true);
     };
     sqlx::query_scalar!(

@@ -22,10 +22,27 @@ impl Store {
         F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
         T: Send + 'static,
     {
+        self.within("begin isolation level read committed", work).await
+    }
+
+    /// Has all statements of `work` see the same moment. They lock nothing and write nothing.
+    pub(crate) async fn snapshot<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.within("begin isolation level repeatable read read only", work).await
+    }
+
+    async fn within<T, F>(&self, begin: &'static str, work: F) -> Result<T, Error>
+    where
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
+        T: Send + 'static,
+    {
         let pool = self.transactions.clone();
         let running = tokio::spawn(async move {
             let mut connection = pool.acquire().await?;
-            let done = to_the_end(&mut connection, work).await;
+            let done = to_the_end(&mut connection, begin, work).await;
             if done.is_err() {
                 // Whatever is left open ends with the session.
                 let _ = connection.detach().close_hard().await;
@@ -36,11 +53,15 @@ impl Store {
     }
 }
 
-async fn to_the_end<T, F>(connection: &mut PgConnection, work: F) -> Result<T, Error>
+async fn to_the_end<T, F>(
+    connection: &mut PgConnection,
+    begin: &'static str,
+    work: F,
+) -> Result<T, Error>
 where
     F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>>,
 {
-    connection.execute("begin").await?;
+    connection.execute(begin).await?;
     let value = work(connection).await?;
     connection.execute("commit").await?;
     Ok(value)

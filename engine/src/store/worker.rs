@@ -124,10 +124,17 @@ pub(crate) async fn take_over(
         return Ok(None);
     }
     let freed = sqlx::query!(
-        "update amends.instance
+        "with held as materialized (
+             select instance_id from amends.instance
+             where worker_id = $1
+             order by instance_id
+             for no key update
+         )
+         update amends.instance i
          set worker_id = null, run_at = coalesce($2::timestamptz, clock_timestamp()),
              losses = losses + $3
-         where worker_id = $1",
+         from held
+         where i.instance_id = held.instance_id",
         worker_id,
         now,
         i32::from(which == TakeOver::Lapsed),

@@ -69,11 +69,21 @@ pub(crate) struct NewInstance {
     /// Born claimed, by this name, by the worker that writes it.
     pub(crate) claim_id: Option<Uuid>,
     pub(crate) priority: Priority,
-    pub(crate) parent_id: Option<Uuid>,
+    pub(crate) bearer: Option<Bearer>,
     pub(crate) attributes: Vec<(&'static str, String)>,
     /// The same, as an object.
     pub(crate) attributes_json: String,
     pub(crate) created_at: DateTime<Utc>,
+}
+
+/// Who starts a child: the holder of its parent, as long as he has read all mail of that.
+#[derive(Debug, Clone)]
+pub(crate) struct Bearer {
+    pub(crate) parent_id: Uuid,
+    /// The claim under which the parent is held.
+    pub(crate) claim_id: Option<Uuid>,
+    /// How much of its mail has been read.
+    pub(crate) mail_read: i32,
 }
 
 /// A change of the instance's row. It takes place only if all mail has been read.

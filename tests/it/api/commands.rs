@@ -248,3 +248,31 @@ async fn what_this_build_cannot_read_is_not_looked_at_and_can_be_cancelled_all_t
     assert_eq!(answer(&api, id, json!({ "command": "cancel" })).await, "accepted");
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_command_with_a_key_may_be_sent_again_and_a_key_names_one_command() {
+    let world = World::new().await;
+    let api = Api::of(&world);
+    let id = waiting(&world).await;
+    let hold = Call::command(id, &json!({ "command": "hold", "reason": "asked for" }));
+    let keyed = |call: Call, key: &str| call.header("idempotency-key", key);
+    for key in ["k-1", "k-1", "\"k-1\""] {
+        let answer = api.send(keyed(hold.clone(), key)).await;
+        assert_eq!((answer.status, &answer.json()["answer"]), (202, &json!("accepted")));
+    }
+    for _ in 0..2 {
+        let again = api.send(keyed(hold.clone(), "k-2")).await;
+        assert!(again.differs_from_problem(409, "command_refused").is_empty());
+        assert_eq!(again.json()["answer"], "held");
+    }
+    let cancel = Call::command(id, &json!({ "command": "cancel", "reason": "asked for" }));
+    let reused = api.send(keyed(cancel.clone(), "k-1")).await;
+    assert!(reused.differs_from_problem(422, "idempotency_key_reused").is_empty());
+    let bad = api.send(keyed(cancel, "two words")).await;
+    assert!(bad.differs_from_problem(400, "invalid_header").is_empty());
+    let given = "select count(*) from amends.command where instance_id = $1";
+    let given: i64 =
+        sqlx::query_scalar(given).bind(id).fetch_one(&mut world.database().await).await.unwrap();
+    assert_eq!(given, 2);
+    world.finish().await;
+}

@@ -1,7 +1,9 @@
 //! What workflows do: steps, branches, children, transactions, and the undoing of each.
 
+use amends::command::{Answer, Command};
 use amends::{Effect, Status, StepError, Undone};
 use amends_tests::World;
+use amends_tests::family::{Book, Family, Plan, Prepare, Ship, register};
 use amends_tests::improvised::{A, B, Part, Stage, start_request};
 use amends_tests::kit::KitBuilder;
 use amends_tests::scripted::{ONCE, QUERYABLE, Script, Scripted};
@@ -162,4 +164,33 @@ pub(super) async fn at_most_once(kit: KitBuilder) -> Seen {
     assert_eq!(kit.status(id).await, Status::Completed);
     kit.finish().await;
     stage.log()
+}
+
+/// A family that is cancelled half-way, and one that is undone because a step has failed. The
+/// children of the first take their time, so that their ends come after its plan in any case.
+pub(super) async fn family(kit: KitBuilder) -> Seen {
+    let book = Book::default();
+    let registered = book.clone();
+    let kit = kit.build(move |engine| register(engine, &registered)).await;
+    for leaf in ["it/p1", "it/p3/q"] {
+        kit.undo::<Prepare>(1).about(leaf).fails(StepError::retry("BUSY", "later"));
+    }
+    let completes = Plan::of([("q", Plan::default())]).at_once();
+    let waits = Plan::of([("q", Plan::of([]))]);
+    let plan = Plan::of([("p1", Plan::of([])), ("p2", completes), ("p3", waits)]);
+    let id = kit.start::<Family>("it", &plan).await;
+    kit.settle().await;
+    let preview = kit.ask(async |engine| engine.preview(id, Command::Cancel).await).await;
+    assert_eq!(preview.unwrap().unwrap().children.len(), 5);
+    assert_eq!(kit.command(id, Command::Cancel).await, Answer::Accepted);
+    kit.settle().await;
+    kit.pass(MINUTE).await;
+    assert_eq!(kit.status(id).await, Status::Cancelled);
+    kit.attempt::<Ship>(1).about("other").fails(refused());
+    let plan = Plan { ships: true, ..Plan::of([("p1", Plan::of([])), ("p2", Plan::of([]))]) };
+    let other = kit.start::<Family>("other", &plan).await;
+    kit.settle().await;
+    assert_eq!(kit.status(other).await, Status::Compensated);
+    kit.finish().await;
+    book.standing()
 }

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use amends::command::{Answer, Command};
-use amends::{Engine, Priority, SendSignal, Signal, Signalled, Start, Started, Workflow};
+use amends::{
+    Engine, Priority, Requester, SendSignal, Signal, Signalled, Start, Started, Workflow,
+};
 use uuid::Uuid;
 
 use super::Kit;
@@ -64,8 +66,11 @@ impl Kit {
     /// Gives a command as Anna of support.
     pub async fn command(&self, instance_id: Uuid, command: Command) -> Answer {
         let reason = "asked by the customer";
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let request = format!("request {number} of the test");
+        let anna = Requester::new("anna").request(&request);
         self.give(instance_id, async |engine| {
-            engine.command(instance_id, command, "anna", reason).await
+            engine.command(instance_id, command, anna, reason).await
         })
         .await
     }

@@ -96,7 +96,8 @@ impl KitBuilder {
         let engine = Mutex::new(ground.engine(self.probes).await);
         ground.detour.iter().for_each(|detour| detour.count(true));
         let (crash, endings) = (self.crash, self.endings);
-        Kit { ground, engine, signals: AtomicU32::new(0), crash, endings }
+        let (signals, requests) = (AtomicU32::new(0), AtomicU32::new(0));
+        Kit { ground, engine, signals, requests, crash, endings }
     }
 }
 

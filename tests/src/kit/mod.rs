@@ -41,6 +41,8 @@ pub struct Kit {
     engine: Mutex<Engine>,
     /// Signals that were sent, for their ids.
     signals: AtomicU32,
+    /// Commands that were given, for the ids of their requests.
+    requests: AtomicU32,
     /// A crash that comes when its time has come, and what this kit then goes on as.
     crash: Option<Crash>,
     endings: Option<Arc<Endings>>,

@@ -30,9 +30,20 @@ with fence as materialized (
     from unnest($10::uuid[], $11::text[], $12::int[], $13::text[],
                 $14::uuid[], $15::bytea[], $16::timestamptz[],
                 $17::boolean[], $18::text[], $19::smallint[],
-                $20::uuid[])
+                $20::uuid[], $67::uuid[], $68::int[])
         as s(instance_id, workflow, version, business_key, claim_id, head_hash, created_at, delivered,
-             attributes, priority, parent_id)
+             attributes, priority, parent_id, parent_claim_id, parent_mail_read)
+), parent as materialized (
+    -- A child is started by who holds its parent and has read all its mail. A row that is locked is
+    -- passed over: mail may be on its way.
+    select i.instance_id
+    from start_in s
+    cross join fence
+    join amends.instance i on i.instance_id = s.parent_id
+    where i.worker_id is not distinct from fence.worker_id
+      and i.claim_id = s.parent_claim_id
+      and i.mail_count = s.parent_mail_read
+    for key share of i skip locked
 ), new_instance as (
     insert into amends.instance
         (instance_id, workflow, version, business_key, status, worker_id, claim_id, run_at,
@@ -46,7 +57,8 @@ with fence as materialized (
            s.priority, s.parent_id
     from start_in s cross join fence
     -- A start's delivery and its instance share their id.
-    where not s.delivered or s.instance_id in (select delivery_id from new_delivery)
+    where (not s.delivered or s.instance_id in (select delivery_id from new_delivery))
+      and (s.parent_id is null or s.parent_id in (select instance_id from parent))
     order by s.workflow, s.business_key
     on conflict (workflow, business_key) do nothing
     returning instance_id

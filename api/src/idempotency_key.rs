@@ -1,6 +1,6 @@
 //! The header `Idempotency-Key`: names a request, so that sending it twice does it once.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::HeaderName;
 use axum::http::request::Parts;
 
@@ -18,6 +18,18 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         parse(required_header(&parts.headers, &IDEMPOTENCY_KEY)?)
+    }
+}
+
+/// On routes where requests need not be named.
+impl<S: Send + Sync> OptionalFromRequestParts<S> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, Problem> {
+        if !parts.headers.contains_key(&IDEMPOTENCY_KEY) {
+            return Ok(None);
+        }
+        parse(required_header(&parts.headers, &IDEMPOTENCY_KEY)?).map(Some)
     }
 }
 
