@@ -89,8 +89,11 @@ fn without_looking(state: &State) -> Option<Verdict> {
     if is_stuck {
         return Some(Verdict::Wait(Wait::default()));
     }
-    (state.losses >= limits::LOSSES_MAX).then(|| {
-        let message = format!("{} workers in a row were lost while they ran it", state.losses);
+    state.lost.is_guilty().then(|| {
+        let message = format!(
+            "{} workers were lost while it was the only suspect that they ran",
+            limits::TRIALS_ALONE_MAX
+        );
         Verdict::Stick(Failure::new("POISONED", message))
     })
 }

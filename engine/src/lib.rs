@@ -44,10 +44,12 @@ mod lanes;
 mod lease;
 mod loops;
 mod lost_claims;
+mod quarantine;
 mod registry;
 mod relay;
 pub mod schedule;
 mod store;
+mod suspects;
 mod undo;
 mod worker;
 

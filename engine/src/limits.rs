@@ -27,8 +27,16 @@ pub(crate) const TRANSACTION_STEPS_MAX: u32 = 8;
 /// whole at every claim. Undoing may add to it.
 pub(crate) const HISTORY_RECORDS_MAX: u32 = 10_000;
 
-/// Workers lost by one instance without any progress before it is put to a person.
-pub(crate) const LOSSES_MAX: i32 = 5;
+/// Workers lost by one instance without any progress before it is a suspect. The statements of the
+/// store and their indexes say the same.
+pub(crate) const SUSPECT_LOSSES: i32 = 2;
+
+/// Suspects that a worker tries at a time, by the level of their trials.
+pub(crate) const SUSPECTS_AT_ONCE: [usize; 3] = [256, 16, 1];
+
+/// Workers lost by one suspect that was alone on trial before it is put to a person: one may have
+/// been lost to something else.
+pub(crate) const TRIALS_ALONE_MAX: i32 = 3;
 
 /// Instances that are let through per turn to a dependency without limits.
 pub(crate) const RELEASE_MAX: u32 = 256;

@@ -49,6 +49,13 @@ pub(crate) fn start(worker: &Arc<Worker>) {
         |worker| &worker.never,
         |worker| async move { worker.tell_parents().await.map(drop) },
     );
+    repeat(
+        worker,
+        "suspects",
+        poll,
+        |worker| &worker.never,
+        |worker| async move { worker.try_suspects().await.map(drop) },
+    );
     let watch = worker.settings.lease / 6;
     repeat(
         worker,

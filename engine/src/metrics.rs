@@ -56,6 +56,7 @@ pub(crate) struct Metrics {
     pub(crate) workers_lost: Counter,
     pub(crate) workers_taken_over: Counter,
     pub(crate) instances_held: Gauge,
+    pub(crate) suspects_on_trial: Gauge,
     pub(crate) claim: Seconds,
     pub(crate) commit: Seconds,
 }
@@ -96,6 +97,11 @@ impl Metrics {
             "instances_held",
             "Instances in this process's memory",
             self.instances_held.clone(),
+        );
+        registry.register(
+            "suspects_on_trial",
+            "Instances that this process runs to find out whether they kill their workers",
+            self.suspects_on_trial.clone(),
         );
         for (name, help, Seconds(histogram)) in [
             ("claim", "Taking up due instances with their histories", &self.claim),

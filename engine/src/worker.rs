@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +27,7 @@ use crate::limits;
 use crate::lost_claims::LostClaims;
 use crate::metrics::Metrics;
 use crate::probe::Probes;
+use crate::quarantine::{Quarantine, Standing};
 use crate::registry::Registry;
 use crate::relay::Subscriptions;
 use crate::sabotage::Bug;
@@ -66,6 +68,9 @@ pub(crate) struct Worker {
     permits: Arc<Semaphore>,
     held: Mutex<HashMap<Uuid, Arc<Instance>>>,
     lost_claims: Mutex<LostClaims>,
+    pub(crate) quarantine: Mutex<Quarantine>,
+    /// When it began to live.
+    pub(crate) since: DateTime<Utc>,
     pub(crate) tasks: TaskTracker,
     /// Nothing new is begun; what is held is let go of at the next step.
     pub(crate) drain: CancellationToken,
@@ -136,6 +141,7 @@ impl Worker {
     fn without_row(parts: Parts) -> Self {
         let Parts { store, registry, subscriptions, settings, .. } = parts;
         let Parts { clock, probes, metrics, endings, .. } = parts;
+        let since = clock.now();
         Self {
             worker_id: new_id(),
             lease: Arc::new(Lease::new(settings.lease, &clock)),
@@ -152,6 +158,8 @@ impl Worker {
             committer: Committer::closed(),
             held: Mutex::default(),
             lost_claims: Mutex::default(),
+            quarantine: Mutex::default(),
+            since,
             tasks: TaskTracker::new(),
             drain: CancellationToken::new(),
             lost: CancellationToken::new(),
@@ -222,6 +230,15 @@ impl Worker {
         }
     }
 
+    /// Which of its instances are held, as they stand.
+    pub(crate) fn standing(&self, instance_id: Uuid) -> Standing {
+        match self.held().get(&instance_id) {
+            None => Standing::Gone,
+            Some(instance) if instance.state().lost.losses == 0 => Standing::Progressed,
+            Some(_) => Standing::Silent,
+        }
+    }
+
     fn held(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Instance>>> {
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -241,23 +258,43 @@ impl Worker {
         if permits.is_empty() {
             return Ok(found);
         }
-        let workflows = self
-            .registry
-            .iter()
-            .map(|workflow| (workflow.name().to_owned(), workflow.version().cast_signed()))
-            .unzip();
-        let claim = Claim {
-            claim_id: new_id(),
-            worker_id: self.worker_id,
-            workflows: &workflows,
-            limit: permits.len(),
-            now: self.clock.pinned(),
-        };
+        let workflows = self.workflows();
+        let claim = self.claim_of(&workflows, permits.len());
         // What was never sent cannot have claimed anything.
         let mut connection = self.store.pool().acquire().await?;
         let claiming = claim::claim_instances(&mut connection, &claim);
-        match self.metrics.claim.time(claiming).await {
-            Ok(claimed) => Ok(found + self.take_up(claimed, permits).await),
+        let claimed = self.metrics.claim.time(claiming).await;
+        Ok(found + self.settle_claim(&claim, claimed, permits).await?)
+    }
+
+    /// Names and versions of the workflows that it can run.
+    pub(crate) fn workflows(&self) -> (Vec<String>, Vec<i32>) {
+        let workflows = self.registry.iter();
+        workflows
+            .map(|workflow| (workflow.name().to_owned(), workflow.version().cast_signed()))
+            .unzip()
+    }
+
+    /// A claim of so many instances of these workflows.
+    pub(crate) fn claim_of<'a>(
+        &self,
+        workflows: &'a (Vec<String>, Vec<i32>),
+        limit: usize,
+    ) -> Claim<'a> {
+        let (claim_id, worker_id, now) = (new_id(), self.worker_id, self.clock.pinned());
+        Claim { claim_id, worker_id, workflows, limit, now }
+    }
+
+    /// Takes up what was claimed, and returns how many. What the lost answer to a claim held is
+    /// looked for later.
+    pub(crate) async fn settle_claim(
+        self: &Arc<Self>,
+        claim: &Claim<'_>,
+        claimed: Result<Vec<Claimed>, Error>,
+        permits: Vec<OwnedSemaphorePermit>,
+    ) -> Result<usize, Error> {
+        match claimed {
+            Ok(claimed) => Ok(self.take_up(claimed, permits).await),
             Err(error) => {
                 self.lost_claims().add(claim.claim_id, self.clock.now());
                 Err(error)
@@ -294,6 +331,7 @@ impl Worker {
             // Only registered versions are claimed.
             if let Some(workflow) = self.registry.get(&claimed.workflow, claimed.version) {
                 let workflow = Arc::clone(workflow);
+                self.watch(&claimed);
                 self.hold(Instance::claimed(Arc::clone(self), workflow, claimed), permit);
                 count += 1;
             }

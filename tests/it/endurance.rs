@@ -51,21 +51,6 @@ async fn killed(stage: &Stage, losses_before: i32) -> (World, Uuid) {
 }
 
 #[tokio::test]
-async fn an_instance_that_loses_worker_after_worker_is_put_to_a_person() {
-    let stage = Stage::new(Part::default().acts([Act::Hang]), Part::default(), Part::default());
-    let (world, id) = killed(&stage, 4).await;
-    world.outlive_lease().await;
-    assert_eq!(world.instance(id).await.status, Status::Stuck);
-    assert_eq!(code(&world, id).await, "POISONED");
-    assert_eq!(stage.log().len(), 1, "nobody has run it again");
-    assert_eq!(world.command(id, Command::Resume).await, Answer::Accepted);
-    world.settle().await;
-    assert_eq!(world.instance(id).await.status, Status::Completed);
-    assert_eq!(losses(&world, id).await, 0);
-    world.finish().await;
-}
-
-#[tokio::test]
 async fn a_lost_worker_counts_neither_as_an_attempt_nor_after_progress() {
     let acts = [Act::Hang, retry("down"), Act::Succeed];
     let stage = Stage::new(Part::default().acts(acts), Part::default(), Part::default());

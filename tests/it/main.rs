@@ -42,6 +42,7 @@ mod schedules;
 mod signals;
 mod start_within;
 mod steps;
+mod suspects;
 mod tidy;
 mod transaction;
 mod versions;

@@ -159,7 +159,7 @@ async fn a_race_is_put_to_a_person_as_soon_as_it_is_decided() {
     }
 }
 
-/// Two races for the same signal and time, in all the orders in which a crash may have it.
+/// A race that is decided between two passes.
 async fn race(builder: KitBuilder) -> Status {
     let stage = Stage::plain();
     let kit = stage.kit(builder, races()[0].1).await;

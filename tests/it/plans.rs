@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 const COMMIT: &str = include_str!("../../engine/src/store/sql/commit.sql");
 const CLAIM: &str = include_str!("../../engine/src/store/sql/claim_instances.sql");
+const CLAIM_SUSPECTS: &str = include_str!("../../engine/src/store/sql/claim_suspects.sql");
 const LOCK_FAMILY: &str = include_str!("../../engine/src/store/sql/lock_family.sql");
 const FAMILY: &str = include_str!("../../engine/src/store/sql/family.sql");
 const TELL_FAMILY: &str = include_str!("../../engine/src/store/sql/tell_family.sql");
@@ -24,6 +25,15 @@ const CROWD: &str = "
            '{}', 0, sha256('x'), now(), now(),
            case when n % 10 <> 0 and n % 100 <> 1 then now() end
     from generate_series(1, 200000) n";
+
+/// 10,000 suspects, due before everything else.
+const SUSPECTS: &str = "
+    insert into amends.instance
+        (instance_id, workflow, version, business_key, status, run_at, attributes,
+         head_seq, head_hash, created_at, updated_at, losses, lost_after_seconds)
+    select gen_random_uuid(), 'fulfilment', 1, 'suspect/' || n, 'running', now() - interval '1 h',
+           '{}', 0, sha256('x'), now(), now(), 2, n % 100
+    from generate_series(1, 10000) n";
 
 /// 100,000 instances that have ended, and 500 that have not.
 const ENDED: &str = "
@@ -92,12 +102,25 @@ async fn a_claim_looks_only_at_what_is_due() {
     let mut database = world.database().await;
     database.execute(CROWD).await.unwrap();
     database.execute("analyze").await.unwrap();
-    for mode in ["force_generic_plan", "force_custom_plan"] {
+    for mode in ["force_custom_plan", "force_generic_plan"] {
         let set = format!("set plan_cache_mode = {mode}");
         database.execute(AssertSqlSafe(set)).await.unwrap();
         let plan = plan(&mut database, CLAIM, 6).await;
-        assert!(plan.contains("instance_due"), "{mode}:\n{plan}");
+        assert!(plan.contains("instance_due_unsuspected"), "{mode}:\n{plan}");
         assert!(!plan.contains("Seq Scan on instance"), "{mode}:\n{plan}");
+    }
+    database.execute(SUSPECTS).await.unwrap();
+    for when in ["crowded", "analysed"] {
+        if when == "analysed" {
+            database.execute("analyze").await.unwrap();
+        }
+        let claims =
+            [(CLAIM, 6, "instance_due_unsuspected"), (CLAIM_SUSPECTS, 8, "instance_suspect")];
+        for (statement, arguments, index) in claims {
+            let plan = plan(&mut database, statement, arguments).await;
+            assert!(plan.contains(index), "{when}:\n{plan}");
+            assert!(!plan.contains("Seq Scan on instance"), "{when}:\n{plan}");
+        }
     }
     world.engine().abandon();
 }

@@ -410,7 +410,7 @@ impl Engine {
             let taken_over = worker.take_over_lapsed().await?;
             let released = tend(&worker).await? as usize;
             self.quiesce().await;
-            let claimed = worker.claim().await?;
+            let claimed = worker.claim().await? + worker.try_suspects().await?;
             self.quiesce().await;
             let told = worker.tell_parents().await?;
             let fired = schedule::run_due(self).await?;
@@ -428,6 +428,11 @@ impl Engine {
     /// For tests: under a clock that is not moved by hand, a loop does it.
     pub async fn claim(&self) -> Result<usize, Error> {
         self.worker().claim().await
+    }
+
+    /// Clears suspects and takes up others, as a loop does where no test moves the clock.
+    pub async fn try_suspects(&self) -> Result<(), Error> {
+        self.worker().try_suspects().await.map(drop)
     }
 
     /// Waits until this process drives no instance.

@@ -189,7 +189,7 @@ impl Instance {
             state.failure = failure;
             state.mail_count = mail_count;
             state.mail_read = mail_read;
-            state.losses = claimed.losses;
+            state.lost = claimed.lost;
             state.revision = claimed.revision;
             if was == Status::Running {
                 let at = instance.worker.clock.now();

@@ -12,6 +12,7 @@ use crate::event::Event;
 use crate::history::{History, Mark};
 use crate::limits::refuse_payload;
 use crate::pivots::Pivots;
+use crate::quarantine::Losses;
 use crate::record::Entry;
 use crate::registry::Steps;
 use crate::sabotage::Bug;
@@ -49,7 +50,7 @@ pub(crate) struct State {
     /// When the run has to be completed.
     pub(crate) deadline: Option<DateTime<Utc>>,
     /// Workers that were lost while they held it, since there was progress.
-    pub(crate) losses: i32,
+    pub(crate) lost: Losses,
     /// How often the row has been changed by its holders.
     pub(super) revision: i32,
 }
@@ -82,7 +83,7 @@ impl State {
             under_way: UnderWay::new(),
             stopped_at: Vec::new(),
             deadline: None,
-            losses: 0,
+            lost: Losses::default(),
             revision: 0,
         }
     }
@@ -109,10 +110,8 @@ impl State {
         at: DateTime<Utc>,
     ) -> Result<(), Verdict> {
         let money = entry.money().to_vec();
-        if self.losses > 0 && entry.is_progress() {
-            // The next write of the row forgets them.
-            self.losses = 0;
-            self.row_stale = true;
+        if entry.is_progress() {
+            self.lost = Losses::default();
         }
         let record = self
             .history

@@ -7,6 +7,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::quarantine::Losses;
 use crate::record::Record;
 use crate::status::Status;
 use crate::step::Failure;
@@ -26,7 +27,7 @@ pub(crate) struct Claimed {
     pub(crate) failure: Option<Failure>,
     pub(crate) mail_count: i32,
     pub(crate) mail_read: i32,
-    pub(crate) losses: i32,
+    pub(crate) lost: Losses,
     /// How often its holders have changed the row.
     pub(crate) revision: i32,
     pub(crate) records: Vec<Record>,
@@ -78,7 +79,7 @@ pub(crate) async fn find_claimed(
         r#"
         select instance_id, claim_id, workflow, version, business_key,
                status as "was", past_pivot, failure_code, failure_message, mail_count, mail_read,
-               losses, revision
+               losses, trials, lost_after_seconds, revision
         from amends.instance
         where worker_id = $1 and claim_id = any($2)
         "#,
@@ -104,6 +105,8 @@ pub(super) struct Row {
     pub(super) mail_count: i32,
     pub(super) mail_read: i32,
     pub(super) losses: i32,
+    pub(super) trials: i32,
+    pub(super) lost_after_seconds: i32,
     pub(super) revision: i32,
 }
 
@@ -132,7 +135,11 @@ pub(super) async fn with_histories(
                     .map(|code| Failure::new(code, row.failure_message.unwrap_or_default())),
                 mail_count: row.mail_count,
                 mail_read: row.mail_read,
-                losses: row.losses,
+                lost: Losses {
+                    losses: row.losses,
+                    level: row.trials,
+                    lost_after_seconds: row.lost_after_seconds,
+                },
                 revision: row.revision,
             })
         })

@@ -23,6 +23,7 @@ pub(crate) mod read;
 pub(crate) mod schedule;
 pub(crate) mod signal;
 pub(crate) mod start;
+pub(crate) mod suspect;
 pub(crate) mod transaction;
 pub(crate) mod unfenced;
 pub(crate) mod worker;

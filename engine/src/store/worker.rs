@@ -7,6 +7,8 @@ use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::interval;
+use crate::limits::SUSPECT_LOSSES;
+use crate::quarantine::{is_guilty, next_level};
 
 /// A worker to be.
 pub(crate) struct NewWorker<'a> {
@@ -102,6 +104,9 @@ pub(crate) enum TakeOver {
 ///
 /// Deleting the row waits for the worker's batches in flight, which share a lock on it. Only the
 /// next statement, under a fresh snapshot, sees what they wrote.
+///
+/// The loss of a worker is that of the suspects that were on trial; if there were none, of all that
+/// it held.
 #[expect(clippy::disallowed_methods, reason = "on a connection of its own")]
 pub(crate) async fn take_over(
     connection: &mut PgConnection,
@@ -111,39 +116,130 @@ pub(crate) async fn take_over(
 ) -> Result<Option<u64>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let ended = sqlx::query!(
-        "delete from amends.worker
-         where worker_id = $1
-           and ($2 or lease_until < coalesce($3::timestamptz, clock_timestamp()))",
+        r#"delete from amends.worker
+           where worker_id = $1
+             and ($2 or lease_until < coalesce($3::timestamptz, clock_timestamp()))
+           returning started_at, greatest(lease_until, started_at) as "ended_at!""#,
         worker_id,
         which == TakeOver::Leaving,
         now,
     )
-    .execute(&mut *transaction)
+    .fetch_optional(&mut *transaction)
     .await?;
-    if ended.rows_affected() == 0 {
+    let Some(ended) = ended else {
         return Ok(None);
-    }
-    let freed = sqlx::query!(
-        "with held as materialized (
-             select instance_id from amends.instance
-             where worker_id = $1
-             order by instance_id
-             for no key update
-         )
-         update amends.instance i
-         set worker_id = null, run_at = coalesce($2::timestamptz, clock_timestamp()),
-             losses = losses + $3
-         from held
-         where i.instance_id = held.instance_id",
-        worker_id,
-        now,
-        i32::from(which == TakeOver::Lapsed),
-    )
-    .execute(&mut *transaction)
-    .await?;
+    };
+    let life = Life { worker_id, started_at: ended.started_at, ended_at: ended.ended_at };
+    let on_trial = lock_held(&mut transaction, worker_id).await?;
+    let tried = match (which, on_trial) {
+        (TakeOver::Lapsed, Some(on_trial)) => {
+            blame_suspects(&mut transaction, &life, on_trial, now).await?
+        }
+        (TakeOver::Lapsed, None) | (TakeOver::Leaving, _) => 0,
+    };
+    let everybody = which == TakeOver::Lapsed && tried == 0;
+    let freed = free(&mut transaction, &life, now, everybody).await?;
     sqlx::query!("update amends.outbox_shard set worker_id = null where worker_id = $1", worker_id)
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await?;
-    Ok(Some(freed.rows_affected()))
+    Ok(Some(tried + freed))
+}
+
+/// A worker that has ended.
+struct Life {
+    worker_id: Uuid,
+    started_at: DateTime<Utc>,
+    ended_at: DateTime<Utc>,
+}
+
+/// The suspects that a worker had on trial.
+struct OnTrial {
+    level: i32,
+    count: i64,
+}
+
+/// Locks what a worker held, in the order in which everybody locks instances, and says who of it
+/// was on trial.
+async fn lock_held(
+    connection: &mut PgConnection,
+    worker_id: Uuid,
+) -> Result<Option<OnTrial>, sqlx::Error> {
+    let tried = sqlx::query!(
+        r#"with held as materialized (
+               select on_trial and losses >= 2 as is_tried, trials
+               from amends.instance
+               where worker_id = $1
+               order by instance_id
+               for no key update
+           )
+           select count(*) as "count!", coalesce(max(trials), 0) as "level!"
+           from held where is_tried"#,
+        worker_id,
+    )
+    .fetch_one(connection)
+    .await?;
+    let on_trial = OnTrial { level: tried.level, count: tried.count };
+    Ok((tried.count > 0).then_some(on_trial))
+}
+
+/// Frees the suspects on trial, to whose account the loss of their worker goes. Returns how many.
+async fn blame_suspects(
+    connection: &mut PgConnection,
+    life: &Life,
+    on_trial: OnTrial,
+    now: Option<DateTime<Utc>>,
+) -> Result<u64, sqlx::Error> {
+    let level = next_level(on_trial.level, on_trial.count);
+    // What is found guilty is taken up like everything else: it is not run again.
+    let losses = if is_guilty(level) { 1 } else { SUSPECT_LOSSES };
+    let blamed = sqlx::query!(
+        "update amends.instance
+         set worker_id = null, run_at = coalesce($2::timestamptz, clock_timestamp()),
+             claimed_at = null, on_trial = false, trials = $5, losses = $6,
+             lost_after_seconds = greatest(lost_after_seconds, 1,
+                 ceil(extract(epoch from $4 - coalesce(claimed_at, $3)))::int)
+         where worker_id = $1 and on_trial and losses >= 2",
+        life.worker_id,
+        now,
+        life.started_at,
+        life.ended_at,
+        level,
+        losses,
+    )
+    .execute(connection)
+    .await?;
+    Ok(blamed.rows_affected())
+}
+
+/// Frees what a worker still holds; to the account of everybody or of nobody. Returns how many.
+async fn free(
+    connection: &mut PgConnection,
+    life: &Life,
+    now: Option<DateTime<Utc>>,
+    everybody: bool,
+) -> Result<u64, sqlx::Error> {
+    let freed = sqlx::query!(
+        "update amends.instance
+         set worker_id = null, run_at = coalesce($2::timestamptz, clock_timestamp()),
+             claimed_at = null, on_trial = false,
+             losses = losses + case when $5 then 1 else 0 end,
+             trials = case when losses = 0 then 0 else trials end,
+             -- Before the first loss there may have been progress while it was held.
+             lost_after_seconds = case
+                 when losses = 0 then 0
+                 when $5 then greatest(lost_after_seconds, 1,
+                     ceil(extract(epoch from $4 - coalesce(claimed_at, $3)))::int)
+                 else lost_after_seconds
+             end
+         where worker_id = $1",
+        life.worker_id,
+        now,
+        life.started_at,
+        life.ended_at,
+        everybody,
+    )
+    .execute(connection)
+    .await?;
+    Ok(freed.rows_affected())
 }

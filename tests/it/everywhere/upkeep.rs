@@ -4,7 +4,9 @@ use amends::blocked::{AtHead, KeyCommand};
 use amends::{Dependency, Engine, Start, StepError};
 use amends_tests::improvised::{A, Packed, Part, Ran, Stage, start_request};
 use amends_tests::kit::{Kit, KitBuilder};
+use amends_tests::scripted::Act;
 use futures::FutureExt;
+use tokio::task::yield_now;
 
 use super::{HOUR, MINUTE, SECOND, Seen, seen, text};
 
@@ -80,6 +82,51 @@ pub(super) async fn successors(kit: KitBuilder) -> Seen {
     kit.pass(HOUR).await;
     kit.finish().await;
     seen(&stage)
+}
+
+/// An instance whose workers are lost one after the other, until it makes progress.
+pub(super) async fn suspects(kit: KitBuilder) -> Seen {
+    let a = Part::default().acts([Act::Hang, Act::Hang]);
+    let b = Part::default().acts([Act::Hang]);
+    let stage = Stage::new(a, b, Part::default());
+    let mut kit = stage.kit(kit, a_then_b).await;
+    let begun = async |count| {
+        while stage.log().len() < count {
+            yield_now().await;
+        }
+    };
+    let under_way = async |kit: &Kit, count| {
+        tokio::select! {
+            () = kit.settle() => {}
+            () = begun(count) => {}
+        }
+    };
+    begin(&kit, "first").await;
+    under_way(&kit, 1).await;
+    let suspected = "update amends.instance set losses = 1";
+    sqlx::query(suspected).execute(&mut kit.database().await).await.unwrap();
+    kit.crash().await;
+    kit.advance(MINUTE);
+    // On trial.
+    under_way(&kit, 2).await;
+    kit.crash().await;
+    kit.outlive_lease().await;
+    kit.advance(10 * MINUTE);
+    under_way(&kit, 4).await;
+    kit.ask(async |engine| engine.try_suspects().await).await.unwrap();
+    kit.crash().await;
+    kit.outlive_lease().await;
+    kit.pass(HOUR).await;
+    kit.finish().await;
+    seen(&stage)
+}
+
+fn a_then_b<'a>(saga: &'a amends::Saga, stage: &'a Stage) -> Ran<'a> {
+    async {
+        saga.run(&stage.a, &text("1")).await?;
+        saga.run(&stage.b, &text("2")).await
+    }
+    .boxed()
 }
 
 fn a_then_parcel<'a>(saga: &'a amends::Saga, stage: &'a Stage) -> Ran<'a> {

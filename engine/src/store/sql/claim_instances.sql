@@ -18,6 +18,8 @@ with fence as materialized (
         from amends.instance i
         where i.priority = p.priority
           and i.worker_id is null
+          -- Suspects are claimed by claim_suspects.sql.
+          and i.losses < 2
           and i.run_at is not null
           and i.run_at <= coalesce($2::timestamptz, clock_timestamp())
           and (i.workflow, i.version) in (select * from unnest($3::text[], $4::int[]))
@@ -30,6 +32,8 @@ with fence as materialized (
 update amends.instance i
 set worker_id = $1,
     claim_id = $6,
+    claimed_at = coalesce($2::timestamptz, clock_timestamp()),
+    on_trial = false,
     run_at = null,
     parked_on = null,
     status = case when due.status in ('pending', 'waiting') then 'running' else due.status end
@@ -37,4 +41,4 @@ from due
 where i.instance_id = due.instance_id
 returning i.instance_id, i.claim_id, i.workflow, i.version, i.business_key,
           due.status as "was!", i.past_pivot, i.failure_code, i.failure_message,
-          i.mail_count, i.mail_read, i.losses, i.revision
+          i.mail_count, i.mail_read, i.losses, i.trials, i.lost_after_seconds, i.revision

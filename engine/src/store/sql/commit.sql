@@ -104,7 +104,8 @@ with fence as materialized (
         failure_message = c.failure_message,
         past_pivot = c.past_pivot,
         mail_read = c.mail_read,
-        losses = 0,
+        -- A write in between is no progress: it may be what announces the next attempt.
+        losses = case when c.released then 0 else i.losses end,
         parent_told = false,
         head_seq = c.head_seq,
         head_hash = c.head_hash,
