@@ -69,7 +69,7 @@ struct Rule {
     times: Option<u64>,
     delay_ms: Option<u64>,
     /// What the gateway answers, for a fault in which one does; 504 if it is not said.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     gateway: Option<Name>,
 }
 
@@ -145,6 +145,7 @@ pub(super) struct Faults {
 struct InForce {
     rules: Vec<CountedRule>,
     /// Providers that do not remember an undo of what they have not heard of.
+    #[serde(skip_serializing_if = "HashSet::is_empty")]
     forgetful: HashSet<Provider>,
     random: Option<Mix>,
     /// How often the mix has seen each key.

@@ -159,7 +159,7 @@ fn step_failed(step: &str, failed: payload::AttemptFailed, at: DateTime<Utc>) ->
     let message = sentence(&failed.failure.message);
     let again = next_try(failed.retry_at, at);
     let text = match failed.outcome {
-        AttemptOutcome::Fail => {
+        AttemptOutcome::Fail | AttemptOutcome::Refused => {
             format!("{}: {message}", words::failed(step, &failed.failure.code))
         }
         AttemptOutcome::Retry => format!("{thing} did not succeed: {message}{again}"),

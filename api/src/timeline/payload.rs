@@ -29,6 +29,7 @@ pub(super) struct StepDone {
 pub(super) enum AttemptOutcome {
     Retry,
     Fail,
+    Refused,
     Unknown,
 }
 

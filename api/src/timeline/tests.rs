@@ -64,7 +64,7 @@ pub(crate) fn refused() -> Vec<Record> {
             "step_attempt_failed",
             Some("ship"),
             Some(3),
-            json!({"input": {}, "outcome": "fail", "code": "SHIPMENT_ERROR",
+            json!({"input": {}, "outcome": "refused", "code": "SHIPMENT_ERROR",
                 "message": "no delivery to this address"}),
         ),
         (
@@ -123,6 +123,20 @@ fn a_refused_order_is_told_from_its_acceptance_to_its_refund() {
             "ended; everything that had been done is undone",
         ]
     );
+}
+
+#[test]
+fn every_way_in_which_an_attempt_can_end_is_told() {
+    for (outcome, text) in [
+        ("retry", "the charge did not succeed: no"),
+        ("fail", "the charge failed for good: no"),
+        ("refused", "the charge failed for good: no"),
+        ("unknown", "it is not known whether the charge succeeded: no"),
+    ] {
+        let ended = json!({"input": {}, "outcome": outcome, "code": "X", "message": "no"});
+        let told = texts(&history(&[("step_attempt_failed", Some("charge"), Some(1), ended)]));
+        assert_eq!(told, [text], "{outcome}");
+    }
 }
 
 #[test]

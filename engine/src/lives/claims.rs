@@ -142,8 +142,8 @@ fn every_life_ends_as_people_were_promised_whenever_they_speak_and_workers_are_l
 
 #[test]
 fn every_life_ends_with_everything_or_nothing_when_providers_apply_late() {
-    all_lives(LATE, 500);
-    all_lives(Scope { steps_max: 1, disturbances: 1, ..LATE }, 500);
+    all_lives(LATE, 400);
+    all_lives(Scope { steps_max: 1, disturbances: 1, ..LATE }, 400);
 }
 
 #[test]
