@@ -1,12 +1,16 @@
 //! Who sends a request, and whether he may.
 //!
-//! Tokens are kept as digests only. Every token is compared, in constant time, so that neither
+//! A token that only sends is bound to the shops that it may send for. Tokens are kept as digests
+//! only. Every token is compared, in constant time, so that neither
 //! the time nor the answer tells how close a guess was.
+
+mod binding;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use amends_workflows::order::ShopName;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -19,6 +23,8 @@ use subtle::ConstantTimeEq;
 use crate::app::App;
 use crate::problem::{Code, Problem};
 
+pub use binding::{Binding, InvalidBinding};
+
 /// What the holder of a token is here for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -26,7 +32,7 @@ pub enum Role {
     Viewer,
     /// Reads, commands, sends orders and signals.
     Operator,
-    /// Sends orders and signals, and nothing else.
+    /// Sends orders and signals, and nothing else; may be bound to shops.
     Ingest,
     /// Reads.
     Auditor,
@@ -99,13 +105,39 @@ pub struct Token {
     name: Arc<str>,
     role: Role,
     digest: [u8; 32],
+    binding: Arc<Binding>,
 }
 
 impl Token {
-    /// The token `secret`, whose holder is recorded as `name`.
+    /// The token `secret`, whose holder is recorded as `name`, and who may send for every shop if
+    /// the role sends at all.
     #[must_use]
     pub fn new(name: &str, role: Role, secret: &str) -> Self {
-        Self { name: name.into(), role, digest: Sha256::digest(secret).into() }
+        let binding = Arc::new(Binding::Every);
+        Self { name: name.into(), role, digest: Sha256::digest(secret).into(), binding }
+    }
+
+    /// The same token, whose holder may send for these shops only.
+    #[must_use]
+    pub fn bound_to(self, binding: Binding) -> Self {
+        Self { binding: Arc::new(binding), ..self }
+    }
+
+    /// What its holder is here for.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The shops that its holder may send for.
+    #[must_use]
+    pub fn binding(&self) -> &Binding {
+        &self.binding
+    }
+
+    /// Whether both are the same secret.
+    pub(crate) fn has_secret_of(&self, other: &Self) -> bool {
+        self.digest.ct_eq(&other.digest).into()
     }
 
     /// Who holds it.
@@ -134,15 +166,60 @@ impl<S: Send + Sync> FromRequestParts<S> for Actor {
     }
 }
 
-/// Lets a request through if its token's role has the permission, and adds the [`Actor`].
+/// Who sends orders and signals, and for which shops.
+#[derive(Debug, Clone)]
+pub(crate) struct Sender {
+    name: Arc<str>,
+    binding: Arc<Binding>,
+}
+
+impl Sender {
+    /// The name of the token.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Refuses what is about another shop than those of the token.
+    pub(crate) fn speaks_for(&self, shop: &ShopName, app: &App) -> Result<(), Problem> {
+        if self.binding.allows(shop) { Ok(()) } else { Err(self.refuse(shop.as_str(), app)) }
+    }
+
+    /// Refuses what is about no shop, unless the token is bound to none.
+    pub(crate) fn speaks_for_every_shop(&self, app: &App) -> Result<(), Problem> {
+        match &*self.binding {
+            Binding::Every => Ok(()),
+            Binding::Only(_) => Err(self.refuse("no shop", app)),
+        }
+    }
+
+    fn refuse(&self, shop: &str, app: &App) -> Problem {
+        let (token, allowed) = (&self.name, &self.binding);
+        tracing::warn!(%token, shop, "refused what the token {token} may not send: {shop}");
+        app.metrics().refused_for_its_shop(token);
+        let detail = format!("the token {token} may send orders and signals of {allowed} only");
+        Problem::new(Code::ShopNotAllowed, detail).with_allowed_shops(allowed.names())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Sender {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        parts.extensions.get().cloned().ok_or_else(Problem::internal)
+    }
+}
+
+/// Lets a request through if its token's role has the permission, and adds the [`Actor`] and the
+/// [`Sender`].
 pub(crate) async fn require(
     State((app, permission)): State<(App, Permission)>,
     mut request: Request,
     next: Next,
 ) -> Response {
     match authorise(app.tokens(), request.headers(), permission) {
-        Ok(actor) => {
-            request.extensions_mut().insert(actor);
+        Ok(sender) => {
+            request.extensions_mut().insert(Actor(Arc::clone(&sender.name)));
+            request.extensions_mut().insert(sender);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
@@ -153,7 +230,7 @@ pub(crate) fn authorise(
     tokens: &[Token],
     headers: &HeaderMap,
     permission: Permission,
-) -> Result<Actor, Problem> {
+) -> Result<Sender, Problem> {
     let presented = bearer(headers).ok_or_else(|| {
         Problem::new(Code::Unauthenticated, "send a token: Authorization: Bearer <token>")
     })?;
@@ -167,7 +244,7 @@ pub(crate) fn authorise(
     let token =
         found.ok_or_else(|| Problem::new(Code::Unauthenticated, "the token is not known"))?;
     if token.role.may(permission) {
-        Ok(Actor(token.name.clone()))
+        Ok(Sender { name: Arc::clone(&token.name), binding: Arc::clone(&token.binding) })
     } else {
         let detail = format!("the role {} does not allow this", token.role.as_str());
         Err(Problem::new(Code::Forbidden, detail))
@@ -199,7 +276,7 @@ mod tests {
         let value = HeaderValue::from_str(authorization).expect("a header value");
         let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
         authorise(&tokens(), &headers, permission)
-            .map(|actor| actor.0.to_string())
+            .map(|sender| sender.name().to_owned())
             .map_err(|problem| problem.code())
     }
 
@@ -234,7 +311,7 @@ mod tests {
             assert_eq!(answer(authorization, Permission::Read), Err(Code::Unauthenticated));
         }
         let nobody = authorise(&[], &HeaderMap::new(), Permission::Read);
-        assert_eq!(nobody.map_err(|problem| problem.code()), Err(Code::Unauthenticated));
+        assert_eq!(nobody.map_err(|problem| problem.code()).err(), Some(Code::Unauthenticated));
     }
 
     #[test]

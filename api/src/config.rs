@@ -14,7 +14,7 @@ use clap::Args;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::app::HttpConfig;
-use crate::auth::{Role, Token};
+use crate::auth::{Binding, Role, Token};
 use crate::secret::Secret;
 use crate::sink::http::http_url;
 use crate::webhook::Shops;
@@ -46,7 +46,8 @@ pub struct Arguments {
         default_value = "http://127.0.0.1:8090"
     )]
     pub providers_url: String,
-    /// Bearer tokens, as name:role:token,..; roles: viewer, operator, ingest, auditor, admin
+    /// Bearer tokens, as name:role:token,..; roles: viewer, operator, ingest, auditor, admin. An
+    /// ingest token names its shops behind it: name:ingest:token:shop|shop, or :* for every shop
     #[arg(
         long,
         env = "AMENDS_TOKENS",
@@ -255,15 +256,47 @@ impl Reader {
             } else if tokens.iter().any(|token| token.name() == name) {
                 self.problem(format!("{at}: the name {name} is there twice"));
             }
+            let role = match role.parse::<Role>() {
+                Ok(role) => role,
+                Err(error) => {
+                    self.problem(format!("{at}: {error}"));
+                    continue;
+                }
+            };
+            let (secret, binding) = self.binding(&at, role, secret);
             if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
                 self.problem(format!("{at}: a token is visible ASCII, and not empty"));
             }
-            match role.parse::<Role>() {
-                Ok(role) => tokens.push(Token::new(name, role, secret)),
-                Err(error) => self.problem(format!("{at}: {error}")),
+            let token = Token::new(name, role, secret).bound_to(binding);
+            if let Some(other) = tokens.iter().find(|other| other.has_secret_of(&token)) {
+                // Whose it is would decide what it may do.
+                self.problem(format!("{at}: the token is the one of {}", other.name()));
             }
+            tokens.push(token);
         }
         tokens
+    }
+
+    /// The token itself, and the shops that it is bound to. Only what does nothing but send is
+    /// bound, and it always is: a token of one shop must not speak for another by an oversight.
+    fn binding<'a>(&mut self, at: &str, role: Role, rest: &'a str) -> (&'a str, Binding) {
+        if role != Role::Ingest {
+            return (rest, Binding::Every);
+        }
+        let Some((secret, shops)) = rest.rsplit_once(':') else {
+            self.problem(format!(
+                "{at}: an ingest token has to name the shops it may send for; put them behind it, \
+                 as :acme.myshopify.com|other.example, or :* for every shop"
+            ));
+            return (rest, Binding::Every);
+        };
+        match shops.parse() {
+            Ok(binding) => (secret, binding),
+            Err(error) => {
+                self.problem(format!("{at}: what stands behind the token is no shops: {error}"));
+                (secret, Binding::Every)
+            }
+        }
     }
 
     fn shops(&mut self, text: &str) -> Shops {
@@ -317,7 +350,8 @@ mod tests {
             listen: "127.0.0.1:0".to_owned(),
             database: database(Some("postgres://amends:hunter2@db/amends")),
             providers_url: "http://127.0.0.1:8090".to_owned(),
-            tokens: "anna:operator:s3cret:with,shop1:ingest:abc".to_owned(),
+            tokens: "anna:operator:s3cret:with,shop1:ingest:a:b:Acme.example|b.example,shop2:ingest:abc:*"
+                .to_owned(),
             shopify_secrets: "Acme.myshopify.com=shpss_1|shpss_2".to_owned(),
             events_url: Some("https://events.example.com/hook?key=hunter3".to_owned()),
             instances_max: None,
@@ -330,10 +364,12 @@ mod tests {
         let config = Config::try_from(arguments()).expect("a configuration");
         assert_eq!(config.instances_max, INSTANCES_MAX_DEFAULT);
         assert_eq!(config.lease, amends::Settings::default().lease);
-        assert_eq!(config.http.tokens.len(), 2);
+        let bound: Vec<_> =
+            config.http.tokens.iter().map(|token| token.binding().to_string()).collect();
+        assert_eq!(bound, ["every shop", "acme.example, b.example", "every shop"]);
         assert_eq!(config.http.shopify.secrets("acme.myshopify.com").len(), 2);
         let shown = format!("{config:?}");
-        for secret in ["hunter2", "hunter3", "s3cret", "abc", "shpss"] {
+        for secret in ["hunter2", "hunter3", "s3cret", "a:b", "abc", "shpss"] {
             assert!(!shown.contains(secret), "{shown}");
         }
         assert!(shown.contains("anna"), "{shown}");
@@ -357,11 +393,25 @@ mod tests {
             events_url: Some("hunter3".to_owned()),
             instances_max: Some("0".to_owned()),
             lease_seconds: Some("2".to_owned()),
-            tokens: "hunter4,anna:boss:hunter5,:viewer:,a:viewer:x,a:viewer:y".to_owned(),
+            tokens: "hunter4,anna:boss:hunter5,:viewer:,a:viewer:x,a:viewer:y,b:ingest:hunter8,\
+                c:ingest:hunter9:hunter10,d:admin:hunter11,e:viewer:hunter11"
+                .to_owned(),
             shopify_secrets: "hunter6,acme=,acme=hunter7".to_owned(),
         };
         let problems = Config::try_from(wrong).expect_err("problems");
-        assert_eq!(problems.0.len(), 14, "{problems}");
+        assert_eq!(problems.0.len(), 17, "{problems}");
         assert!(!problems.to_string().contains("hunter"), "{problems}");
+    }
+
+    #[test]
+    fn an_ingest_token_that_names_no_shops_is_not_taken() {
+        for tokens in
+            ["shop:ingest:abc", "shop:ingest:abc:", "shop:ingest:abc:def", "shop:ingest::*"]
+        {
+            let wrong = Arguments { tokens: tokens.to_owned(), ..arguments() };
+            let problems = Config::try_from(wrong).expect_err("problems");
+            assert_eq!(problems.0.len(), 1, "{tokens}: {problems}");
+            assert!(problems.0[0].starts_with("AMENDS_TOKENS, entry 1: "), "{problems}");
+        }
     }
 }

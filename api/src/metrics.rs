@@ -8,6 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
@@ -26,6 +27,7 @@ const BUCKETS_SECONDS: [f64; 12] =
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
+    shops_refused: Family<TokenLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -33,6 +35,12 @@ struct RequestLabels {
     route: String,
     method: &'static str,
     status: u16,
+}
+
+/// Tokens are named by the configuration, not by whoever sends.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    token: String,
 }
 
 impl Metrics {
@@ -47,8 +55,19 @@ impl Metrics {
             Unit::Seconds,
             requests.clone(),
         );
+        let shops_refused = Family::default();
+        registry.register(
+            "amends_shops_refused",
+            "Orders and signals of shops that their token may not send for",
+            shops_refused.clone(),
+        );
         engine.register_metrics(&mut registry);
-        Self { registry, requests }
+        Self { registry, requests, shops_refused }
+    }
+
+    /// Counts a request about a shop that its token may not send for.
+    pub(crate) fn refused_for_its_shop(&self, token: &str) {
+        self.shops_refused.get_or_create(&TokenLabels { token: token.to_owned() }).inc();
     }
 
     /// Counts a request. `route` is the route's pattern, never the path.

@@ -41,6 +41,8 @@ pub enum Code {
     InvalidSignature,
     /// The token's role does not allow it.
     Forbidden,
+    /// The token may not send for this shop; `allowed_shops` names those that it may send for.
+    ShopNotAllowed,
     /// There is nothing at this address.
     NotFound,
     /// There is no such instance.
@@ -99,7 +101,7 @@ impl Code {
             | Self::StaleDelivery
             | Self::ShopMismatch => StatusCode::BAD_REQUEST,
             Self::Unauthenticated | Self::InvalidSignature => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::ShopNotAllowed => StatusCode::FORBIDDEN,
             Self::NotFound
             | Self::UnknownInstance
             | Self::UnknownOrder
@@ -137,7 +139,7 @@ impl Code {
         match self {
             Self::Unauthenticated => Some(HeaderValue::from_static("Bearer realm=\"amends\"")),
             Self::InvalidSignature => Some(HeaderValue::from_static("Signature realm=\"amends\"")),
-            Self::Forbidden => Some(HeaderValue::from_static(
+            Self::Forbidden | Self::ShopNotAllowed => Some(HeaderValue::from_static(
                 "Bearer realm=\"amends\", error=\"insufficient_scope\"",
             )),
             _ => None,
@@ -163,6 +165,7 @@ pub struct Problem {
     detail: String,
     errors: Vec<Invalid>,
     answer: Option<&'static str>,
+    allowed_shops: Vec<String>,
 }
 
 /// A problem as it is sent.
@@ -191,12 +194,16 @@ pub(crate) struct ProblemBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "past_pivot")]
     answer: Option<&'a str>,
+    /// The shops that the token may send for, if it may not send for this one.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    allowed_shops: &'a [String],
 }
 
 impl Problem {
     /// A problem of this kind.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), answer: None }
+        let (errors, allowed_shops) = (Vec::new(), Vec::new());
+        Self { code, detail: detail.into(), errors, answer: None, allowed_shops }
     }
 
     /// Says what exactly is wrong with the body.
@@ -210,6 +217,13 @@ impl Problem {
     #[must_use]
     pub fn with_answer(mut self, answer: &'static str) -> Self {
         self.answer = Some(answer);
+        self
+    }
+
+    /// Says which shops the token may send for.
+    #[must_use]
+    pub fn with_allowed_shops(mut self, shops: Vec<String>) -> Self {
+        self.allowed_shops = shops;
         self
     }
 
@@ -249,6 +263,7 @@ impl Problem {
             detail: &self.detail,
             errors: &self.errors,
             answer: self.answer,
+            allowed_shops: &self.allowed_shops,
         };
         serde_json::to_string(&body).unwrap_or_else(|_| "{}".to_owned())
     }

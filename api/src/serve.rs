@@ -13,6 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 
 use crate::app::{HttpConfig, app};
+use crate::auth::Role;
 use crate::config::Config;
 use crate::database;
 use crate::listen::answer;
@@ -113,6 +114,10 @@ pub async fn serve_http(
 fn warn_of_gaps(config: &Config) {
     if config.http.tokens.is_empty() {
         tracing::warn!("there are no tokens (AMENDS_TOKENS): nobody can send orders or look");
+    }
+    for token in config.http.tokens.iter().filter(|token| token.role() == Role::Ingest) {
+        let (name, binding) = (token.name(), token.binding());
+        tracing::info!(token = name, "the token {name} may send orders and signals of {binding}");
     }
     if config.http.shopify.is_empty() {
         tracing::info!("there are no Shopify shops (AMENDS_SHOPIFY_SECRETS)");

@@ -1,5 +1,6 @@
 //! What people and shops get from the API: one answer per order, lists, histories, commands.
 
+mod bindings;
 mod commands;
 mod names;
 mod resolve;

@@ -4,7 +4,7 @@
 
 use amends::Clock;
 use amends_api::app::{HttpConfig, app};
-use amends_api::auth::{Role, Token};
+use amends_api::auth::{Binding, Role, Token};
 use amends_api::secret::Secret;
 use amends_api::webhook::Shops;
 use axum::Router;
@@ -20,6 +20,9 @@ use crate::World;
 /// The Shopify shop that is known, with its secret.
 pub const SHOP: (&str, &str) = ("acme.myshopify.com", "shpss_secret");
 
+/// A token that sends, bound to [`SHOP`], and its name.
+pub const BOUND_TOKEN: (&str, &str) = ("acme", "acme-token");
+
 /// The HTTP part of the server, on the engine of a world.
 #[derive(Clone)]
 pub struct Api {
@@ -33,7 +36,9 @@ impl Api {
         let mut shopify = Shops::default();
         shopify.insert(SHOP.0, vec![Secret::new(SHOP.1)]);
         let token = |role: Role| Token::new(role.as_str(), role, &secret(role));
-        let tokens = Role::ALL.map(token).into();
+        let binding: Binding = SHOP.0.parse().expect("a shop");
+        let bound = Token::new(BOUND_TOKEN.0, Role::Ingest, BOUND_TOKEN.1).bound_to(binding);
+        let tokens = Role::ALL.map(token).into_iter().chain([bound]).collect();
         let config = HttpConfig { tokens, shopify, clock: Clock::manual(now()) };
         Self { router: app(world.engine().clone(), &config) }
     }
@@ -107,7 +112,13 @@ impl Call {
     /// Sent by the holder of this role's token, and of no other.
     #[must_use]
     pub fn role(self, role: Role) -> Self {
-        let bearer = format!("Bearer {}", secret(role));
+        self.bearer(&secret(role))
+    }
+
+    /// Sent by the holder of this token, and of no other.
+    #[must_use]
+    pub fn bearer(self, token: &str) -> Self {
+        let bearer = format!("Bearer {token}");
         self.without(AUTHORIZATION.as_str()).header(AUTHORIZATION.as_str(), &bearer)
     }
 

@@ -2,7 +2,7 @@
 
 use amends::{Delivery, Priority, Start, Started, Workflow};
 use amends_workflows::fulfilment::Fulfilment;
-use amends_workflows::order::Order;
+use amends_workflows::order::{Order, ShopName};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::LOCATION;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::body;
 use crate::app::{App, uncancelled};
-use crate::auth::Actor;
+use crate::auth::Sender;
 use crate::body::JsonBytes;
 use crate::idempotency_key::IdempotencyKey;
 use crate::json;
@@ -65,14 +65,18 @@ pub struct Accepted {
 )]
 pub(crate) async fn create(
     State(app): State<App>,
-    Actor(actor): Actor,
+    sender: Sender,
     IdempotencyKey(key): IdempotencyKey,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let order = json::parse::<Order>(&bytes, Code::InvalidOrder)?.with_one_name();
+    if let Ok(shop) = order.shop.parse::<ShopName>() {
+        sender.speaks_for(&shop, &app)?;
+    }
+    // A shop that is no name is refused here.
     validate(&order)?;
-    let delivery =
-        Delivery { source: format!("orders/{actor}"), external_id: key, body: bytes.to_vec() };
+    let source = format!("orders/{}", sender.name());
+    let delivery = Delivery { source, external_id: key, body: bytes.to_vec() };
     let start = start(&order, delivery)?;
     let engine = app.engine().clone();
     let started = uncancelled(async move { engine.start(start).await }).await?;

@@ -2,7 +2,7 @@
 
 use amends::{SendSignal, Signalled};
 use amends_workflows::carries_out_orders;
-use amends_workflows::order::OrderKey;
+use amends_workflows::order::{InvalidKey, OrderKey};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::{App, uncancelled};
-use crate::auth::Actor;
+use crate::auth::Sender;
 use crate::body::JsonBytes;
 use crate::json;
 use crate::openapi::Accepting;
@@ -90,14 +90,21 @@ pub enum SignalOutcome {
 )]
 pub(crate) async fn send(
     State(app): State<App>,
-    Actor(actor): Actor,
+    sender: Sender,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<(StatusCode, Json<SignalAnswer>), Problem> {
     let SignalRequest { workflow, business_key, signal, body, signal_id } =
         json::parse(&bytes, Code::InvalidSignal)?;
     let body = body.as_deref().unwrap_or(RawValue::NULL).get().to_owned();
-    let business_key = one_name(&workflow, business_key)?;
-    let sender = actor.to_string();
+    let business_key = if carries_out_orders(&workflow) {
+        let key = order_key(&business_key)?;
+        sender.speaks_for(key.shop(), &app)?;
+        key.to_string()
+    } else {
+        sender.speaks_for_every_shop(&app)?;
+        business_key
+    };
+    let sender = sender.name().to_owned();
     let sent = SendSignal { workflow, business_key, name: signal, body, sender, signal_id };
     let engine = app.engine().clone();
     let signalled = uncancelled(async move { engine.signal(sent).await.map_err(refused) }).await?;
@@ -129,13 +136,8 @@ impl SignalOutcome {
     }
 }
 
-/// The business key in its one spelling, if it is of a workflow whose keys have one.
-fn one_name(workflow: &str, business_key: String) -> Result<String, Problem> {
-    if !carries_out_orders(workflow) {
-        return Ok(business_key);
-    }
-    let key = business_key.parse::<OrderKey>();
-    key.map(|key| key.to_string()).map_err(|why| invalid("/business_key", why.to_string()))
+fn order_key(business_key: &str) -> Result<OrderKey, Problem> {
+    business_key.parse().map_err(|why: InvalidKey| invalid("/business_key", why.to_string()))
 }
 
 fn invalid(pointer: &str, detail: String) -> Problem {

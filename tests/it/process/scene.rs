@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use uuid::Uuid;
 
 pub(super) const INGEST_TOKEN: &str = "ingest-token";
-const TOKENS: &str = "shop:ingest:ingest-token,anna:operator:operator-token";
+const TOKENS: &str = "shop:ingest:ingest-token:acme.myshopify.com,anna:operator:operator-token";
 /// Short, so that the test need not wait long for what a dead server held.
 const LEASE_SECONDS: &str = "3";
 /// How long anything may take to come about.
