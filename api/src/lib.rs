@@ -29,6 +29,7 @@ pub mod webhook;
 pub(crate) mod dependencies;
 pub mod events;
 pub mod instances;
+pub mod intake;
 pub mod schedules;
 pub mod timeline;
 pub mod view;

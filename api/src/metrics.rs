@@ -28,6 +28,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
     shops_refused: Family<TokenLabels, Counter>,
+    conflicts: Family<ConflictLabels, Counter>,
+    cases: Family<CodeLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,6 +43,37 @@ struct RequestLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TokenLabels {
     token: String,
+}
+
+/// What comes in and contradicts what has come before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Conflict {
+    /// A webhook under an id that came before with another body.
+    WebhookIdReused,
+    /// A request of a token under an idempotency key that came before with another body.
+    KeyReused,
+    /// An order of a token that was accepted before with other content.
+    OrderContradicted,
+}
+
+impl Conflict {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::WebhookIdReused => "webhook_id_reused",
+            Self::KeyReused => "idempotency_key_reused",
+            Self::OrderContradicted => "order_contradicted",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConflictLabels {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
 }
 
 impl Metrics {
@@ -61,8 +94,26 @@ impl Metrics {
             "Orders and signals of shops that their token may not send for",
             shops_refused.clone(),
         );
+        let conflicts = Family::default();
+        registry.register(
+            "amends_intake_conflicts",
+            "Requests that contradict what came before under their id or about their order",
+            conflicts.clone(),
+        );
+        let cases = Family::default();
+        registry.register("amends_intake_cases", "Cases opened for a person", cases.clone());
         engine.register_metrics(&mut registry);
-        Self { registry, requests, shops_refused }
+        Self { registry, requests, shops_refused, conflicts, cases }
+    }
+
+    /// Counts what contradicts what came before.
+    pub(crate) fn met(&self, conflict: Conflict) {
+        self.conflicts.get_or_create(&ConflictLabels { kind: conflict.as_str() }).inc();
+    }
+
+    /// Counts a case that was opened for a person.
+    pub(crate) fn opened(&self, code: &'static str) {
+        self.cases.get_or_create(&CodeLabels { code }).inc();
     }
 
     /// Counts a request about a shop that its token may not send for.

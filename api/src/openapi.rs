@@ -30,6 +30,7 @@ use crate::problem::{PROBLEM_JSON, Problem, ProblemBody};
         (name = "instances", description = "Instances of workflows: look, ask, command"),
         (name = "dependencies", description = "What steps call, and how it does"),
         (name = "events", description = "Events that cannot be delivered: look, retry, skip"),
+        (name = "intake", description = "Deliveries that a person has to decide about"),
         (name = "workflows", description = "Versions of workflows, and what is on them"),
         (name = "schedules", description = "What is started by the clock: look, pause, resume, fire"),
         (name = "operation", description = "Probes and metrics; no token needed"),
@@ -115,6 +116,8 @@ pub(crate) struct Listing;
 pub(crate) struct Overview;
 /// The problems of routes that take a body from somebody with a token.
 pub(crate) struct Accepting;
+/// The problems of the route that accepts orders.
+pub(crate) struct AcceptingOnce;
 /// The problems of the route that shows what a command would do.
 pub(crate) struct Previewing;
 /// The problems of the command routes.
@@ -149,6 +152,12 @@ impl IntoResponses for Overview {
 impl IntoResponses for Accepting {
     fn responses() -> BTreeMap<String, RefOr<ResponseObject>> {
         problems(&[&GUARDED, &WITH_BODY])
+    }
+}
+
+impl IntoResponses for AcceptingOnce {
+    fn responses() -> BTreeMap<String, RefOr<ResponseObject>> {
+        problems(&[&GUARDED, &WITH_BODY, &[StatusCode::CONFLICT]])
     }
 }
 

@@ -53,12 +53,16 @@ pub enum Code {
     UnknownSchedule,
     /// No such event waits to be delivered again.
     UnknownEvent,
+    /// There is no such case.
+    UnknownCase,
     /// The address does not take this method.
     MethodNotAllowed,
     /// The request did not arrive in time.
     RequestTimeout,
     /// The command is refused; `answer` says why.
     CommandRefused,
+    /// The order was accepted before with other content, and stays as it was.
+    OrderConflict,
     /// This server's build cannot read the instance.
     UnreadableHere,
     /// The body is too large.
@@ -106,10 +110,13 @@ impl Code {
             | Self::UnknownInstance
             | Self::UnknownOrder
             | Self::UnknownSchedule
-            | Self::UnknownEvent => StatusCode::NOT_FOUND,
+            | Self::UnknownEvent
+            | Self::UnknownCase => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::CommandRefused | Self::UnreadableHere => StatusCode::CONFLICT,
+            Self::CommandRefused | Self::OrderConflict | Self::UnreadableHere => {
+                StatusCode::CONFLICT
+            }
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidOrder

@@ -14,8 +14,8 @@ use crate::auth::{Permission, require};
 use crate::observe::{observe, shed};
 use crate::openapi::{self, Document};
 use crate::{
-    dependencies, events, health, instances, metrics, orders, problem, schedules, signals, webhook,
-    workflows,
+    dependencies, events, health, instances, intake, metrics, orders, problem, schedules, signals,
+    webhook, workflows,
 };
 
 /// How many requests that ask the database directly are answered at once; signals are counted by
@@ -53,6 +53,7 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(dependencies::list::list))
         .routes(routes!(events::blocked::list))
         .routes(routes!(events::blocked::show))
+        .routes(routes!(intake::cases::list))
         .routes(routes!(schedules::list::list))
         .routes(routes!(schedules::show::show))
         .routes(routes!(instances::preview::preview))
@@ -62,6 +63,7 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(instances::command::command))
         .routes(routes!(schedules::command::command))
         .routes(routes!(events::command::command))
+        .routes(routes!(intake::command::command))
         .route_layer(may(Permission::Command));
 
     let limited = || {

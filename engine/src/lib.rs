@@ -62,6 +62,7 @@ pub mod engine;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod intake_case;
 mod limits;
 mod metrics;
 pub mod probe;
@@ -75,7 +76,9 @@ pub mod view;
 pub use clock::Clock;
 pub use declaration::Declaration;
 pub use dependency::Dependency;
-pub use engine::{Delivery, Engine, EngineBuilder, Requester, Settings, Start, Started, migrate};
+pub use engine::{
+    Delivery, Engine, EngineBuilder, Recorded, Requester, Settings, Start, Started, migrate,
+};
 pub use error::Error;
 pub use event::Event;
 pub use money::{Currency, Imbalance, Ledger, Money, Movement, MovementKind};

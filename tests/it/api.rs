@@ -2,6 +2,7 @@
 
 mod bindings;
 mod commands;
+mod conflicts;
 mod names;
 mod resolve;
 mod signals;

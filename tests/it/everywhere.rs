@@ -67,7 +67,7 @@ scenarios! {
         flows::branches flows::child flows::child_taken_back flows::family flows::transactions
         flows::lost_answers
         people::signals people::cancel people::schedules people::start_within people::duplicates
-        people::questions
+        people::cases people::questions
         upkeep::outage upkeep::delivery;
     loss:
         flows::order flows::refused_order flows::at_most_once people::stuck upkeep::successors

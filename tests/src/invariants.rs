@@ -60,7 +60,9 @@ const INVARIANTS: [(&str, &str); 10] = [
         "an event waits for a record that does not publish it",
         "select o.instance_id::text from amends.outbox o
          left join amends.record r on r.instance_id = o.instance_id and r.seq = o.seq
-         where r.events is null or json_array_length(r.events) <= o.ordinal",
+         left join amends.intake_case c on c.case_id = o.instance_id and o.seq = -1
+         where coalesce(r.events, c.events) is null
+            or json_array_length(coalesce(r.events, c.events)) <= o.ordinal",
     ),
     (
         "a firing has started something else than the instance of its key",

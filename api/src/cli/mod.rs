@@ -9,6 +9,7 @@ mod demo;
 mod dependencies;
 mod events;
 mod instances;
+mod intake;
 mod log;
 mod preview;
 mod resolve;
@@ -74,6 +75,9 @@ enum Chosen {
     /// Look at events that cannot be delivered, and try them again or skip them
     #[command(subcommand)]
     Events(events::Subcommand),
+    /// Look at deliveries that a person has to decide about, and settle them
+    #[command(subcommand)]
+    Intake(intake::Subcommand),
     /// Check that this build can go on with every live instance in the database
     Check(check::Arguments),
     /// Look at schedules, and pause, resume or fire them
@@ -104,6 +108,7 @@ pub(crate) async fn run() -> ExitCode {
         Chosen::Workflows(arguments) => workflows::run(arguments).await,
         Chosen::Dependencies(arguments) => dependencies::run(arguments).await,
         Chosen::Events(subcommand) => events::run(subcommand).await,
+        Chosen::Intake(subcommand) => intake::run(subcommand).await,
         Chosen::Check(arguments) => check::run(arguments).await,
         Chosen::Schedules(subcommand) => schedules::run(subcommand).await,
         Chosen::Verify(arguments) => verify::run(arguments).await,

@@ -17,8 +17,11 @@ use crate::app::{App, uncancelled};
 use crate::auth::Sender;
 use crate::body::JsonBytes;
 use crate::idempotency_key::IdempotencyKey;
+use crate::intake::differences;
+use crate::intake::signed::is_of;
 use crate::json;
-use crate::openapi::Accepting;
+use crate::metrics::Conflict;
+use crate::openapi::AcceptingOnce;
 use crate::problem::{Code, Invalid, Problem};
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -59,8 +62,9 @@ pub struct Accepted {
                 ("location" = String, description = "Where to look at the order"),
                 ("idempotency-replayed" = String, description = "`true` if it was accepted before"),
             )),
-        (status = 200, description = "It had been accepted under another key", body = Accepted),
-        Accepting,
+        (status = 200, description = "It had been accepted before, with the same content",
+            body = Accepted),
+        AcceptingOnce,
     )
 )]
 pub(crate) async fn create(
@@ -77,10 +81,36 @@ pub(crate) async fn create(
     validate(&order)?;
     let source = format!("orders/{}", sender.name());
     let delivery = Delivery { source, external_id: key, body: bytes.to_vec() };
-    let start = start(&order, delivery)?;
-    let engine = app.engine().clone();
-    let started = uncancelled(async move { engine.start(start).await }).await?;
+    let started = uncancelled(start_once(app.clone(), order, delivery)).await?;
     answer(started)
+}
+
+/// Starts an order unless it is started. What says something else about it changes nothing.
+async fn start_once(app: App, order: Order, delivery: Delivery) -> Result<Started, Problem> {
+    let started = app.engine().start(start(&order, delivery.clone())?).await?;
+    let instance_id = match started {
+        Started::New(_) => return Ok(started),
+        Started::Conflict => {
+            app.metrics().met(Conflict::KeyReused);
+            return Ok(started);
+        }
+        Started::Replayed(instance_id) | Started::Duplicate(instance_id) => instance_id,
+    };
+    let origin = app.engine().origin(instance_id).await?.ok_or_else(Problem::internal)?;
+    if is_of(&origin, &delivery) || differences(&origin, &order).is_empty() {
+        return Ok(started);
+    }
+    let (source, business_key) = (delivery.source, order.business_key());
+    tracing::warn!(
+        source,
+        business_key,
+        %instance_id,
+        "refused an order that was accepted before with other content"
+    );
+    app.metrics().met(Conflict::OrderContradicted);
+    let detail = "this shop's order was accepted before with other content; it stays as it was, and \
+                  nothing of this request is carried out";
+    Err(Problem::new(Code::OrderConflict, detail))
 }
 
 /// Refuses an order that cannot be carried out as it is.

@@ -7,12 +7,13 @@ pub mod shopify;
 mod shops;
 mod signature;
 
-use amends::{Delivery, Started};
+use amends::Delivery;
 use amends_workflows::order::Order;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 
 use crate::app::{App, uncancelled};
+use crate::intake::signed;
 use crate::orders::create;
 use crate::problem::{Code, Problem};
 use crate::secret::Secret;
@@ -44,7 +45,8 @@ pub(crate) struct Identity {
     pub(crate) external_id: String,
 }
 
-/// Takes in a delivery. 200 says that it is durable, or was before.
+/// Takes in a delivery. 200 says that it is durable, or was before; and if it contradicts what was
+/// started before, that a person will see it.
 pub(crate) async fn receive<S: Source>(
     app: &App,
     shops: &Shops,
@@ -63,24 +65,18 @@ pub(crate) async fn receive<S: Source>(
         body: verified.body().to_vec(),
     };
 
-    let engine = app.engine().clone();
     let Some(order) = order else {
-        uncancelled(async move { engine.record_delivery(delivery).await }).await?;
+        uncancelled(signed::record(app.clone(), delivery)).await?;
         return Ok(StatusCode::OK);
     };
     create::validate(&order).map_err(at_order)?;
-    let start = create::start(&order, delivery)?;
-    match uncancelled(async move { engine.start(start).await }).await? {
-        Started::New(_) | Started::Replayed(_) | Started::Duplicate(_) => {}
-        // Two subscriptions may tell of one event in different forms. The first one counts, and
-        // an error would only make the platform repeat the other one, and in the end give up.
-        Started::Conflict => tracing::warn!(
-            source = S::NAME,
-            topic = identity.topic,
-            "ignored a webhook: its id came before with another body"
-        ),
-    }
+    uncancelled(signed::start(app.clone(), order, delivery)).await?;
     Ok(StatusCode::OK)
+}
+
+/// Whether the deliveries of a source are signed by their shop.
+pub(crate) fn is_signed(source: &str) -> bool {
+    source.split_once('/').is_some_and(|(platform, _)| platform == shopify::Shopify::NAME)
 }
 
 /// The pointers of a translated order do not point into what was sent.

@@ -109,6 +109,15 @@ pub enum Started {
     Conflict,
 }
 
+/// What became of a delivery that starts nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is durable, now or before.
+    Kept,
+    /// Its id was used before with another body. Nothing was stored.
+    Conflict,
+}
+
 /// Builds an [`Engine`].
 pub struct EngineBuilder {
     options: PgConnectOptions,
@@ -335,12 +344,11 @@ impl Engine {
     }
 
     /// Keeps a delivery that starts nothing, such as a topic nobody acts on. Safe to repeat.
-    pub async fn record_delivery(&self, delivery: Delivery) -> Result<(), Error> {
+    pub async fn record_delivery(&self, delivery: Delivery) -> Result<Recorded, Error> {
         let worker = self.worker();
         match worker.committer.take_in(intake::delivery_only(&worker, delivery)?).await? {
-            Written::Yes | Written::Replayed(_) | Written::Duplicate(_) | Written::Conflict => {
-                Ok(())
-            }
+            Written::Yes | Written::Replayed(_) | Written::Duplicate(_) => Ok(Recorded::Kept),
+            Written::Conflict => Ok(Recorded::Conflict),
             Written::Refused(error) => Err(Error::InvalidInput(error)),
             Written::Fenced | Written::UnreadMail => Err(Error::Unavailable),
         }

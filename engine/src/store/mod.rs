@@ -15,6 +15,7 @@ pub(crate) mod commit;
 pub(crate) mod dependency;
 pub(crate) mod family;
 pub(crate) mod former_key;
+pub(crate) mod intake_case;
 pub(crate) mod live;
 pub(crate) mod mail;
 pub(crate) mod missed;

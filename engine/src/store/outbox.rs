@@ -33,7 +33,8 @@ pub(crate) async fn scan(
         Row,
         r#"
         select o.outbox_id, o.subscription, o.workflow, o.key, o.instance_id, o.ordinal,
-               r.at, r.events::text as "events!"
+               coalesce(r.at, c.opened_at) as "at!",
+               coalesce(r.events, c.events)::text as "events!"
         from (
             select outbox_id, subscription, workflow, key, instance_id, seq, ordinal
             from amends.outbox
@@ -41,7 +42,9 @@ pub(crate) async fn scan(
             order by outbox_id
             limit $4
         ) o
-        join amends.record r on r.instance_id = o.instance_id and r.seq = o.seq
+        left join amends.record r on r.instance_id = o.instance_id and r.seq = o.seq
+        left join amends.intake_case c on c.case_id = o.instance_id and o.seq = -1
+        where coalesce(r.events, c.events) is not null
         order by o.outbox_id
         "#,
         shards,

@@ -31,7 +31,7 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
             evidence.commands.iter().filter(|it| it.command == "cancel" && !it.is_by_parent);
         cancels.filter(|it| (it.answer == "accepted") == was_accepted).count() as u64
     };
-    let (ignored, refused): (Vec<_>, Vec<_>) = evidence
+    let (put_to_people, refused): (Vec<_>, Vec<_>) = evidence
         .told
         .iter()
         .filter(|it| it.what == What::Reused)
@@ -80,7 +80,7 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         ("keys of events that were parked", watch.sum("amends_keys_parked"), 1),
         ("events skipped by people", told_skipped(evidence), 1),
         ("requests refused because their id was reused", refused.len() as u64, 10),
-        ("webhooks ignored because their id was reused", ignored.len() as u64, 5),
+        ("webhooks put to people because their id was reused", put_to_people.len() as u64, 5),
         ("requests repeated", replayed.count() as u64, 300),
     ];
     let scaled = |(what, count, least): (&'static str, u64, u64)| Coverage {

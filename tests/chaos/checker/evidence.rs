@@ -38,6 +38,8 @@ pub(crate) struct Evidence {
     pub(super) arrivals: HashMap<String, Vec<Arrival>>,
     /// The events that people wanted to be skipped.
     pub(super) skipped: HashSet<String>,
+    /// The orders whose webhooks were put to a person.
+    pub(super) cases: HashSet<String>,
     /// What the database itself shows to be wrong.
     pub(super) broken: Vec<String>,
 }
@@ -116,8 +118,13 @@ impl Evidence {
             freezes.extend(server.freezes().await);
         }
         let done: Vec<Effect> = read(scene.sandbox("/ledger").await?, "entries")?;
-        let arrivals: Vec<Arrival> = read(scene.sandbox("/events").await?, "events")?;
+        let mut arrivals: Vec<Arrival> = read(scene.sandbox("/events").await?, "events")?;
         let database = &mut scene.database().await?;
+        let (cases, told): (HashSet<_>, HashSet<_>) = cases(database).await?.into_iter().unzip();
+        // They have no history, and are counted by themselves.
+        let untold = told.iter().filter(|id| !arrivals.iter().any(|it| it.id == **id));
+        let untold: Vec<_> = untold.map(|id| format!("the event {id} never arrived")).collect();
+        arrivals.retain(|arrival| !told.contains(&arrival.id));
         let (haunting, mut effects): (Vec<_>, Vec<_>) =
             done.into_iter().partition(|effect| effect.is_by_zombie(&freezes));
         let by_zombies = haunting.len();
@@ -142,7 +149,8 @@ impl Evidence {
             by_zombies,
             arrivals: grouped(arrivals, |arrival| arrival.subject.clone()),
             skipped: skipped(database).await?,
-            broken: broken(scene, database).await?,
+            cases,
+            broken: [broken(scene, database).await?, untold].concat(),
         })
     }
 
@@ -267,6 +275,13 @@ async fn skipped(database: &mut PgConnection) -> sqlx::Result<HashSet<String>> {
     .fetch_all(database)
     .await?;
     Ok(skipped.into_iter().collect())
+}
+
+/// The order of each case, and the id of the event that tells of it.
+async fn cases(database: &mut PgConnection) -> sqlx::Result<Vec<(String, String)>> {
+    sqlx::query_as("select business_key, case_id || '/1' from amends.intake_case")
+        .fetch_all(database)
+        .await
 }
 
 /// What each order has paid in the end, by the engine's own ledger.

@@ -50,10 +50,11 @@ pub(super) fn is_of_platform(evidence: &Evidence, told: &Answered) -> bool {
 }
 
 /// A repetition is answered as the request was; another request under its id is refused, unless a
-/// platform has sent it, which would only send it again.
+/// platform has sent it: that is put to a person.
 pub(super) fn answers_differ(evidence: &Evidence) -> Vec<String> {
     let is_wrong = |told: &&Answered| match told.what {
         What::Reused if !is_of_platform(evidence, told) => told.status != 422,
+        What::Reused => told.status != 200 || !evidence.cases.contains(&told.business_key),
         _ => !(200..300).contains(&told.status),
     };
     let wrong = evidence.told.iter().filter(is_wrong);

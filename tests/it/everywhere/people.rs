@@ -1,6 +1,7 @@
 //! What comes from outside: signals, commands, requests, questions.
 
 use amends::command::{Answer, Command, Finding, Resolution};
+use amends::intake_case::{CaseFilter, NewCase, Stop};
 use amends::schedule::{Backfill, ScheduleCommand};
 use amends::view::Filter;
 use amends::{Delivery, Effect, Engine, Gap, Overlap, Schedule, Start, Started, Status, StepError};
@@ -232,6 +233,53 @@ pub(super) async fn duplicates(kit: KitBuilder) -> Seen {
     kit.ask(async |engine| engine.record_delivery(by("3", "a")).await).await.unwrap();
     kit.ask(async |engine| engine.record_delivery(by("3", "a")).await).await.unwrap();
     kit.settle().await;
+    kit.finish().await;
+    seen(&stage)
+}
+
+/// A delivery that contradicts what it is about is put to a person, who settles it.
+pub(super) async fn cases(kit: KitBuilder) -> Seen {
+    let stage = Stage::plain();
+    let kit = stage.kit(kit, three_parcels).await;
+    let by = |external_id: &str, body: &str| Delivery {
+        source: text("test"),
+        external_id: text(external_id),
+        body: body.into(),
+    };
+    let id = kit.begin(Start { delivery: Some(by("1", "a")), ..start_request("it") }).await;
+    kit.settle().await;
+    kit.ask(async |engine| engine.record_delivery(by("2", "b")).await).await.unwrap();
+    let open = async |engine: Engine| {
+        let case = NewCase {
+            source: text("test"),
+            external_id: text("2"),
+            workflow: start_request("it").workflow.to_owned(),
+            business_key: Some(text("it")),
+            instance_id: Some(id),
+            stop: Stop::BeforePivot,
+            message: text("it differs"),
+            event: amends::Event::new("CONTRADICTED", &1),
+        };
+        engine.open_case(case).await
+    };
+    for _ in 0..2 {
+        kit.ask(open).await.unwrap();
+    }
+    assert!(kit.instance(id).await.held);
+    let origin = kit.ask(async |engine| engine.origin(id).await).await.unwrap().unwrap();
+    assert_eq!(origin.delivery, Some((text("test"), text("1"))));
+    let filter = CaseFilter { limit: 10, ..CaseFilter::default() };
+    let found = kit.ask(async |engine| engine.cases(&filter).await).await.unwrap();
+    assert_eq!(found.len(), 1);
+    let case_id = found[0].case_id;
+    for _ in 0..2 {
+        let settled =
+            kit.ask(async |engine| engine.settle_case(case_id, "anna", "why").await).await;
+        settled.unwrap().unwrap();
+    }
+    kit.settle().await;
+    let told = kit.recorder().kinds("it");
+    assert!(told.contains(&text("CONTRADICTED")), "{told:?}");
     kit.finish().await;
     seen(&stage)
 }

@@ -3,6 +3,7 @@
 //! Nothing here is trusted before [`Order::validate`] has passed.
 
 mod amount;
+mod difference;
 mod key;
 mod validation;
 
