@@ -178,7 +178,7 @@ fn lost() -> StepError {
 }
 
 fn refused() -> StepError {
-    StepError::fail("REFUSED", "no")
+    StepError::refused("REFUSED", "no")
 }
 
 /// The message of the panic that `test` ends with.

@@ -32,7 +32,7 @@ async fn complete(world: &World, id: uuid::Uuid) {
 }
 
 fn fails() -> Act {
-    Act::Err(StepError::fail("NO", "no"))
+    Act::Err(StepError::refused("NO", "no"))
 }
 
 fn taking(take: Take) -> Shop {

@@ -9,7 +9,7 @@ use sqlx::AssertSqlSafe;
 use super::{ONE, id, order};
 use crate::webhook;
 
-const MIGRATION: &str = include_str!("../../../migrations/0017_intake.sql");
+const MIGRATION: &str = include_str!("../../../migrations/0016_former_keys.sql");
 const SPELLINGS: [&str; 5] = [
     "ACME.myshopify.com",
     "acme.myshopify.com.",

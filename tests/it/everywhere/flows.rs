@@ -13,7 +13,7 @@ use futures::FutureExt;
 use super::{HOUR, MINUTE, Seen, seen, text};
 
 fn refused() -> StepError {
-    StepError::fail("REFUSED", "no")
+    StepError::refused("REFUSED", "no")
 }
 
 /// What an order does to the outside world, one thing after the other.

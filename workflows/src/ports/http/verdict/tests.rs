@@ -1,3 +1,5 @@
+//! What the exchanges mean that providers and gateways really have, one by one.
+
 use super::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
