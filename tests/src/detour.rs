@@ -187,6 +187,7 @@ impl Detour {
             held(&self.0.late).push(LateRequest { due, request, server });
             return;
         }
+        drop(to_server);
         // Whoever goes away before the server has opened is still in its crowd.
         if at_the_door.is_some() {
             let _ = tokio::io::copy(&mut from_server, &mut tokio::io::sink()).await;
