@@ -13,7 +13,7 @@ create table amends.intake_case (
     message text not null,
     -- Who sent it, and what is kept of it.
     source text not null,
-    delivery_id uuid not null references amends.delivery,
+    delivery_id uuid not null,
     -- What it would start, and what it is about, as far as that is known.
     workflow text not null,
     business_key text,
