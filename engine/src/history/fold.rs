@@ -30,12 +30,7 @@ impl History {
                 self.input = Some(started.input);
                 self.started_at = at;
             }
-            Entry::WorkerLost => {
-                self.interrupted = true;
-                self.steps.iter_mut().for_each(|step| step.worker_lost(at));
-                let undoing = self.next_to_undo().map(|planned| planned.step.clone());
-                self.undo_in_doubt(undoing.as_deref());
-            }
+            Entry::WorkerLost => self.worker_lost(at),
             Entry::StepStarted(started) => self.step_mut(step, started.input).begun(at),
             Entry::StepDone(done) => {
                 // Whatever the lost worker left open has been taken up.
@@ -92,6 +87,13 @@ impl History {
             Entry::Stuck(_) | Entry::Ended(_) => {}
         }
         self.last_at = at;
+    }
+
+    fn worker_lost(&mut self, at: DateTime<Utc>) {
+        self.interrupted = true;
+        self.steps.iter_mut().for_each(|step| step.worker_lost(at));
+        let undoing = self.next_to_undo().map(|planned| planned.step.clone());
+        self.undo_in_doubt(undoing.as_deref());
     }
 
     fn not_found(&mut self, key: Option<&str>, retry_at: DateTime<Utc>, at: DateTime<Utc>) {
