@@ -121,7 +121,7 @@ async fn an_accepted_cancel_is_told_to_every_live_child_with_its_acceptance() {
     for key in ["it", "it/p1", "it/p2", "it/p3", "it/p3/q"] {
         assert_eq!(status(&kit, key).await, Status::Cancelled, "{key}");
     }
-    assert_eq!(book.standing(), [String::new(); 0]);
+    assert_eq!(book.standing(), Vec::<String>::new());
     kit.finish().await;
 }
 
@@ -168,7 +168,7 @@ async fn a_child_of_which_nothing_is_left_is_no_obstacle_nor_is_what_is_below_it
     assert_eq!(kit.command(id, Command::Cancel).await, Answer::Accepted);
     kit.settle().await;
     assert_eq!(kit.status(id).await, Status::Cancelled);
-    assert_eq!(book.standing(), [String::new(); 0]);
+    assert_eq!(book.standing(), Vec::<String>::new());
     kit.finish().await;
 }
 
@@ -242,7 +242,7 @@ async fn a_child_that_is_being_started_while_its_parent_is_cancelled_is_never_bo
             continue;
         }
         assert_eq!(kit.status(id).await, Status::Cancelled);
-        assert_eq!(book.standing(), [String::new(); 0]);
+        assert_eq!(book.standing(), Vec::<String>::new());
         kit.finish().await;
     }
 }

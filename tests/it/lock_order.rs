@@ -174,7 +174,7 @@ async fn cancels_of_whole_families_never_wait_in_a_circle_for_those_of_their_mem
             let ended = kit.status(id).await;
             assert!(matches!(ended, Status::Cancelled | Status::Compensated), "{ended}");
         }
-        assert_eq!(book.standing(), [String::new(); 0]);
+        assert_eq!(book.standing(), Vec::<String>::new());
     }
     refuse_deadlocks(&kit, &detour).await;
     kit.finish().await;

@@ -31,10 +31,11 @@ async fn dropped(world: &World, id: Uuid) -> String {
     assert_eq!(instance.status, Status::Stuck, "{}", world.timeline(id).await);
     let failure = instance.failure.unwrap();
     assert_eq!(failure.code, "BRANCH_DROPPED", "{}", failure.message);
-    failure.message.into()
+    failure.message
 }
 
 /// Races of a wait and a sleep that the wait wins.
+#[expect(clippy::too_many_lines, reason = "a list of runs, each of which is short")]
 fn races() -> [(&'static str, Run); 8] {
     [
         ("the winner is polled first", |saga, stage| {
