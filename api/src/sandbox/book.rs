@@ -128,6 +128,16 @@ impl Book {
         }
     }
 
+    /// The key, numbered if it was used before: so a provider does again what it is asked for again.
+    pub(super) fn fresh(&self, provider: Provider, key: &Key) -> Key {
+        let (mut fresh, mut times) = (key.clone(), 1);
+        while self.decision(provider, &fresh).is_some() {
+            times += 1;
+            fresh = key.numbered(times);
+        }
+        fresh
+    }
+
     /// The decision by which a key had its effect, if the operation had one under it.
     pub(super) fn applied(&self, operation: Operation, key: &Key) -> Option<&Decision> {
         self.decision(operation.provider(), key)

@@ -168,10 +168,14 @@ pub(super) async fn finish(call: impl Future<Output = Ending> + Send + 'static) 
 }
 
 impl Sandbox {
-    async fn take(&self, call: Call, codes: Codes) -> Result<Ending, Problem> {
-        let _claim = self.claims().claim(call.operation.provider(), &call.key).await;
+    async fn take(&self, mut call: Call, codes: Codes) -> Result<Ending, Problem> {
+        let provider = call.operation.provider();
+        let _claim = self.claims().claim(provider, &call.key).await;
         let strike = {
             let book = self.ledger().read().await?;
+            if !self.faults().honours_keys(provider) {
+                call.key = book.fresh(provider, &call.key);
+            }
             let stage = match book.standing(&call) {
                 Standing::Open => Stage::Open,
                 Standing::Settled(_) | Standing::Reused | Standing::Undone => Stage::Settled,
@@ -186,7 +190,7 @@ impl Sandbox {
         let sandbox = self.clone();
         let apply = move |refusal: Option<Refusal>| {
             let refusal = refusal.map(|refusal| codes.problem(refusal));
-            let remembers = sandbox.faults().remembers(call.operation.provider());
+            let remembers = sandbox.faults().remembers(provider);
             let call = Call { refusal, remembers, ..call };
             async move { sandbox.ledger().submit(Change::Call(Box::new(call))).await.into_response() }
         };

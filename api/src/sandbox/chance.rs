@@ -29,6 +29,10 @@ pub(super) struct Mix {
     /// The money is taken late, perhaps after the caller has given up; charges only.
     #[serde(default)]
     pub(super) late_percent: u8,
+    /// A gateway answers, whichever, in the place of the provider, which has carried the call out,
+    /// or has not, or does so late.
+    #[serde(default)]
+    pub(super) gateway_percent: u8,
     /// How long a time-out holds the connection.
     #[serde(default)]
     pub(super) delay_ms: Option<u64>,
@@ -66,19 +70,21 @@ impl Mix {
             self.decline_percent,
             self.refuse_percent,
             self.late_percent,
+            self.gateway_percent,
         ];
         shares.iter().map(|&share| u64::from(share)).sum::<u64>() <= 100
     }
 
     /// How long a fault of the mix takes.
     pub(super) fn delay_ms_of(&self, fault: Fault) -> Option<u64> {
-        if fault == Fault::Slow { self.late_ms } else { self.delay_ms }
+        if matches!(fault, Fault::Slow | Fault::Late) { self.late_ms } else { self.delay_ms }
     }
 
     /// The fault that a draw stands for, if it stands for any with this operation.
     pub(super) fn fault(&self, operation: Operation, draw: Draw) -> Option<Fault> {
         const UNKNOWN: [Fault; 3] = [Fault::ErrorAfter, Fault::TimeoutBefore, Fault::TimeoutAfter];
         const ERROR: [Fault; 2] = [Fault::ErrorBefore, Fault::Down];
+        const GATEWAY: [Fault; 3] = [Fault::GatewayBefore, Fault::GatewayAfter, Fault::Late];
         let pick = |faults: &[Fault]| {
             let index = draw.variant % faults.len() as u64;
             faults.get(usize::try_from(index).ok()?).copied()
@@ -88,6 +94,7 @@ impl Mix {
         let decline_end = error_end + u64::from(self.decline_percent);
         let refuse_end = decline_end + u64::from(self.refuse_percent);
         let late_end = refuse_end + u64::from(self.late_percent);
+        let gateway_end = late_end + u64::from(self.gateway_percent);
         match draw.percent {
             share if share < unknown_end => pick(&UNKNOWN),
             share if share < error_end => pick(&ERROR),
@@ -96,6 +103,7 @@ impl Mix {
             }
             share if share < refuse_end => (operation == Operation::Ship).then_some(Fault::Refuse),
             share if share < late_end => (operation == Operation::Charge).then_some(Fault::Slow),
+            share if share < gateway_end => pick(&GATEWAY),
             _ => None,
         }
     }
@@ -112,6 +120,7 @@ mod tests {
         refuse_percent: 5,
         error_percent: 15,
         late_percent: 10,
+        gateway_percent: 20,
         delay_ms: Some(400),
         late_ms: Some(1_200),
     };
@@ -144,6 +153,8 @@ mod tests {
         assert!((900..1_100).contains(&share(&[Fault::Decline])));
         assert_eq!(share(&[Fault::Refuse]), 0);
         assert!((900..1_100).contains(&share(&[Fault::Slow])));
+        let gateway = share(&[Fault::GatewayBefore, Fault::GatewayAfter, Fault::Late]);
+        assert!((1_850..2_150).contains(&gateway), "{gateway}");
     }
 
     #[test]
@@ -162,14 +173,25 @@ mod tests {
         let late = Draw { percent: 59, variant: 0 };
         assert_eq!(MIX.fault(Operation::Charge, late), Some(Fault::Slow));
         assert_eq!(MIX.fault(Operation::Reserve, late), None);
-        assert_eq!(MIX.fault(Operation::Charge, Draw { percent: 60, variant: 0 }), None);
+        assert_eq!(MIX.delay_ms_of(Fault::Late), Some(1_200));
         assert_eq!(MIX.delay_ms_of(Fault::Slow), Some(1_200));
         assert_eq!(MIX.delay_ms_of(Fault::TimeoutAfter), Some(400));
     }
 
     #[test]
+    fn gateways_answer_whatever_is_asked_for() {
+        let drawn = |variant| Draw { percent: 60, variant };
+        for operation in [Operation::Charge, Operation::Refund, Operation::Send] {
+            let faults = [0, 1, 2].map(|variant| MIX.fault(operation, drawn(variant)));
+            let expected = [Fault::GatewayBefore, Fault::GatewayAfter, Fault::Late];
+            assert_eq!(faults, expected.map(Some));
+        }
+        assert_eq!(MIX.fault(Operation::Charge, Draw { percent: 80, variant: 0 }), None);
+    }
+
+    #[test]
     fn shares_above_a_hundred_are_impossible() {
         assert!(MIX.is_possible());
-        assert!(!Mix { error_percent: 56, ..MIX }.is_possible());
+        assert!(!Mix { error_percent: 36, ..MIX }.is_possible());
     }
 }

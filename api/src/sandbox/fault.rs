@@ -147,6 +147,9 @@ struct InForce {
     /// Providers that do not remember an undo of what they have not heard of.
     #[serde(skip_serializing_if = "HashSet::is_empty")]
     forgetful: HashSet<Provider>,
+    /// Providers that do what they are asked for as often as they are asked, whatever the key.
+    #[serde(skip_serializing_if = "HashSet::is_empty")]
+    keyless: HashSet<Provider>,
     random: Option<Mix>,
     /// How often the mix has seen each key.
     #[serde(skip)]
@@ -167,6 +170,11 @@ impl Faults {
         self.with(|in_force| !in_force.forgetful.contains(&provider))
     }
 
+    /// Whether a provider does under one key what it is asked for once.
+    pub(super) fn honours_keys(&self, provider: Provider) -> bool {
+        self.with(|in_force| !in_force.keyless.contains(&provider))
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut InForce) -> T) -> T {
         act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -182,8 +190,12 @@ impl InForce {
         let key = aim.key?;
         let sight = self.sights.entry((aim.operation.provider(), key.clone())).or_default();
         *sight += 1;
-        let fault = mix.fault(aim.operation, draw(mix.seed, key.as_str(), *sight))?;
-        fault.can_strike(aim.stage).then(|| Strike::new(fault, mix.delay_ms_of(fault), None))
+        let draw = draw(mix.seed, key.as_str(), *sight);
+        let fault = mix.fault(aim.operation, draw)?;
+        // Another part of the number than the one that chose the fault.
+        let gateway = Name::drawn(draw.variant >> 8);
+        let strike = || Strike::new(fault, mix.delay_ms_of(fault), Some(gateway));
+        fault.can_strike(aim.stage).then(strike)
     }
 }
 
@@ -309,13 +321,15 @@ struct Rules {
     rules: Vec<Rule>,
     #[serde(default)]
     forgetful: HashSet<Provider>,
+    #[serde(default)]
+    keyless: HashSet<Provider>,
 }
 
 async fn replace_rules(
     State(sandbox): State<Sandbox>,
     body: Result<Bytes, BytesRejection>,
 ) -> JsonResult {
-    let Rules { rules, forgetful } = read_json(&body?)?;
+    let Rules { rules, forgetful, keyless } = read_json(&body?)?;
     let foreign = |rule: &Rule| rule.operation.is_some_and(|o| o.provider() != rule.provider);
     if rules.iter().any(foreign) {
         let detail = "a rule names an operation that its provider does not offer";
@@ -325,6 +339,7 @@ async fn replace_rules(
     sandbox.faults().with(|in_force| {
         in_force.rules = rules.into_iter().map(counted).collect();
         in_force.forgetful = forgetful;
+        in_force.keyless = keyless;
     });
     Ok(sandbox.faults().shown())
 }

@@ -44,6 +44,14 @@ impl Name {
         Self("nginx_504".to_owned())
     }
 
+    /// One of the answers, by a number that is as good as random.
+    pub(super) fn drawn(number: u64) -> Self {
+        let index =
+            number.checked_rem(GATEWAYS.len() as u64).and_then(|it| usize::try_from(it).ok());
+        let drawn = index.and_then(|index| GATEWAYS.get(index));
+        drawn.map_or_else(Self::timed_out, |gateway| Self(gateway.name.clone()))
+    }
+
     /// The answer.
     pub(super) fn answer(&self) -> Response {
         let Some(gateway) = GATEWAYS.iter().find(|gateway| gateway.name == self.0) else {

@@ -38,6 +38,13 @@ impl Key {
         Key::try_from(key).map_err(invalid)
     }
 
+    /// The same key for another time that something is done under it.
+    pub(super) fn numbered(&self, times: u64) -> Key {
+        // Every number fits behind what is kept.
+        let kept = self.0.len().min(KEY_BYTES_MAX - "#18446744073709551615".len());
+        Key(format!("{}#{times}", &self.0[..kept]))
+    }
+
     /// The key as text.
     pub(super) fn as_str(&self) -> &str {
         &self.0

@@ -107,6 +107,24 @@ async fn a_provider_that_forgets_undos_applies_what_comes_after_them() {
 }
 
 #[tokio::test]
+async fn a_provider_without_keys_does_what_it_is_asked_for_as_often_as_it_is_asked() {
+    for (keyless, expected) in [(json!(["stock"]), 1), (json!(["payment"]), 3)] {
+        let bench = Bench::open().await;
+        bench.put("/faults", json!({ "rules": [], "keyless": keyless })).await;
+        for key in ["k", "k", "k"] {
+            bench.charge(key, "o-1").await;
+        }
+        assert_eq!(bench.operations().await.len(), expected, "{keyless}");
+    }
+    let bench = Bench::open().await;
+    bench.put("/faults", json!({ "rules": [], "keyless": ["payment"] })).await;
+    let long = "k".repeat(255);
+    bench.charge(&long, "o-1").await;
+    assert!(bench.charge(&long, "o-1").await.status.is_success());
+    assert_eq!(bench.operations().await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_charge_is_given_back_in_parts_and_never_more_than_it_was() {
     let bench = Bench::open().await;
     bench.charge("k", "o-1").await;
