@@ -13,6 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::limits::{SUSPECT_LOSSES, SUSPECTS_AT_ONCE, TRIALS_ALONE_MAX};
+use crate::sabotage::Bug;
 
 /// The level at which a suspect is tried alone.
 const ALONE: i32 = SUSPECTS_AT_ONCE.len() as i32 - 1;
@@ -83,7 +84,8 @@ pub(crate) struct Losses {
 impl Losses {
     /// Whether it is what kills its workers.
     pub(crate) fn is_guilty(self) -> bool {
-        self.losses > 0 && is_guilty(self.level)
+        let is_convicted = Bug::LossesConvict.is_on() && self.losses >= SUSPECT_LOSSES;
+        self.losses > 0 && is_guilty(self.level) || is_convicted
     }
 }
 

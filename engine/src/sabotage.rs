@@ -26,8 +26,12 @@ pub enum Bug {
     FailSettlesDoubt,
     /// What a gateway answers counts as the provider's own word.
     GatewayBelieved,
+    /// A command is judged by what was there before its instance was locked.
+    JudgedBeforeLock,
     /// Other workers are taken over although their leases are fresh.
     LeaseIgnored,
+    /// Whoever was held by workers that were lost is taken for what killed them.
+    LossesConvict,
     /// Mail counts as read without having been read.
     MailUnread,
     /// A lane goes on past an event that could not be delivered.
@@ -58,7 +62,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::AnsweredEarly,
         Self::AtMostOnceAgain,
         Self::AttemptInKey,
@@ -69,7 +73,9 @@ impl Bug {
         Self::EffectEarly,
         Self::FailSettlesDoubt,
         Self::GatewayBelieved,
+        Self::JudgedBeforeLock,
         Self::LeaseIgnored,
+        Self::LossesConvict,
         Self::MailUnread,
         Self::OutboxOvertakes,
         Self::OutboxForgets,

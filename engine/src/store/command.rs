@@ -13,6 +13,7 @@ use super::mail::{CommandBody, Kind, Letter, send};
 use crate::command::{Answer, ChildStanding, Command, Resolution, Standing, answer};
 use crate::error::Error;
 use crate::record::Record;
+use crate::sabotage::Bug;
 
 /// A command given by a person, or by the instance's parent.
 #[derive(Debug, Clone)]
@@ -49,6 +50,10 @@ pub(crate) async fn give_command(
     given: Given,
     look: Option<Look>,
 ) -> Result<Option<Answer>, Error> {
+    let too_early = match Bug::JudgedBeforeLock.is_on() {
+        true => stand(connection, given.instance_id, &[]).await?,
+        false => None,
+    };
     if !lock(connection, given.instance_id).await? {
         return Ok(None);
     }
@@ -59,9 +64,8 @@ pub(crate) async fn give_command(
         Command::Cancel => family::lock(connection, given.instance_id).await?,
         _ => Vec::new(),
     };
-    let Some((workflow, version, mut standing)) =
-        stand(connection, given.instance_id, &family).await?
-    else {
+    let stands = stand(connection, given.instance_id, &family).await?;
+    let Some((workflow, version, mut standing)) = too_early.or(stands) else {
         return Ok(None);
     };
     standing.by_parent = given.by_parent;
