@@ -25,6 +25,9 @@ mod scene;
 mod server;
 mod wire;
 
+mod dispatch;
+mod money;
+mod provider;
 mod serve;
 mod settlement;
 

@@ -16,10 +16,10 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::log::Log;
+use crate::provider::Applied;
 use crate::scene::Scene;
 use crate::serve::OPERATOR_TOKEN;
 use crate::server::Server;
-use crate::settlement::Applied;
 
 const ANSWER: Duration = Duration::from_secs(3);
 /// How many of them give commands side by side.
@@ -35,6 +35,8 @@ pub(crate) struct Commanded {
     pub(crate) command: String,
     /// What was answered; a refusal by its code.
     pub(crate) answer: String,
+    /// When the answer was there.
+    pub(crate) at: DateTime<Utc>,
     /// How often it was given before without an answer.
     pub(crate) repetitions: u32,
 }
@@ -93,9 +95,12 @@ impl Operator {
         let open = open.fetch_all(&mut scene.database().await?).await?;
         let soon = Utc::now() + TimeDelta::seconds(2);
         let is_unknown = |case: &Case| case.failure_code.as_deref() == Some(OUTCOME_UNKNOWN);
-        let labels = match open.iter().any(is_unknown) {
-            true => labels(scene).await?,
-            false => HashMap::new(),
+        let labels = if open.iter().any(is_unknown) {
+            // What was asked for may still be on its way to the printer.
+            sleep(scene.pace.quiet()).await;
+            labels(scene).await?
+        } else {
+            HashMap::new()
         };
         let handle = async |(number, case): (usize, &Case)| {
             let id = case.instance_id;
@@ -161,18 +166,22 @@ impl Operator {
     }
 
     async fn give(&self, server: usize, instance_id: Uuid, command: &str, body: &Value) {
+        // Whoever asks again asks for the same thing.
+        let request_id = Uuid::now_v7().to_string();
         for repetitions in 0..TRIES {
             let server = &self.servers
                 [(server % self.servers.len() + repetitions as usize) % self.servers.len()];
             let url = format!("{server}/instances/{instance_id}/commands");
             let request = self.client.post(url).bearer_auth(OPERATOR_TOKEN).json(body);
+            let request = request.header("Idempotency-Key", &request_id);
             if let Ok(answer) = request.send().await
                 && answer.status().as_u16() < 500
                 && let Ok(body) = answer.json::<Value>().await
             {
                 let answer = body["answer"].as_str().or(body["code"].as_str()).unwrap_or("none");
                 let (command, answer) = (command.to_owned(), answer.to_owned());
-                self.told.add(Commanded { instance_id, command, answer, repetitions });
+                let at = Utc::now();
+                self.told.add(Commanded { instance_id, command, answer, at, repetitions });
                 return;
             }
             sleep(Duration::from_millis(200)).await;

@@ -52,9 +52,16 @@ impl Pace {
         Duration::from_secs(3) * self.0
     }
 
-    /// How long everything may take to end once it is healed.
+    /// After this nothing is applied any more that a provider was asked for: a server that stood
+    /// still may have had it in its hands.
+    pub(crate) fn settles(self) -> Duration {
+        self.lease() * 3
+    }
+
+    /// How long everything may take to end once it is healed. A minute of it is what a payment may
+    /// take until it is certain that it was not made.
     pub(crate) fn liveness(self) -> Duration {
-        Duration::from_secs(120) * self.0
+        Duration::from_secs(150) * self.0
     }
 }
 

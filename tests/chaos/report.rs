@@ -55,7 +55,7 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn of(run: Run<'_>, evidence: &Evidence) -> Self {
         let unended = run.left.into_iter().map(|what| Violation {
-            invariant: "everything ends within two minutes of healing, less what people take to decide",
+            invariant: "everything ends in time once it is healed, less what people take to decide",
             what,
         });
         let lingering = run.watch.lingering().into_iter().map(|what| Violation {
@@ -65,6 +65,11 @@ impl Report {
         let mut violations = violations(evidence);
         violations.extend(unended);
         violations.extend(lingering);
+        let unseen = run.watch.unseen().into_iter();
+        violations.extend(unseen.map(|what| Violation {
+            invariant: "nothing that was accepted waits for longer than a minute to be seen to",
+            what,
+        }));
         violations.extend(taken_over_for_nothing(run.watch, &run.broken));
         violations.extend(taken_over_late(run.lapsed_p99));
         Self {

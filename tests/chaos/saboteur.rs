@@ -4,19 +4,27 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde_json::{Value, json};
-use sqlx::Row;
+use sqlx::{Connection, Row};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::load::{Plan, Slow, plans};
-use crate::proxy::Harm;
+use crate::proxy::{Harm, Proxy};
 use crate::scene::Scene;
 use crate::schedule::{Fault, SERVERS, Schedule};
+use crate::server::Server;
 use amends_tests::chance::Chance;
 
 /// Longer than anybody waits for an answer to a charge.
 const LATE_MILLISECONDS: u64 = 1_200;
+
+/// Providers that know nothing of an undo that came before what it undoes.
+const FORGETFUL: [&str; 3] = ["stock", "invoice", "payment"];
+
+/// By when what a dead server held is taken up, seen from the end of its lease, as a rule.
+const TAKEN_UP: Duration = Duration::from_secs(4);
 
 /// More rules than these would not fit into a request.
 const SLOW_CALLS_MAX: usize = 300;
@@ -25,7 +33,7 @@ const UNWANTED_MAX: usize = 50;
 /// The mix of the providers' failures.
 pub(crate) fn mix(seed: u64) -> Value {
     json!({ "seed": seed, "unknown_percent": 8, "error_percent": 5, "decline_percent": 10,
-        "refuse_percent": 10, "late_percent": 5, "delay_ms": 400,
+        "refuse_percent": 10, "late_percent": 5, "gateway_percent": 6, "delay_ms": 400,
         "late_ms": LATE_MILLISECONDS })
 }
 
@@ -80,8 +88,10 @@ pub(crate) async fn work(scene: &Arc<Scene>, schedule: &Schedule, begin: Instant
     while let Some(done) = under_way.join_next().await {
         done.unwrap_or_else(|error| panic!("a fault could not be brought about: {error}"));
     }
-    saboteur.count("commits cut from their answers", scene.database_proxy.answers_cut());
-    saboteur.count("calls cut from their answers", scene.providers_proxy.answers_cut());
+    let calls = scene.providers_proxies.iter().map(Proxy::answers_lost).sum();
+    saboteur.count("answers to calls lost", calls);
+    saboteur.count("answers to commits lost", scene.database_proxy.answers_lost());
+    saboteur.count("commits that arrived late", scene.database_proxy.held_back());
     saboteur.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
@@ -105,6 +115,7 @@ impl Saboteur {
                     }
                 }
             }
+            Fault::KillEverything { times } => self.kill_everything(times).await,
             Fault::FreezeServer { server, beyond_milliseconds } => {
                 scene.servers[server].freeze(Duration::from_millis(beyond_milliseconds)).await;
                 self.count("servers frozen beyond their lease", 1);
@@ -133,13 +144,35 @@ impl Saboteur {
                     harm(count, salt, Harm::CutAfter(bytes)),
                 );
             }
-            Fault::CutCommits { count } => scene.database_proxy.cut_answers(count),
-            Fault::CutCalls { count } => scene.providers_proxy.cut_answers(count),
+            Fault::Outage { milliseconds } => {
+                scene.database_proxy.go_down(Duration::from_millis(milliseconds));
+                self.count("outages of the database", 1);
+            }
+            Fault::LockRow { milliseconds, salt } => {
+                let locked = lock_row(scene, Duration::from_millis(milliseconds), salt).await;
+                self.count("rows locked by strangers", u64::from(locked));
+            }
+            Fault::LoseCommitAnswer => scene.database_proxy.lose_answer(),
+            Fault::HoldCommitBack { milliseconds } => {
+                scene.database_proxy.hold_back(Duration::from_millis(milliseconds));
+            }
+            Fault::LoseCallAnswer { server } => scene.providers_proxies[server].lose_answer(),
             Fault::FailSink { count } => {
                 self.fail_sink(count).await;
                 self.count("failures of the receiver of events", u64::from(count));
             }
         }
+    }
+
+    /// Ends all servers so often, each time when what they held has just been taken up again.
+    async fn kill_everything(&self, times: u32) {
+        for _ in 0..times {
+            let killed = self.scene.servers.iter().map(Server::kill_and_start);
+            let killed = join_all(killed).await.into_iter().filter(|killed| *killed).count();
+            self.count("servers killed", killed as u64);
+            sleep(self.scene.pace.lease() + TAKEN_UP).await;
+        }
+        self.count("times that everything was killed five times in a row", 1);
     }
 
     /// Has the receiver of events fail so often, before and after it has kept one. Rules replace
@@ -150,7 +183,8 @@ impl Saboteur {
                 "times": count / 2 })
         });
         let rules: Vec<_> = self.rules.iter().chain(&failing).collect();
-        let told = self.scene.tell_sandbox("/faults", &json!({ "rules": rules })).await;
+        let faults = json!({ "rules": rules, "forgetful": FORGETFUL });
+        let told = self.scene.tell_sandbox("/faults", &faults).await;
         told.expect("the stand-ins answer");
     }
 }
@@ -166,4 +200,16 @@ async fn terminate(scene: &Scene, count: usize, salt: u64) -> u64 {
     let ended = ended.bind(salt.to_string()).bind(count as i64).fetch_all(&mut database).await;
     let ended = ended.unwrap_or_default();
     ended.iter().filter(|row| row.try_get(0).unwrap_or(false)).count() as u64
+}
+
+/// Locks the row of an instance that is not over, whichever, as somebody does who has forgotten to
+/// commit. Not, while there is no database or no such instance.
+async fn lock_row(scene: &Scene, how_long: Duration, salt: u64) -> bool {
+    let Ok(mut database) = scene.database().await else { return false };
+    let row = "select instance_id from amends.instance where ended_at is null
+         order by md5(instance_id::text || $1) limit 1 for update";
+    let Ok(mut transaction) = database.begin().await else { return false };
+    let locked = sqlx::query(row).bind(salt.to_string()).fetch_optional(&mut *transaction).await;
+    sleep(how_long).await;
+    matches!(locked, Ok(Some(_))) && transaction.rollback().await.is_ok()
 }

@@ -18,7 +18,7 @@ use crate::proxy::{Proxy, Upstream};
 use crate::schedule::SERVERS;
 use crate::server::Server;
 use crate::settlement;
-use crate::wire::{is_call, is_commit};
+use crate::wire;
 
 /// Three servers with all their pools, the dead ones' last sessions, and those who look on.
 const CONNECTIONS_MAX: &str = "alter system set max_connections = 400";
@@ -28,7 +28,8 @@ pub(crate) struct Scene {
     /// Where logs, ledger and data are.
     pub(crate) folder: PathBuf,
     pub(crate) database_proxy: Proxy,
-    pub(crate) providers_proxy: Proxy,
+    /// One for each server, so that it is known whose a call was.
+    pub(crate) providers_proxies: Vec<Proxy>,
     pub(crate) servers: Vec<Server>,
     pub(crate) pace: Pace,
     postgres: Mutex<Option<Durable>>,
@@ -47,22 +48,23 @@ impl Scene {
         let options = postgres.options();
         let socket = options.get_socket().context("a private Postgres listens on a socket")?;
         let socket = socket.join(format!(".s.PGSQL.{}", options.get_port()));
-        let database_proxy = Proxy::open(Upstream::Unix(socket), is_commit)?;
+        let database_proxy = Proxy::open(Upstream::Unix(socket), wire::commit)?;
         let providers = Upstream::Tcp(sandbox.address().to_owned());
-        let providers_proxy = Proxy::open(providers, is_call)?;
         let pace = Pace::measure(&mut options.connect().await?).await?;
-        let mut servers = Vec::new();
+        let (mut providers_proxies, mut servers) = (Vec::new(), Vec::new());
         for number in 0..SERVERS {
-            let through = (database_proxy.address(), providers_proxy.address());
+            let proxy = Proxy::open(providers.clone(), wire::call)?;
+            let through = (database_proxy.address(), proxy.address());
             let log = folder.join(format!("server-{number}.log"));
             servers.push(Server::start(through, pace, log).await);
+            providers_proxies.push(proxy);
         }
         let client = Client::builder().no_proxy().build()?;
         let postgres = Mutex::new(Some(postgres));
         Ok(Self {
             folder,
             database_proxy,
-            providers_proxy,
+            providers_proxies,
             servers,
             pace,
             postgres,
@@ -104,7 +106,7 @@ impl Scene {
     /// Nothing is broken any more, as far as this can see to it.
     pub(crate) async fn heal(&self, seed: u64) -> anyhow::Result<()> {
         self.database_proxy.heal();
-        self.providers_proxy.heal();
+        self.providers_proxies.iter().for_each(Proxy::heal);
         self.tell_sandbox("/faults", &json!({ "rules": [] })).await?;
         self.tell_sandbox("/faults/random", &json!({ "seed": seed })).await
     }

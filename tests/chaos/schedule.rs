@@ -21,6 +21,9 @@ pub(crate) const SERVERS: usize = 3;
 pub(crate) enum Fault {
     /// A server is ended with SIGKILL, and started again.
     KillServer { server: usize },
+    /// All servers are ended with SIGKILL, so often in a row, with little more than a lease between
+    /// one time and the next.
+    KillEverything { times: u32 },
     /// A server is stopped for longer than its lease, and goes on as if nothing had been.
     FreezeServer { server: usize, beyond_milliseconds: u64 },
     /// The database is ended with SIGKILL, all of it, and started again.
@@ -35,10 +38,16 @@ pub(crate) enum Fault {
     DelayConnections { count: usize, milliseconds: u64, salt: u64 },
     /// Connections to the database are reset in the middle of an answer.
     CutAnswers { count: usize, bytes: usize, salt: u64 },
-    /// The next commits are sent, carried out, and their answers lost.
-    CutCommits { count: u32 },
-    /// The next calls to providers are sent, carried out, and their answers lost.
-    CutCalls { count: u32 },
+    /// The database cannot be reached for so long, by nobody; answers are lost first.
+    Outage { milliseconds: u64 },
+    /// Somebody who is no server locks a row of an instance that is not over, for so long.
+    LockRow { milliseconds: u64, salt: u64 },
+    /// The answer to the next commit is lost, after it has been carried out.
+    LoseCommitAnswer,
+    /// The next commit arrives so much later than its server hears that its connection is gone.
+    HoldCommitBack { milliseconds: u64 },
+    /// The answer to the server's next call to a provider is lost, after it has been carried out.
+    LoseCallAnswer { server: usize },
     /// The receiver of events fails so often: first without having kept an event, then having kept
     /// it.
     FailSink { count: u32 },
@@ -66,6 +75,7 @@ impl Schedule {
         let span_milliseconds = orders * MILLISECONDS_PER_ORDER;
         let mut schedule = Self { seed, orders, span_milliseconds, events: Vec::new() };
         schedule.every(4_200, "kill", |chance| Fault::KillServer { server: any_server(chance) });
+        schedule.every(90_000, "kill everything", |_| Fault::KillEverything { times: 5 });
         schedule.every(15_000, "freeze", |chance| Fault::FreezeServer {
             server: any_server(chance),
             beyond_milliseconds: chance.within(1_500..3_500),
@@ -94,8 +104,20 @@ impl Schedule {
             bytes: some(chance, 1..400),
             salt: chance.any(),
         });
-        schedule.every(6_000, "cut commits", |_| Fault::CutCommits { count: 1 });
-        schedule.every(3_000, "cut calls", |_| Fault::CutCalls { count: 2 });
+        schedule.every(30_000, "outage", |chance| Fault::Outage {
+            milliseconds: chance.within(1_000..10_000),
+        });
+        schedule.every(8_000, "lock row", |chance| Fault::LockRow {
+            milliseconds: chance.within(500..4_000),
+            salt: chance.any(),
+        });
+        schedule.every(6_000, "lose commit answer", |_| Fault::LoseCommitAnswer);
+        schedule.every(4_000, "hold commit back", |chance| Fault::HoldCommitBack {
+            milliseconds: chance.within(500..8_000),
+        });
+        schedule.every(1_500, "lose call answer", |chance| Fault::LoseCallAnswer {
+            server: any_server(chance),
+        });
         schedule.every(4_000, "sink", |_| Fault::FailSink { count: 6 });
         schedule.events.sort_by_key(|event| event.at_milliseconds);
         schedule
@@ -138,7 +160,7 @@ mod tests {
         let schedule = Schedule::of(7, 100);
         let kinds: std::collections::HashSet<_> =
             schedule.events.iter().map(|event| std::mem::discriminant(&event.fault)).collect();
-        assert_eq!(kinds.len(), 11);
+        assert_eq!(kinds.len(), 15);
         assert!(schedule.events.iter().all(|it| it.at_milliseconds < schedule.span_milliseconds));
     }
 
@@ -151,6 +173,7 @@ mod tests {
         assert!(count(|it| matches!(it, Fault::FreezeServer { .. })) >= 5);
         assert!(count(|it| matches!(it, Fault::KillPostgres)) >= 3);
         assert!(count(|it| matches!(it, Fault::TerminateSessions { .. })) >= 50);
-        assert!(count(|it| matches!(it, Fault::CutCommits { .. })) >= 5);
+        assert!(count(|it| matches!(it, Fault::Outage { .. })) >= 4);
+        assert!(count(|it| matches!(it, Fault::HoldCommitBack { .. })) >= 30);
     }
 }

@@ -1,4 +1,4 @@
-//! A server that is broken on purpose from outside: the product's own, with one workflow more.
+//! A server that is broken on purpose from outside: the product's own, with two workflows more.
 //!
 //! `chaos serve` is to be started by the program itself, which tells it everything in the
 //! environment; `chaos sandbox` is the product's stand-in providers.
@@ -27,8 +27,9 @@ use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
+use crate::dispatch::{self, Dispatching};
 use crate::pace::Pace;
-use crate::settlement::{self, Settlement, Settling};
+use crate::settlement::{self, Settling};
 
 /// Who may send orders, and who may command.
 pub(crate) const INGEST_TOKEN: &str = "ingest-token";
@@ -56,17 +57,9 @@ pub(crate) struct SandboxArguments {
     ledger: PathBuf,
 }
 
-/// A request to start a settlement.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct SettlementRequest {
-    /// The sender's own id of the request.
-    pub(crate) delivery_id: String,
-    pub(crate) settlement: Settlement,
-}
-
-/// What it is answered.
+/// What the sender of an order is answered.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct SettlementAnswer {
+pub(crate) struct Accepted {
     pub(crate) instance_id: Uuid,
 }
 
@@ -76,7 +69,10 @@ pub(crate) async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     #[cfg(feature = "sabotage")]
     crate::bugs::put_in()?;
     let engine = open(&arguments).await?;
-    let own = Router::new().route("/settlements", post(start)).with_state(engine.clone());
+    let own = Router::new()
+        .route("/settlements", post(start::<Settling>))
+        .route("/dispatches", post(start::<Dispatching>))
+        .with_state(engine.clone());
     let router = own.merge(app(engine, &http()));
     let listener = TcpListener::bind(arguments.listen).await.context("cannot listen")?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
@@ -97,8 +93,10 @@ async fn open(arguments: &Arguments) -> anyhow::Result<Engine> {
     let pace = Pace(arguments.pace);
     let settings = Settings { lease: pace.lease(), refusals_max: 3, ..Settings::default() };
     let builder = workflows(options, ports.clone()).settings(settings);
-    let builder = settlement::register(builder, ports, &arguments.providers_url, pace)?;
-    let sink = HttpSink::try_new(&format!("{}/events", arguments.providers_url))?;
+    let url = &arguments.providers_url;
+    let builder = settlement::register(builder, ports.clone(), url, pace)?;
+    let builder = dispatch::register(builder, ports, url, pace)?;
+    let sink = HttpSink::try_new(&format!("{url}/events"))?;
     Ok(builder.subscription("events", sink).open().await?)
 }
 
@@ -112,29 +110,32 @@ fn http() -> HttpConfig {
     HttpConfig { tokens, shopify, ..HttpConfig::default() }
 }
 
-/// Starts a settlement. A 2xx says that it is durable; a reused id is refused.
-async fn start(
+/// Starts a workflow for an order, once. A 2xx says that it is durable; something else under the id
+/// of the order is refused.
+async fn start<W: Workflow>(
     State(engine): State<Engine>,
     body: String,
-) -> Result<Json<SettlementAnswer>, StatusCode> {
-    let request: SettlementRequest =
-        serde_json::from_str(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
-    let input = serde_json::to_string(&request.settlement).map_err(|_| StatusCode::BAD_REQUEST)?;
+) -> Result<Json<Accepted>, StatusCode> {
+    #[derive(Deserialize)]
+    struct Ordered {
+        order_id: String,
+    }
+    let Ordered { order_id } = serde_json::from_str(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     let delivery = Delivery {
-        source: "settlements".to_owned(),
-        external_id: request.delivery_id,
-        body: body.into_bytes(),
+        source: W::NAME.to_owned(),
+        external_id: order_id.clone(),
+        body: body.clone().into_bytes(),
     };
     let start = Start {
-        workflow: Settling::NAME,
-        business_key: request.settlement.order_id,
-        input,
+        workflow: W::NAME,
+        business_key: order_id,
+        input: body,
         delivery: Some(delivery),
         priority: Priority::Normal,
     };
     match engine.start(start).await {
         Ok(Started::New(id) | Started::Replayed(id) | Started::Duplicate(id)) => {
-            Ok(Json(SettlementAnswer { instance_id: id }))
+            Ok(Json(Accepted { instance_id: id }))
         }
         Ok(Started::Conflict) => Err(StatusCode::UNPROCESSABLE_ENTITY),
         Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),

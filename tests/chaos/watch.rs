@@ -26,12 +26,26 @@ const LINGERING: &str =
 const LAPSED: &str = "select worker_id::text, extract(epoch from now() - lease_until)::float8
     from amends.worker where lease_until < now()";
 
+/// What has been due for longer than so many seconds, or has had mail for so long, while nobody holds
+/// it. What is suspected of killing its workers waits until they have lived for a while.
+const UNSEEN: &str =
+    "select business_key || ' (' || status || '), due since ' || coalesce(run_at::text, 'never')
+    from amends.instance i
+    where worker_id is null and losses < 2
+      and (run_at < now() - make_interval(secs => $1)
+           or exists (select from amends.mail m
+                      where m.instance_id = i.instance_id and m.mail_seq = i.mail_read + 1
+                        and m.sent_at < now() - make_interval(secs => $1)))";
+/// For how long something may be so.
+const UNSEEN_SECONDS: u32 = 60;
+
 /// What was seen.
 #[derive(Default)]
 pub(crate) struct Watch {
     /// The metrics of every server, as they were last.
     counters: Mutex<BTreeMap<(usize, String), Counter>>,
     lingering: Mutex<BTreeSet<String>>,
+    unseen: Mutex<BTreeSet<String>>,
     /// How long each server's lease had been over when it was last seen, in seconds. A server that
     /// is taken over between two looks is none of them.
     lapsed: Mutex<BTreeMap<String, f64>>,
@@ -63,7 +77,8 @@ impl Watch {
         let urls: Vec<_> = scene.servers.iter().map(metrics).collect();
         let watch = Arc::new(Self::default());
         tokio::spawn(Arc::clone(&watch).look_at_servers(client, urls));
-        tokio::spawn(Arc::clone(&watch).look_at_database(scene.options()));
+        let unseen_seconds = UNSEEN_SECONDS * scene.pace.0;
+        tokio::spawn(Arc::clone(&watch).look_at_database(scene.options(), unseen_seconds));
         Ok(watch)
     }
 
@@ -80,7 +95,7 @@ impl Watch {
         }
     }
 
-    async fn look_at_database(self: Arc<Self>, database: PgConnectOptions) {
+    async fn look_at_database(self: Arc<Self>, database: PgConnectOptions, unseen_seconds: u32) {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -92,6 +107,12 @@ impl Watch {
                 let asked = sqlx::query_scalar(LINGERING).fetch_all(&mut session).await;
                 let Ok(found): sqlx::Result<Vec<String>> = asked else { break };
                 self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+                let unseen = sqlx::query_scalar(UNSEEN).bind(f64::from(unseen_seconds));
+                let Ok(found): sqlx::Result<Vec<String>> = unseen.fetch_all(&mut session).await
+                else {
+                    break;
+                };
+                self.unseen.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
                 let asked = sqlx::query_as(LAPSED).fetch_all(&mut session).await;
                 let Ok(found): sqlx::Result<Vec<(String, f64)>> = asked else { break };
                 self.lapsed.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
@@ -103,6 +124,12 @@ impl Watch {
     pub(crate) fn lingering(&self) -> Vec<String> {
         let lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
         lingering.iter().cloned().collect()
+    }
+
+    /// What nobody looked at for too long.
+    pub(crate) fn unseen(&self) -> Vec<String> {
+        let unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
+        unseen.iter().cloned().collect()
     }
 
     /// How long the leases of all but one in a hundred had been over at most, in seconds, before

@@ -1,16 +1,21 @@
 //! What is to be known of the protocols that are broken: which requests carry weight.
 
+use crate::proxy::Mark;
+
 /// Binding so many values is the write path's own statement; no other one comes near.
 const VALUES_OF_A_COMMIT: u16 = 50;
 
-/// Whether these bytes are a commit of the engine: the message `Bind` of its one large statement.
-pub(crate) fn is_commit(request: &[u8]) -> bool {
-    values_bound(request).is_some_and(|values| values >= VALUES_OF_A_COMMIT)
+/// Knows a commit of the engine: the message `Bind` of its one large statement.
+pub(crate) fn commit(request: &[u8]) -> Option<Mark> {
+    (values_bound(request)? >= VALUES_OF_A_COMMIT).then_some(Mark::Commit)
 }
 
-/// Whether these bytes are a call that changes something at a provider.
-pub(crate) fn is_call(request: &[u8]) -> bool {
-    request.starts_with(b"POST ")
+/// Knows a call that changes something at a provider, by its method and its key.
+pub(crate) fn call(request: &[u8]) -> Option<Mark> {
+    let head = String::from_utf8_lossy(request.strip_prefix(b"POST ")?);
+    let mut headers = head.lines().skip(1).map_while(|line| line.split_once(": "));
+    let (_, key) = headers.find(|(name, _)| name.eq_ignore_ascii_case("idempotency-key"))?;
+    Some(Mark::Call(key.to_owned()))
 }
 
 /// How many values a message `Bind` binds, if it is one.
@@ -45,16 +50,18 @@ mod tests {
 
     #[test]
     fn a_commit_is_known_by_how_much_it_binds() {
-        assert!(is_commit(&bind(62)));
-        assert!(!is_commit(&bind(3)));
+        assert_eq!(commit(&bind(62)), Some(Mark::Commit));
+        assert_eq!(commit(&bind(3)), None);
         for other in [&b""[..], b"B", b"Q\0\0\0\x08select", b"B\0\0\0\0\0sqlx_s_1\0\0\xff"] {
-            assert!(!is_commit(other));
+            assert_eq!(commit(other), None);
         }
     }
 
     #[test]
-    fn a_call_is_known_by_its_method() {
-        assert!(is_call(b"POST /payments/charges HTTP/1.1\r\n"));
-        assert!(!is_call(b"GET /ledger HTTP/1.1\r\n"));
+    fn a_call_is_known_by_its_method_and_its_key() {
+        let request = b"POST /payments/charges HTTP/1.1\r\nidempotency-key: a/charge\r\n\r\n{}";
+        assert_eq!(call(request), Some(Mark::Call("a/charge".to_owned())));
+        assert_eq!(call(b"POST /events HTTP/1.1\r\nhost: x\r\n\r\n{}"), None);
+        assert_eq!(call(b"GET /ledger HTTP/1.1\r\nidempotency-key: a\r\n\r\n"), None);
     }
 }

@@ -1,11 +1,16 @@
 //! How much a run has put to the test: a run in which nothing happened proves nothing.
 
+use std::collections::HashSet;
+
+use amends::Workflow;
 use serde::Serialize;
 
 use super::Evidence;
 use super::events::{redelivered, told_skipped};
-use super::evidence::Record;
+use super::evidence::{Instance, Record};
 use super::orders::is_of_platform;
+use super::pivots::cancelled_while_held;
+use crate::dispatch::Parcelling;
 use crate::load::What;
 use crate::watch::Watch;
 
@@ -72,6 +77,9 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         ("completed instances", ended(evidence, "completed"), 800),
         ("cancels that won", cancels(true), 10),
         ("cancels that came too late", cancels(false), 25),
+        ("cancels of what was held", cancelled_while_held(evidence), 10),
+        ("families taken back half-way", families_taken_back(evidence), 20),
+        ("instances whose workers were lost more than twice", often_lost(evidence), 5),
         ("signals before anybody waited", early_signals(evidence), 50),
         ("waits that ended without a signal", count(&|it| timed_out(it)), 20),
         ("instances put to a person", count(&|it| it.kind == "stuck"), 10),
@@ -122,6 +130,20 @@ fn early_signals(evidence: &Evidence) -> u64 {
         matches!((at("signal"), at("wait_started")), (Some(signal), Some(wait)) if signal < wait)
     };
     evidence.records.values().filter(is_early).count() as u64
+}
+
+/// Cancelled dispatches that had parcels by then.
+fn families_taken_back(evidence: &Evidence) -> u64 {
+    let is_parcel = |it: &&Instance| it.workflow == Parcelling::NAME && it.status == "cancelled";
+    let parcels = evidence.instances.iter().filter(is_parcel);
+    parcels.map(Instance::ordered_as).collect::<HashSet<_>>().len() as u64
+}
+
+fn often_lost(evidence: &Evidence) -> u64 {
+    let is_often = |records: &&Vec<Record>| {
+        records.iter().filter(|record| record.kind == "worker_lost").count() > 2
+    };
+    evidence.records.values().filter(is_often).count() as u64
 }
 
 fn taken_back(evidence: &Evidence) -> u64 {

@@ -7,7 +7,9 @@ use amends_workflows::fulfilment::Fulfilment;
 
 use super::Evidence;
 use super::evidence::{Bookings, Effect, Instance};
-use crate::settlement::{Applied, Archiving, Settling};
+use crate::dispatch::{Dispatching, Parcelling};
+use crate::provider::Applied;
+use crate::settlement::{Archiving, Settling};
 
 /// What is done for an order that is completed.
 const FULFILLED: [(&str, i64); 5] =
@@ -40,7 +42,7 @@ fn orphans(evidence: &Evidence) -> Vec<String> {
     let ended = |it: &Instance| (it.business_key.clone(), it.status.clone());
     let endings: HashMap<String, String> = evidence.instances.iter().map(ended).collect();
     let is_completed = |key: &str| endings.get(key).is_some_and(|status| status == "completed");
-    let children = evidence.instances.iter().filter(|it| it.workflow == Archiving::NAME);
+    let children = evidence.instances.iter().filter(|it| it.is_child());
     let differs = |it: &&Instance| is_completed(&it.business_key) != is_completed(it.ordered_as());
     let orphans = children.filter(differs);
     orphans.map(|it| format!("{} is {}, unlike its parent", it.business_key, it.status)).collect()
@@ -54,12 +56,13 @@ fn is_right(instance: &Instance, counts: &BTreeMap<&str, i64>, bookings: Booking
         "completed" if is_settling => {
             *counts == BTreeMap::from(SETTLED) && (booked, taken_back) == (1, 0)
         }
-        "completed" if instance.workflow == Archiving::NAME => {
-            *counts == BTreeMap::from([("reserve", 1)])
-        }
-        "completed" => {
-            *counts == BTreeMap::from(FULFILLED) && instance.workflow == Fulfilment::NAME
-        }
+        "completed" => match instance.workflow.as_str() {
+            Fulfilment::NAME => *counts == BTreeMap::from(FULFILLED),
+            Archiving::NAME => *counts == BTreeMap::from([("reserve", 1)]),
+            Dispatching::NAME => *counts == BTreeMap::from([("charge", 1)]),
+            Parcelling::NAME => *counts == BTreeMap::from([("reserve", 1), ("send", 1)]),
+            _ => false,
+        },
         "compensated" | "cancelled" => {
             let undone = |(done, undo)| count(done) <= 1 && count(done) == count(undo);
             // The notice of a settlement comes before what may fail, and stays sent.

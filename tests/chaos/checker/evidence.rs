@@ -13,12 +13,15 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::dispatch::Parcelling;
 use crate::load::{Answered, Load, Plan, plans};
 use crate::operator::{Commanded, Operator};
+use crate::provider::{Applied, Sent};
+use crate::proxy::{Called, Proxy};
 use crate::scene::Scene;
 use crate::schedule::Schedule;
 use crate::server::Freeze;
-use crate::settlement::{Applied, Archiving, CHILD, Sent};
+use crate::settlement::Archiving;
 
 /// All that is known.
 pub(crate) struct Evidence {
@@ -40,6 +43,8 @@ pub(crate) struct Evidence {
     pub(super) skipped: HashSet<String>,
     /// The orders whose webhooks were put to a person.
     pub(super) cases: HashSet<String>,
+    /// The calls to providers, by whoever made them.
+    pub(super) calls: Vec<Called>,
     /// What the database itself shows to be wrong.
     pub(super) broken: Vec<String>,
 }
@@ -62,6 +67,7 @@ pub(super) struct Record {
     pub(super) seq: i32,
     pub(super) kind: String,
     pub(super) step: Option<String>,
+    pub(super) at: DateTime<Utc>,
     pub(super) payload: sqlx::types::Json<Value>,
     pub(super) events: Vec<String>,
 }
@@ -150,6 +156,7 @@ impl Evidence {
             arrivals: grouped(arrivals, |arrival| arrival.subject.clone()),
             skipped: skipped(database).await?,
             cases,
+            calls: scene.providers_proxies.iter().flat_map(Proxy::calls).collect(),
             broken: [broken(scene, database).await?, untold].concat(),
         })
     }
@@ -175,8 +182,13 @@ impl Instance {
     /// The business key under which somebody has ordered it, or its parent.
     pub(super) fn ordered_as(&self) -> &str {
         let key = self.business_key.as_str();
-        let of_parent = || key.strip_suffix(CHILD)?.strip_suffix('/');
-        if self.workflow == Archiving::NAME { of_parent().unwrap_or(key) } else { key }
+        let of_parent = || key.rsplit_once('/').map(|(parent, _)| parent);
+        if self.is_child() { of_parent().unwrap_or(key) } else { key }
+    }
+
+    /// Whether it was started by another instance.
+    pub(super) fn is_child(&self) -> bool {
+        [Archiving::NAME, Parcelling::NAME].contains(&self.workflow.as_str())
     }
 }
 
@@ -234,7 +246,7 @@ async fn instances(database: &mut PgConnection) -> sqlx::Result<Vec<Instance>> {
 
 async fn records(database: &mut PgConnection) -> sqlx::Result<Vec<Record>> {
     sqlx::query_as(
-        "select instance_id, seq, kind, step,
+        "select instance_id, seq, kind, step, at,
                 case when kind in ('started', 'step_started', 'step_done') then '{}'::json
                      else payload end as payload,
                 array(select e ->> 'type' from json_array_elements(events) with ordinality
@@ -332,7 +344,7 @@ mod tests {
         let freezes = [Freeze { process: 7, to: at(5) }];
         let effect = |process: u32, sent: i64, done: i64, undoes: Option<&str>| Effect {
             operation: "charge".to_owned(),
-            key: format!("0190/charge~{process}-{}", at(sent).timestamp_micros()),
+            key: format!("0190/charge+{process}-{}", at(sent).timestamp_micros()),
             order_id: "settlement-1".to_owned(),
             amount_minor: Some(100),
             at: at(done),

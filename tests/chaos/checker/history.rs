@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use super::Evidence;
 use super::evidence::Record;
 
-/// The causes for which an instance may need a person when others break what it depends on.
-const CAUSES: [&str; 5] =
-    ["OUTCOME_UNKNOWN", "PIVOT_UNKNOWN", "COMPENSATION_FAILED", "POISONED", "RECORD_REFUSED"];
+/// The causes for which an instance may need a person when others break what it depends on. That it
+/// kills its workers is none: no instance does.
+const CAUSES: [&str; 4] =
+    ["OUTCOME_UNKNOWN", "PIVOT_UNKNOWN", "COMPENSATION_FAILED", "RECORD_REFUSED"];
 
 /// Whatever has been stuck was so for a cause that only a person can judge.
 pub(super) fn stuck_for_no_cause(evidence: &Evidence) -> Vec<String> {
@@ -80,6 +81,7 @@ mod tests {
                 seq: 0,
                 kind: (*kind).to_owned(),
                 step: Some((*step).to_owned()),
+                at: chrono::DateTime::UNIX_EPOCH,
                 payload: sqlx::types::Json::default(),
                 events: Vec::new(),
             };

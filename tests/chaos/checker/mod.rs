@@ -4,12 +4,14 @@
 
 mod evidence;
 
+mod calls;
 mod coverage;
 mod effects;
 mod events;
 mod history;
 mod orders;
 mod people;
+mod pivots;
 
 use serde::Serialize;
 
@@ -26,7 +28,7 @@ pub(crate) struct Violation {
 /// What must hold, and the function that finds where it does not.
 type Invariant = (&'static str, fn(&Evidence) -> Vec<String>);
 
-const INVARIANTS: [Invariant; 14] = [
+const INVARIANTS: [Invariant; 17] = [
     (
         "every accepted order has one instance, and there is no other",
         orders::accepted_but_different,
@@ -42,12 +44,18 @@ const INVARIANTS: [Invariant; 14] = [
     ),
     ("done with all effects, or undone with none", effects::neither_done_nor_undone),
     ("nothing is applied twice under one key", effects::applied_twice),
+    ("no call is made twice at once, unless a worker was lost", calls::two_at_once),
     ("money is what was done, to the cent", effects::money_differs),
     ("events arrive without gaps, in order, each the same every time", events::arrivals_differ),
     ("no event arrives that was never recorded", events::phantoms),
     ("what is recorded as done is not tried again", history::goes_on_after_done),
     ("what is undone is undone in reverse order", history::undone_out_of_order),
     ("accepted signals are recorded once, and taken or listed as unread", people::signals_lost),
+    ("a cancel is accepted once", people::cancelled_twice),
+    (
+        "a cancel is refused as too late only if the point of no return was tried",
+        pivots::refused_without_cause,
+    ),
     ("what people were told is what has happened", people::answers_untrue),
     ("the database holds what it must", |evidence| evidence.broken.clone()),
 ];

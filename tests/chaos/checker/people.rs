@@ -73,3 +73,15 @@ pub(super) fn answers_untrue(evidence: &Evidence) -> Vec<String> {
     }
     wrong
 }
+
+/// Of several people who cancel the same order at once, one is told that it will happen.
+pub(super) fn cancelled_twice(evidence: &Evidence) -> Vec<String> {
+    let mut accepted: HashMap<Uuid, usize> = HashMap::new();
+    for told in &evidence.commands {
+        if told.command == "cancel" && told.answer == "accepted" {
+            *accepted.entry(told.instance_id).or_default() += 1;
+        }
+    }
+    let twice = accepted.into_iter().filter(|(_, times)| *times > 1);
+    twice.map(|(id, times)| format!("{id}: {times} cancels were accepted")).collect()
+}

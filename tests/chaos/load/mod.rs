@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::future::join_all;
 use reqwest::Client;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -20,14 +21,11 @@ use crate::operator::Operator;
 use crate::schedule::Schedule;
 use crate::server::Server;
 use amends_tests::chance::Chance;
+use plan::Payment;
 pub(crate) use plan::{Channel, Plan, Slow, plans};
-use plan::{Meddling, Payment};
 
 /// No customer waits longer for an answer.
 const ANSWER: Duration = Duration::from_secs(3);
-
-/// How long somebody holds what he holds.
-const HELD: Duration = Duration::from_secs(2);
 
 /// Whoever gets no answer again and again asks less and less often: many who do not would keep
 /// servers that have been slow for a while from ever catching up.
@@ -133,15 +131,15 @@ impl Load {
         }
     }
 
-    /// Gives the command that somebody has in mind for an order. What is held is released again.
+    /// Gives the commands that people have in mind for an order.
     async fn meddle(&self, plan: &Plan, instance_id: Uuid) {
-        let Some(Meddling { command, after_milliseconds }) = plan.meddling else { return };
-        let server = plan.number as usize;
-        sleep(Duration::from_millis(after_milliseconds)).await;
-        self.operator.command(server, instance_id, command).await;
-        if command == "hold" {
-            sleep(HELD).await;
-            self.operator.command(server + 1, instance_id, "release").await;
+        for (turn, meddling) in plan.meddling.iter().enumerate() {
+            sleep(Duration::from_millis(meddling.after_milliseconds)).await;
+            let server = plan.number as usize + turn;
+            let ask = |person: u32| {
+                self.operator.command(server + person as usize, instance_id, meddling.command)
+            };
+            join_all((0..meddling.people).map(ask)).await;
         }
     }
 

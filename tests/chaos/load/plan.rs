@@ -6,6 +6,9 @@ use crate::schedule::Schedule;
 use crate::serve::SHOP;
 use amends_tests::chance::Chance;
 
+/// How long somebody holds what he holds.
+const HELD_MILLISECONDS: u64 = 2_000;
+
 /// The way an order comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Channel {
@@ -15,6 +18,8 @@ pub(crate) enum Channel {
     Orders,
     /// As a settlement.
     Settlement,
+    /// As a dispatch, which is carried out by a family.
+    Dispatch,
 }
 
 /// When the signal of a settlement is sent, seen from its order.
@@ -25,17 +30,19 @@ pub(crate) enum Payment {
     After { milliseconds: u64, times: u32 },
 }
 
-/// What somebody asks of an order, and when, seen from its acceptance.
+/// What people ask of an order, and when, seen from what they asked before, or from its acceptance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Meddling {
     pub(crate) command: &'static str,
     pub(crate) after_milliseconds: u64,
+    /// So many ask it at the same moment.
+    pub(crate) people: u32,
 }
 
-/// A provider that takes its time, while somebody cancels.
+/// A provider that takes its time, while somebody meddles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Slow {
-    /// With the charge of a settlement.
+    /// With the charge.
     Charge,
     /// With the parcel of an order, the pivot.
     Parcel,
@@ -52,7 +59,7 @@ pub(crate) struct Plan {
     pub(crate) is_reused: bool,
     pub(crate) payment: Payment,
     pub(crate) slow: Option<Slow>,
-    pub(crate) meddling: Option<Meddling>,
+    pub(crate) meddling: Vec<Meddling>,
     /// The receiver of events takes none about it.
     pub(crate) is_unwanted: bool,
 }
@@ -67,21 +74,16 @@ pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
             // One in five comes out of its turn.
             let late = if chance.percent(20) { chance.within(0..3_000) } else { 0 };
             let channel = match chance.within(0..100) {
-                0..32 => Channel::Shopify,
-                32..50 => Channel::Orders,
-                _ => Channel::Settlement,
+                0..28 => Channel::Shopify,
+                28..46 => Channel::Orders,
+                46..86 => Channel::Settlement,
+                _ => Channel::Dispatch,
             };
             let is_sent_twice = chance.percent(20);
             let is_reused = chance.percent(3);
             let payment = payment(&chance, channel);
             let slow = slow(&chance, channel);
-            let cancel =
-                |after_milliseconds| Some(Meddling { command: "cancel", after_milliseconds });
-            let meddling = match slow {
-                Some(Slow::Charge) => cancel(chance.within(20..500)),
-                Some(Slow::Parcel) => cancel(chance.within(100..1_200)),
-                None => meddling(&chance, channel),
-            };
+            let meddling = meddling(&chance, channel, slow);
             Plan {
                 number,
                 at_milliseconds: turn + late,
@@ -99,7 +101,8 @@ pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
 
 fn payment(chance: &Chance, channel: Channel) -> Payment {
     match (channel, chance.within(0..100)) {
-        (Channel::Shopify | Channel::Orders, _) | (Channel::Settlement, 0..10) => Payment::Never,
+        (Channel::Shopify | Channel::Orders | Channel::Dispatch, _)
+        | (Channel::Settlement, 0..10) => Payment::Never,
         (Channel::Settlement, 10..30) => Payment::Before,
         (Channel::Settlement, _) => Payment::After {
             milliseconds: chance.within(0..4_000),
@@ -109,23 +112,40 @@ fn payment(chance: &Chance, channel: Channel) -> Payment {
 }
 
 fn slow(chance: &Chance, channel: Channel) -> Option<Slow> {
-    match channel {
-        Channel::Settlement => chance.percent(8).then_some(Slow::Charge),
-        Channel::Orders => chance.percent(15).then_some(Slow::Parcel),
-        Channel::Shopify => None,
+    match (channel, chance.within(0..100)) {
+        (Channel::Settlement, 0..8) | (Channel::Orders, 0..25) => Some(Slow::Charge),
+        (Channel::Orders, 25..40) => Some(Slow::Parcel),
+        _ => None,
     }
 }
 
-fn meddling(chance: &Chance, channel: Channel) -> Option<Meddling> {
+fn meddling(chance: &Chance, channel: Channel, slow: Option<Slow>) -> Vec<Meddling> {
+    let people = if chance.percent(40) { 3 } else { 1 };
+    let ask = |command, after_milliseconds| Meddling { command, after_milliseconds, people: 1 };
+    let cancel = |after| Meddling { people, ..ask("cancel", after) };
     let (early, late) = (chance.within(0..600), chance.within(4_000..12_000));
-    let after_milliseconds = if chance.percent(60) { early } else { late };
-    match chance.within(0..100) {
+    let whenever = if chance.percent(60) { early } else { late };
+    match (channel, slow, chance.within(0..100)) {
         // Whoever sends a webhook is not told which instance it became.
-        _ if channel == Channel::Shopify => None,
-        0..5 => Some(Meddling { command: "cancel", after_milliseconds }),
-        5..7 => Some(Meddling { command: "retry", after_milliseconds }),
-        7..9 => Some(Meddling { command: "hold", after_milliseconds: early }),
-        _ => None,
+        (Channel::Shopify, ..) => Vec::new(),
+        // A hold while money is taken meets the pivot, which is announced with the end of the
+        // charge. Nothing has been tried, so the cancel has to win.
+        (Channel::Orders, Some(Slow::Charge), _) => {
+            vec![
+                ask("hold", chance.within(50..1_200)),
+                cancel(chance.within(300..7_000)),
+                ask("release", chance.within(300..1_000)),
+            ]
+        }
+        (_, Some(Slow::Charge), _) => vec![cancel(chance.within(20..500))],
+        (_, Some(Slow::Parcel), _) => vec![cancel(chance.within(100..1_200))],
+        (Channel::Dispatch, None, 0..50) => vec![cancel(chance.within(100..3_000))],
+        (_, None, 0..5) => vec![cancel(whenever)],
+        (_, None, 5..7) => vec![ask("retry", whenever)],
+        (Channel::Orders | Channel::Settlement, None, 7..9) => {
+            vec![ask("hold", early), ask("release", HELD_MILLISECONDS)]
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -140,6 +160,7 @@ impl Plan {
             Channel::Shopify => format!("{}/{}", SHOP.0, self.shopify_id()),
             Channel::Orders => format!("{}/{}", SHOP.0, self.number),
             Channel::Settlement => format!("settlement-{}", self.number),
+            Channel::Dispatch => format!("dispatch-{}", self.number),
         }
     }
 
@@ -147,7 +168,7 @@ impl Plan {
     pub(crate) fn total_minor(&self) -> i64 {
         match self.channel {
             Channel::Shopify | Channel::Orders => 5_990,
-            Channel::Settlement => 1_000 + (self.number % 9_000) as i64,
+            Channel::Settlement | Channel::Dispatch => 1_000 + (self.number % 9_000) as i64,
         }
     }
 }

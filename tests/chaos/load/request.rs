@@ -8,7 +8,8 @@ use amends::{Money, Signal, Workflow};
 use amends_tests::{orders, shopify};
 
 use super::{Channel, Plan, What};
-use crate::serve::{INGEST_TOKEN, SHOP, SettlementRequest};
+use crate::dispatch::Dispatch;
+use crate::serve::{INGEST_TOKEN, SHOP};
 use crate::settlement::{PaymentSettled, Settlement, Settling};
 
 /// An answer that ends a matter.
@@ -45,6 +46,7 @@ pub(super) fn of(plan: &Plan, what: What, client: &Client, server: &str) -> Requ
         Channel::Shopify => webhook(plan, what, client, server),
         Channel::Orders => order(plan, what, client, server),
         Channel::Settlement => settlement(plan, what, client, server),
+        Channel::Dispatch => dispatch(plan, what, client, server),
     }
 }
 
@@ -74,13 +76,20 @@ fn order(plan: &Plan, what: What, client: &Client, server: &str) -> RequestBuild
 }
 
 fn settlement(plan: &Plan, what: What, client: &Client, server: &str) -> RequestBuilder {
+    let settlement = Settlement { order_id: plan.business_key(), total: total(plan, what) };
+    client.post(format!("{server}/settlements")).json(&settlement)
+}
+
+fn dispatch(plan: &Plan, what: What, client: &Client, server: &str) -> RequestBuilder {
+    let dispatch = Dispatch::of(plan.business_key(), total(plan, what));
+    client.post(format!("{server}/dispatches")).json(&dispatch)
+}
+
+/// What it costs; a request under an id that was used already says something else.
+fn total(plan: &Plan, what: What) -> Money {
     let other = i64::from(what == What::Reused);
     let amount_minor = plan.total_minor() + other;
-    let total = Money { amount_minor, currency: orders::order("any").currency };
-    let settlement = Settlement { order_id: plan.business_key(), total };
-    let delivery_id = format!("settlement-{}", plan.number);
-    let request = SettlementRequest { delivery_id, settlement };
-    client.post(format!("{server}/settlements")).json(&request)
+    Money { amount_minor, currency: orders::order("any").currency }
 }
 
 fn signal(plan: &Plan, client: &Client, server: &str) -> RequestBuilder {

@@ -6,7 +6,7 @@ use amends_workflows::order::Item;
 use amends_workflows::ports::Ports;
 
 /// The name under which a settlement starts it; its business key ends with it.
-pub(crate) const CHILD: &str = "archive";
+pub(super) const CHILD: &str = "archive";
 
 /// The workflow of the child: it keeps room on a shelf.
 pub(crate) struct Archiving {

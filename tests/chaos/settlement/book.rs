@@ -5,7 +5,7 @@ use amends::{
     Undone,
 };
 
-use super::impatience;
+use crate::provider::impatience;
 
 /// Where it is booked: a row per booking, and one per taking it back.
 pub(crate) const TABLE: &str = "

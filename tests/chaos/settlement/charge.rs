@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amends::{
-    Call, Declaration, Moment, Movement, MovementKind, Probe, Probed, Step, StepError, Undo, Undone,
-};
+use amends::{Call, Declaration, Moment, Movement, Probe, Probed, Step, StepError, Undo, Undone};
 use chrono::TimeDelta;
 use serde_json::json;
 
-use super::provider::{Applied, Provider};
-use super::{Settlement, impatience};
+use super::Settlement;
+use crate::money;
+use crate::provider::{Applied, Provider, impatience};
 
 /// How far the list of charges is behind.
 const LAG: TimeDelta = TimeDelta::seconds(1);
@@ -51,23 +50,12 @@ impl Step for Charge {
     }
 
     fn money(&self, moment: Moment<'_, Self>) -> Vec<Movement> {
-        let movement = |kind, order: &Settlement, reference: &str| Movement {
-            kind,
-            money: order.total,
-            reference: reference.to_owned(),
-        };
         match moment {
-            Moment::Done { input, output } => {
-                vec![movement(MovementKind::Capture, input, &output.reference)]
+            Moment::Done { input, output } => money::taken(input.total, &output.reference),
+            Moment::Undone { input, output, undone } => {
+                money::given_back(input.total, undone, output.is_some())
             }
-            Moment::Undone { input, output, undone } if undone.applied => {
-                let reference = undone.reference.as_deref().unwrap_or_default();
-                let capture = movement(MovementKind::Capture, input, reference);
-                let refund = movement(MovementKind::Refund, input, reference);
-                // A charge whose answer was lost is in no record; its refund is the proof of it.
-                if output.is_some() { vec![refund] } else { vec![capture, refund] }
-            }
-            Moment::Undone { .. } | Moment::Failed { .. } => Vec::new(),
+            Moment::Failed { .. } => Vec::new(),
         }
     }
 }

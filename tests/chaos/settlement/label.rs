@@ -7,14 +7,15 @@ use amends::{Call, Declaration, Step, StepError, Undo, Undone};
 use chrono::TimeDelta;
 use serde_json::json;
 
-use super::provider::{Applied, Provider};
-use super::{Settlement, impatience};
-
-/// What is printed is printed at once, unless a server stands still with the request in its hands.
-const SETTLES: Duration = Duration::from_secs(1);
+use super::Settlement;
+use crate::provider::{Applied, Provider, impatience};
 
 #[derive(Clone)]
-pub(super) struct Label(pub(super) Arc<Provider>);
+pub(super) struct Label {
+    pub(super) provider: Arc<Provider>,
+    /// How long the printer may still print what it was asked for.
+    pub(super) settles: Duration,
+}
 
 impl Step for Label {
     const NAME: &'static str = "label";
@@ -23,7 +24,7 @@ impl Step for Label {
 
     fn declare(&self) -> Declaration<Self> {
         Declaration::at_most_once()
-            .settles_within(SETTLES)
+            .settles_within(self.settles)
             .undo()
             .retry(impatience())
             .undo_retry(impatience())
@@ -36,7 +37,7 @@ impl Step for Label {
             "currency": order.total.currency,
         });
         // To the stand-ins, a label is an invoice: something that can be issued and voided.
-        self.0.apply("/invoices", call, &body, "invoice_id").await
+        self.provider.apply("/invoices", call, &body, "invoice_id").await
     }
 }
 
@@ -49,8 +50,8 @@ impl Undo for Label {
     ) -> Result<Undone, StepError> {
         let applied = match output {
             Some(applied) => vec![applied.clone()],
-            None => self.0.seen(call, ("issue", &order.order_id), TimeDelta::zero()).await?,
+            None => self.provider.seen(call, ("issue", &order.order_id), TimeDelta::zero()).await?,
         };
-        self.0.take_back("/invoices/voids", call, ("invoice_key", "void_id"), &applied).await
+        self.provider.take_back("/invoices/voids", call, ("invoice_key", "void_id"), &applied).await
     }
 }

@@ -9,15 +9,14 @@ mod archive;
 mod book;
 mod charge;
 mod label;
-mod provider;
 mod settle;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use amends::{
-    EngineBuilder, Event, Halt, Imbalance, Ledger, Milestone, Money, Outcome, RetryPolicy, Saga,
-    Signal, Signals, Steps, Workflow,
+    EngineBuilder, Event, Halt, Imbalance, Ledger, Milestone, Money, Outcome, Saga, Signal,
+    Signals, Steps, Workflow,
 };
 use amends_workflows::fulfilment::notify::{NoticeRequest, Notify};
 use amends_workflows::fulfilment::reserve_stock::{ReserveStock, StockRequest};
@@ -26,14 +25,15 @@ use amends_workflows::ports::Ports;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::money;
 use crate::pace::Pace;
-pub(crate) use archive::{Archiving, CHILD};
+use crate::provider::Provider;
+pub(crate) use archive::Archiving;
+use archive::CHILD;
 use book::Book;
 pub(crate) use book::TABLE;
 use charge::Charge;
 use label::Label;
-use provider::Provider;
-pub(crate) use provider::{Applied, Sent};
 use settle::Settle;
 
 /// How long a settlement waits for its payment.
@@ -81,20 +81,10 @@ pub(crate) fn register(
         reserve: ReserveStock::new(ports.stock),
         book: Book,
         charge: Charge { provider: Arc::clone(&provider), quiet: pace.quiet() },
-        label: Label(provider),
+        label: Label { provider, settles: pace.quiet() },
         notify: Notify::new(ports.mail),
         settle: Settle,
     }))
-}
-
-/// Many attempts in little time: a run has no hours to wait.
-fn impatience() -> RetryPolicy {
-    RetryPolicy {
-        initial: Duration::from_millis(300),
-        delay_max: Duration::from_secs(2),
-        attempts_max: 10,
-        ..RetryPolicy::default()
-    }
 }
 
 impl Workflow for Settling {
@@ -154,13 +144,6 @@ impl Workflow for Settling {
         order: &Settlement,
         ledger: &Ledger,
     ) -> Result<(), Imbalance> {
-        let due_minor = match outcome {
-            Outcome::Completed => order.total.amount_minor,
-            Outcome::Compensated | Outcome::Cancelled => 0,
-        };
-        match ledger.captured_net(order.total.currency) {
-            Some(net_minor) if net_minor == due_minor => Ok(()),
-            net => Err(Imbalance(format!("captured less refunded is {net:?}, not {due_minor}"))),
-        }
+        money::balanced(outcome, order.total, ledger)
     }
 }
