@@ -50,33 +50,28 @@ macro_rules! each {
 
 macro_rules! scenarios {
     (crash and loss: $($both:ident::$both_name:ident)+;
-     loss: $($file:ident::$name:ident)+;
-     neither: $($other:ident::$other_name:ident)+;) => {
+     loss: $($file:ident::$name:ident)+;) => {
         each! { crash: $($both::$both_name)+ }
         each! { loss: $($both::$both_name)+ $($file::$name)+ }
         pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
             $((stringify!($both_name), |kit| Box::pin($both::$both_name(kit))),)+
             $((stringify!($name), |kit| Box::pin($file::$name(kit))),)+
-            $((stringify!($other_name), |kit| Box::pin($other::$other_name(kit))),)+
         ];
     };
 }
 
 // Orders crash in `crash.rs`, where more is said of them. A step that is attempted once at most may
 // end otherwise after a crash. Workers that come and go in a scenario would crash together.
-// A family has several hundred points and requests: it is only run as it is.
 scenarios! {
     crash and loss:
         flows::branches flows::child flows::child_taken_back flows::transactions
-        flows::lost_answers
+        flows::lost_answers flows::family_cancelled flows::family_undone
         people::signals people::cancel people::schedules people::start_within people::duplicates
         people::cases people::questions
         upkeep::outage upkeep::delivery;
     loss:
         flows::order flows::refused_order flows::at_most_once people::stuck upkeep::successors
         upkeep::sharing upkeep::suspects;
-    neither:
-        flows::family;
 }
 
 async fn crash(scenario: Scenario) {

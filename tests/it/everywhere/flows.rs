@@ -5,7 +5,7 @@ use amends::{Effect, Status, StepError, Undone};
 use amends_tests::World;
 use amends_tests::family::{Book, Family, Plan, Prepare, Ship, register};
 use amends_tests::improvised::{A, B, Part, Stage, start_request};
-use amends_tests::kit::KitBuilder;
+use amends_tests::kit::{Kit, KitBuilder};
 use amends_tests::scripted::{ONCE, QUERYABLE, Script, Scripted};
 use amends_tests::shop::{self, Shop, stock};
 use futures::FutureExt;
@@ -166,31 +166,37 @@ pub(super) async fn at_most_once(kit: KitBuilder) -> Seen {
     stage.log()
 }
 
-/// A family that is cancelled half-way, and one that is undone because a step has failed. The
-/// children of the first take their time, so that their ends come after its plan in any case.
-pub(super) async fn family(kit: KitBuilder) -> Seen {
+async fn family(kit: KitBuilder) -> (Kit, Book) {
     let book = Book::default();
     let registered = book.clone();
-    let kit = kit.build(move |engine| register(engine, &registered)).await;
-    for leaf in ["it/p1", "it/p3/q"] {
-        kit.undo::<Prepare>(1).about(leaf).fails(StepError::retry("BUSY", "later"));
-    }
-    let completes = Plan::of([("q", Plan::default())]).at_once();
-    let waits = Plan::of([("q", Plan::of([]))]);
-    let plan = Plan::of([("p1", Plan::of([])), ("p2", completes), ("p3", waits)]);
-    let id = kit.start::<Family>("it", &plan).await;
+    (kit.build(move |engine| register(engine, &registered)).await, book)
+}
+
+/// A family that is cancelled half-way. The child takes its time to be undone, so that its end
+/// comes after its parent's plan in any case.
+pub(super) async fn family_cancelled(kit: KitBuilder) -> Seen {
+    let (kit, book) = family(kit).await;
+    kit.undo::<Prepare>(1).about("it/p").fails(StepError::retry("BUSY", "later"));
+    let id = kit.start::<Family>("it", &Plan::of([("p", Plan::of([]))])).await;
     kit.settle().await;
     let preview = kit.ask(async |engine| engine.preview(id, Command::Cancel).await).await;
-    assert_eq!(preview.unwrap().unwrap().children.len(), 5);
+    assert_eq!(preview.unwrap().unwrap().children.len(), 1);
     assert_eq!(kit.command(id, Command::Cancel).await, Answer::Accepted);
     kit.settle().await;
     kit.pass(MINUTE).await;
     assert_eq!(kit.status(id).await, Status::Cancelled);
-    kit.attempt::<Ship>(1).about("other").fails(refused());
-    let plan = Plan { ships: true, ..Plan::of([("p1", Plan::of([])), ("p2", Plan::of([]))]) };
-    let other = kit.start::<Family>("other", &plan).await;
+    kit.finish().await;
+    book.standing()
+}
+
+/// A family that is undone because a step has failed.
+pub(super) async fn family_undone(kit: KitBuilder) -> Seen {
+    let (kit, book) = family(kit).await;
+    kit.attempt::<Ship>(1).about("it").fails(refused());
+    let plan = Plan { ships: true, ..Plan::of([("p", Plan::of([]))]) };
+    let id = kit.start::<Family>("it", &plan).await;
     kit.settle().await;
-    assert_eq!(kit.status(other).await, Status::Compensated);
+    assert_eq!(kit.status(id).await, Status::Compensated);
     kit.finish().await;
     book.standing()
 }
