@@ -13,7 +13,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +26,6 @@ use crate::metrics::Metrics;
 use crate::probe::Probes;
 use crate::sabotage::Bug;
 use crate::store::commit::{Committed, commit};
-use crate::store::unfenced::unfenced;
 use crate::store::write::{Write, Written};
 use crate::store::{Store, missed, within_timeout};
 
@@ -210,10 +208,6 @@ impl Line {
             let worker_id = self.desk.worker_id;
             let now = self.desk.clock.pinned();
             let result = match self.connected().await {
-                Ok((connection, subscriptions)) if Bug::ClaimUnfenced.is_on() => {
-                    let commit = commit_unfenced(connection, worker_id, batch, subscriptions, now);
-                    within_timeout(commit).await
-                }
                 Ok((connection, subscriptions)) => {
                     let writes = batch.iter().map(|submission| &submission.write);
                     let commit = commit(connection, worker_id, writes, subscriptions, now);
@@ -307,19 +301,4 @@ impl Line {
             }
         }
     }
-}
-
-/// Commits a batch with the bug that its writes name no claim.
-async fn commit_unfenced(
-    connection: &mut PgConnection,
-    worker_id: Uuid,
-    batch: &[Submission],
-    subscriptions: &[String],
-    now: Option<DateTime<Utc>>,
-) -> Result<Committed, sqlx::Error> {
-    let mut writes = Vec::with_capacity(batch.len());
-    for submission in batch {
-        writes.push(unfenced(connection, worker_id, &submission.write).await?);
-    }
-    commit(connection, worker_id, writes.iter(), subscriptions, now).await
 }

@@ -23,6 +23,10 @@ const LATE_MILLISECONDS: u64 = 1_200;
 /// Providers that know nothing of an undo that came before what it undoes.
 const FORGETFUL: [&str; 3] = ["stock", "invoice", "payment"];
 
+/// How slow a database becomes before it is gone, and for how long. It is gone when what has come
+/// together while one commit was on its way is on its way itself.
+const BROWNOUT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(600));
+
 /// By when what a dead server held is taken up, seen from the end of its lease, as a rule.
 const TAKEN_UP: Duration = Duration::from_secs(4);
 
@@ -145,8 +149,13 @@ impl Saboteur {
                 );
             }
             Fault::Outage { milliseconds } => {
-                scene.database_proxy.go_down(Duration::from_millis(milliseconds));
+                let how_long = Duration::from_millis(milliseconds);
+                scene.database_proxy.go_down(how_long, Harm::LoseAnswers);
                 self.count("outages of the database", 1);
+            }
+            Fault::Blackout { milliseconds } => {
+                self.black_out(Duration::from_millis(milliseconds)).await;
+                self.count("blackouts", 1);
             }
             Fault::LockRow { milliseconds, salt } => {
                 let locked = lock_row(scene, Duration::from_millis(milliseconds), salt).await;
@@ -173,6 +182,17 @@ impl Saboteur {
             sleep(self.scene.pace.lease() + TAKEN_UP).await;
         }
         self.count("times that everything was killed five times in a row", 1);
+    }
+
+    /// Takes the providers away, and the database while everybody says so.
+    async fn black_out(&self, how_long: Duration) {
+        let (slow, until_gone) = BROWNOUT;
+        self.scene.database_proxy.harm_all(Harm::Delay(slow));
+        for proxy in &self.scene.providers_proxies {
+            proxy.go_down(until_gone + how_long, Harm::Reset);
+        }
+        sleep(until_gone).await;
+        self.scene.database_proxy.go_down(how_long, Harm::LoseAnswers);
     }
 
     /// Has the receiver of events fail so often, before and after it has kept one. Rules replace

@@ -2,6 +2,7 @@
 //! between them. Each is a process that was started here, and is ended here.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use amends_tests::cluster::scratch;
 use amends_tests::durable::Durable;
@@ -22,6 +23,9 @@ use crate::wire;
 
 /// Three servers with all their pools, the dead ones' last sessions, and those who look on.
 const CONNECTIONS_MAX: &str = "alter system set max_connections = 400";
+
+/// How far the providers are away: a call takes as long as it does anywhere.
+const AWAY: Duration = Duration::from_millis(100);
 
 /// Everything that runs.
 pub(crate) struct Scene {
@@ -48,12 +52,12 @@ impl Scene {
         let options = postgres.options();
         let socket = options.get_socket().context("a private Postgres listens on a socket")?;
         let socket = socket.join(format!(".s.PGSQL.{}", options.get_port()));
-        let database_proxy = Proxy::open(Upstream::Unix(socket), wire::commit)?;
+        let database_proxy = Proxy::open(Upstream::Unix(socket), wire::commit, Duration::ZERO)?;
         let providers = Upstream::Tcp(sandbox.address().to_owned());
         let pace = Pace::measure(&mut options.connect().await?).await?;
         let (mut providers_proxies, mut servers) = (Vec::new(), Vec::new());
         for number in 0..SERVERS {
-            let proxy = Proxy::open(providers.clone(), wire::call)?;
+            let proxy = Proxy::open(providers.clone(), wire::call, AWAY)?;
             let through = (database_proxy.address(), proxy.address());
             let log = folder.join(format!("server-{number}.log"));
             servers.push(Server::start(through, pace, log).await);

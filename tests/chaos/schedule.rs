@@ -40,6 +40,10 @@ pub(crate) enum Fault {
     CutAnswers { count: usize, bytes: usize, salt: u64 },
     /// The database cannot be reached for so long, by nobody; answers are lost first.
     Outage { milliseconds: u64 },
+    /// The database becomes slow, and cannot be reached for so long then, and the providers cannot be
+    /// reached either: whatever was under way is to be tried again, is written down at once as such,
+    /// and comes due before anybody is told that it is written.
+    Blackout { milliseconds: u64 },
     /// Somebody who is no server locks a row of an instance that is not over, for so long.
     LockRow { milliseconds: u64, salt: u64 },
     /// The answer to the next commit is lost, after it has been carried out.
@@ -75,7 +79,7 @@ impl Schedule {
         let span_milliseconds = orders * MILLISECONDS_PER_ORDER;
         let mut schedule = Self { seed, orders, span_milliseconds, events: Vec::new() };
         schedule.every(4_200, "kill", |chance| Fault::KillServer { server: any_server(chance) });
-        schedule.every(90_000, "kill everything", |_| Fault::KillEverything { times: 5 });
+        schedule.kill_everything();
         schedule.every(15_000, "freeze", |chance| Fault::FreezeServer {
             server: any_server(chance),
             beyond_milliseconds: chance.within(1_500..3_500),
@@ -107,12 +111,15 @@ impl Schedule {
         schedule.every(30_000, "outage", |chance| Fault::Outage {
             milliseconds: chance.within(1_000..10_000),
         });
+        schedule.every(9_000, "blackout", |chance| Fault::Blackout {
+            milliseconds: chance.within(1_000..3_000),
+        });
         schedule.every(8_000, "lock row", |chance| Fault::LockRow {
             milliseconds: chance.within(500..4_000),
             salt: chance.any(),
         });
         schedule.every(6_000, "lose commit answer", |_| Fault::LoseCommitAnswer);
-        schedule.every(4_000, "hold commit back", |chance| Fault::HoldCommitBack {
+        schedule.every(2_500, "hold commit back", |chance| Fault::HoldCommitBack {
             milliseconds: chance.within(500..8_000),
         });
         schedule.every(1_500, "lose call answer", |chance| Fault::LoseCallAnswer {
@@ -121,6 +128,18 @@ impl Schedule {
         schedule.every(4_000, "sink", |_| Fault::FailSink { count: 6 });
         schedule.events.sort_by_key(|event| event.at_milliseconds);
         schedule
+    }
+
+    /// Adds that everything is killed, about once in ninety seconds and late: servers do not live
+    /// for long enough meanwhile to suffer from much else.
+    fn kill_everything(&mut self) {
+        let span = self.span_milliseconds.saturating_sub(CALM_MILLISECONDS);
+        let share = span / span.div_ceil(90_000).max(1);
+        let late = (0..span / share).map(|number| number * share + share * 4 / 5);
+        self.events.extend(late.map(|after| Event {
+            at_milliseconds: CALM_MILLISECONDS + after,
+            fault: Fault::KillEverything { times: 5 },
+        }));
     }
 
     /// Adds a fault about once in so many milliseconds, and at least twice.
@@ -160,7 +179,7 @@ mod tests {
         let schedule = Schedule::of(7, 100);
         let kinds: std::collections::HashSet<_> =
             schedule.events.iter().map(|event| std::mem::discriminant(&event.fault)).collect();
-        assert_eq!(kinds.len(), 15);
+        assert_eq!(kinds.len(), 16);
         assert!(schedule.events.iter().all(|it| it.at_milliseconds < schedule.span_milliseconds));
     }
 
@@ -170,10 +189,12 @@ mod tests {
             Schedule::of(7, 2_000).events.iter().filter(|event| is(&event.fault)).count()
         };
         assert!(count(|it| matches!(it, Fault::KillServer { .. })) >= 25);
+        assert_eq!(count(|it| matches!(it, Fault::KillEverything { .. })), 2);
         assert!(count(|it| matches!(it, Fault::FreezeServer { .. })) >= 5);
         assert!(count(|it| matches!(it, Fault::KillPostgres)) >= 3);
         assert!(count(|it| matches!(it, Fault::TerminateSessions { .. })) >= 50);
         assert!(count(|it| matches!(it, Fault::Outage { .. })) >= 4);
+        assert!(count(|it| matches!(it, Fault::Blackout { .. })) >= 15);
         assert!(count(|it| matches!(it, Fault::HoldCommitBack { .. })) >= 30);
     }
 }

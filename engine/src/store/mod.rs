@@ -26,7 +26,7 @@ pub(crate) mod signal;
 pub(crate) mod start;
 pub(crate) mod suspect;
 pub(crate) mod transaction;
-pub(crate) mod unfenced;
+mod unfenced;
 pub(crate) mod worker;
 pub(crate) mod write;
 

@@ -1,32 +1,58 @@
-//! The bug [`crate::sabotage::Bug::ClaimUnfenced`]: a write that its worker's row alone fences.
+//! The bug [`crate::sabotage::Bug::ClaimUnfenced`]: a commit that its worker's row alone fences.
 
-use sqlx::PgConnection;
+use sqlx::postgres::Postgres;
+use sqlx::{AssertSqlSafe, Execute, PgConnection};
 use uuid::Uuid;
 
-use super::write::Write;
+use super::commit::Committed;
 
-/// The write as it would go in if it named no claim and no revision, and if records that are there
-/// already were passed over.
-pub(crate) async fn unfenced(
+/// What is left out of the statement, and what is put there instead.
+const LEFT_OUT: [(&str, &str); 3] = [
+    (
+        "
+      and i.claim_id = h.claim_id
+      and (select true from amends.record r
+           where r.instance_id = h.instance_id and r.seq >= h.first_seq
+           limit 1) is null
+",
+        "\n",
+    ),
+    (
+        "
+      and i.claim_id = h.claim_id
+      and i.revision = c.revision - 1
+",
+        "\n",
+    ),
+    (
+        "
+    returning instance_id, seq
+",
+        "
+    on conflict do nothing
+    returning instance_id, seq
+",
+    ),
+];
+
+/// Sends the commit without what names the claim and the revision, and passes over records that
+/// are there already.
+pub(super) async fn commit<'q>(
     connection: &mut PgConnection,
-    worker_id: Uuid,
-    write: &Write,
-) -> Result<Write, sqlx::Error> {
-    let mut write = write.clone();
-    let seen: Option<(Option<Uuid>, i32, i32)> = sqlx::query_as(
-        "select claim_id, revision,
-                (select max(seq) from amends.record r where r.instance_id = i.instance_id)
-         from amends.instance i
-         where instance_id = $1 and worker_id = $2",
-    )
-    .bind(write.instance_id)
-    .bind(worker_id)
-    .fetch_optional(connection)
-    .await?;
-    if let Some((claim_id, revision, last_seq)) = seen.filter(|_| !write.is_intake()) {
-        write.claim_id = claim_id;
-        write.change.iter_mut().for_each(|change| change.revision = revision + 1);
-        write.records.retain(|new| new.record.seq.cast_signed() > last_seq);
+    mut commit: impl Execute<'q, Postgres>,
+) -> Result<Committed, sqlx::Error> {
+    let arguments = commit.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
+    let mut sql = commit.sql().as_str().to_owned();
+    for (fence, instead) in LEFT_OUT {
+        assert!(sql.contains(fence), "the statement has changed: {fence}");
+        sql = sql.replace(fence, instead);
     }
-    Ok(write)
+    let unfenced = sqlx::query_as_with(AssertSqlSafe(sql), arguments);
+    let (fenced_in, taken_in, written): (bool, Vec<Uuid>, Vec<Uuid>) =
+        unfenced.fetch_one(connection).await?;
+    Ok(Committed {
+        fenced_in,
+        taken_in: taken_in.into_iter().collect(),
+        written: written.into_iter().collect(),
+    })
 }

@@ -33,6 +33,8 @@ enum End {
 struct Carried<'a> {
     shared: &'a Shared,
     delay: Option<(Duration, Instant)>,
+    /// How long the request that has just been read takes besides.
+    latency: Duration,
     /// So many more bytes of answers get through.
     bytes_left: Option<usize>,
     /// The next answer does not get through.
@@ -86,8 +88,14 @@ async fn forward(
 ) -> std::io::Result<End> {
     client.set_nodelay(true)?;
     let (mut request, mut answer) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
-    let mut carried =
-        Carried { shared, delay: None, bytes_left: None, is_doomed: false, call: None };
+    let mut carried = Carried {
+        shared,
+        delay: None,
+        latency: Duration::ZERO,
+        bytes_left: None,
+        is_doomed: false,
+        call: None,
+    };
     loop {
         tokio::select! {
             harm = harms.recv() => match harm {
@@ -115,6 +123,7 @@ async fn forward(
                 if let Some(by) = carried.see(request) {
                     return Ok(End::HeldBack { request: request.to_vec(), by });
                 }
+                sleep(std::mem::take(&mut carried.latency)).await;
                 hold_up(carried.delay).await;
                 upstream.write_all(request).await?;
             }
@@ -146,6 +155,7 @@ impl Carried<'_> {
         let fate = self.shared.fate();
         if let Mark::Call(key) = mark {
             self.call = Some(self.shared.calls.begin(key));
+            self.latency = self.shared.latency;
         }
         match fate? {
             Fate::AnswerLost => {

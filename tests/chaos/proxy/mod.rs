@@ -78,6 +78,8 @@ pub(crate) struct Proxy {
 struct Shared {
     upstream: Upstream,
     marks: Marks,
+    /// How long a call is on its way.
+    latency: Duration,
     connections: Mutex<Vec<mpsc::UnboundedSender<Harm>>>,
     /// What becomes of the next marked requests.
     fates: Mutex<Vec<Fate>>,
@@ -93,13 +95,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Proxy {
     /// Opens it on a thread of its own: a network is not slower because customers are busy.
-    pub(crate) fn open(upstream: Upstream, marks: Marks) -> anyhow::Result<Self> {
+    pub(crate) fn open(
+        upstream: Upstream,
+        marks: Marks,
+        latency: Duration,
+    ) -> anyhow::Result<Self> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             upstream,
             marks,
+            latency,
             connections: Mutex::default(),
             fates: Mutex::default(),
             down_until: Mutex::default(),
@@ -138,12 +145,17 @@ impl Proxy {
         locked(&self.shared.fates).push(Fate::HeldBack(by));
     }
 
-    /// Has nobody get through for so long. It begins with answers that are lost.
-    pub(crate) fn go_down(&self, how_long: Duration) {
+    /// Has nobody get through for so long. It begins with this harm to all connections.
+    pub(crate) fn go_down(&self, how_long: Duration, harm: Harm) {
         *locked(&self.shared.down_until) = Some(Instant::now() + how_long);
+        self.harm_all(harm);
+    }
+
+    /// Harms all connections that are open.
+    pub(crate) fn harm_all(&self, harm: Harm) {
         for connection in self.shared.open_connections() {
-            // One that has just ended need not lose anything.
-            let _ = connection.send(Harm::LoseAnswers);
+            // One that has just ended cannot be harmed any more.
+            let _ = connection.send(harm);
         }
     }
 

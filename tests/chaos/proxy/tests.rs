@@ -29,7 +29,7 @@ async fn counting() -> (String, Arc<AtomicU32>) {
 
 async fn open(marks: Marks) -> (Proxy, TcpStream, Arc<AtomicU32>) {
     let (address, heard) = counting().await;
-    let proxy = Proxy::open(Upstream::Tcp(address), marks).unwrap();
+    let proxy = Proxy::open(Upstream::Tcp(address), marks, Duration::ZERO).unwrap();
     let client = TcpStream::connect(proxy.address()).await.unwrap();
     (proxy, client, heard)
 }
@@ -100,7 +100,7 @@ async fn a_request_that_is_held_back_arrives_after_its_sender_has_given_up() {
 async fn an_outage_begins_with_answers_that_are_lost_and_lets_nobody_in() {
     let (proxy, mut client, heard) = open(|_| None).await;
     ask(&mut client, b"hello").await.unwrap();
-    proxy.go_down(Duration::from_secs(60));
+    proxy.go_down(Duration::from_secs(60), Harm::LoseAnswers);
     let reset = ask(&mut client, b"write this").await.unwrap_err();
     assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(heard.load(Ordering::SeqCst), 2, "it was carried out");

@@ -38,7 +38,7 @@ use settle::Settle;
 
 /// How long a settlement waits for its payment.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// The sleep before that is shorter than this.
+/// The sleep before its charge is shorter than this.
 const REST_MILLISECONDS_MAX: u64 = 500;
 
 /// What is to be settled.
@@ -113,6 +113,8 @@ impl Workflow for Settling {
         let booking = async { saga.transaction(&self.book, &order.order_id).await };
         let reserving = async { saga.run(&self.reserve, &stock).await };
         tokio::try_join!(reserving, booking)?;
+        // What comes due has a call behind it that must not be made twice.
+        saga.sleep(Duration::from_millis(saga.random() % REST_MILLISECONDS_MAX)).await?;
         saga.run(&self.charge, &order).await?;
         saga.run(&self.label, &order).await?;
         let archive = saga.start_child::<Archiving>(CHILD, &order.order_id).await?;
@@ -123,7 +125,6 @@ impl Workflow for Settling {
         };
         saga.run(&self.notify, &notice).await?;
         archive.output().await?;
-        saga.sleep(Duration::from_millis(saga.random() % REST_MILLISECONDS_MAX)).await?;
         let settled = saga.wait::<PaymentSettled>(PATIENCE).await?;
         saga.run(&self.settle, &settled.map(|settled| settled.reference)).await
     }
