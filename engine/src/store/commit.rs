@@ -94,6 +94,7 @@ struct Held {
 #[derive(Default)]
 struct Changes<'a> {
     id: Vec<Uuid>,
+    claim_id: Vec<Option<Uuid>>,
     revision: Vec<i32>,
     status: Vec<&'static str>,
     released: Vec<bool>,
@@ -216,6 +217,7 @@ impl<'a> Columns<'a> {
     fn change(&mut self, write: &'a Write, change: &'a Change) {
         let to = &mut self.changes;
         to.id.push(write.instance_id);
+        to.claim_id.push(write.claim_id);
         to.revision.push(change.revision);
         to.status.push(change.status.as_str());
         to.released.push(change.released);
@@ -377,6 +379,7 @@ pub(crate) async fn commit(
         &m.reference as _,
         &s.parent_claim_id as _,
         &s.parent_mail_read as _,
+        &c.claim_id as _,
     );
     if Bug::ClaimUnfenced.is_on() {
         return unfenced::commit(connection, commit).await;

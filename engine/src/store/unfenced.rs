@@ -19,7 +19,7 @@ const LEFT_OUT: [(&str, &str); 3] = [
     ),
     (
         "
-      and i.claim_id = h.claim_id
+      and i.claim_id = c.claim_id
       and i.revision = c.revision - 1
 ",
         "\n",

@@ -6,6 +6,8 @@
 -- change). Of an instance that is held, a write goes in only under the claim it is held by, and only
 -- once: none of its records is there yet, and the row is at the revision before. So a statement that
 -- is sent again, or that arrives late, changes nothing.
+-- What one part asks of another (`(.. in (select ..)) is true`) is a look-up in a hash, whatever the
+-- planner believes of sizes: a join it may make by comparing each row with each.
 -- Returns what was taken in, and the instances whose write went in: a child that is borne again
 -- may be in one batch with a write of its own.
 with fence as materialized (
@@ -66,13 +68,13 @@ with fence as materialized (
     insert into amends.attribute (instance_id, name, value)
     select a.instance_id, a.name, a.value
     from unnest($21::uuid[], $22::text[], $23::text[]) as a(instance_id, name, value)
-    where a.instance_id in (select instance_id from new_instance)
+    where (a.instance_id in (select instance_id from new_instance)) is true
 ), held_in as (
     select *
     from unnest($24::uuid[], $25::uuid[], $26::int[])
         as h(instance_id, claim_id, first_seq)
 ), held as materialized (
-    select h.instance_id, h.claim_id
+    select h.instance_id
     from held_in h
     cross join fence
     join amends.instance i on i.instance_id = h.instance_id
@@ -88,9 +90,10 @@ with fence as materialized (
                 $31::timestamptz[], $32::text[], $33::text[],
                 $34::text[], $35::boolean[], $36::int[],
                 $37::int[], $38::bytea[], $39::timestamptz[],
-                $40::timestamptz[])
+                $40::timestamptz[], $69::uuid[])
         as c(instance_id, revision, status, released, run_at, parked_on, failure_code,
-             failure_message, past_pivot, mail_read, head_seq, head_hash, updated_at, ended_at)
+             failure_message, past_pivot, mail_read, head_seq, head_hash, updated_at, ended_at,
+             claim_id)
 ), changed as (
     update amends.instance i
     set status = c.status,
@@ -112,12 +115,12 @@ with fence as materialized (
         updated_at = c.updated_at,
         ended_at = c.ended_at
     from change_in c
-    join held h on h.instance_id = c.instance_id
     cross join fence
     where i.instance_id = c.instance_id
+      and (c.instance_id in (select instance_id from held)) is true
       -- Asked again of the row as it is when it is locked.
       and i.worker_id is not distinct from fence.worker_id
-      and i.claim_id = h.claim_id
+      and i.claim_id = c.claim_id
       and i.revision = c.revision - 1
       -- Mail that the worker has not read yet comes first.
       and i.mail_count = c.mail_read
@@ -151,7 +154,7 @@ with fence as materialized (
                 $57::uuid[], $58::int[], $59::smallint[])
             with ordinality
             as e(subscription, shard, workflow, key, instance_id, seq, ordinal, position)
-    where (e.instance_id, e.seq) in (select instance_id, seq from new_record)
+    where ((e.instance_id, e.seq) in (select instance_id, seq from new_record)) is true
     order by e.position
 ), new_movement as (
     insert into amends.ledger (instance_id, seq, ordinal, kind, amount_minor, currency, reference)
@@ -159,7 +162,7 @@ with fence as materialized (
     from unnest($60::uuid[], $61::int[], $62::smallint[], $63::text[],
                 $64::bigint[], $65::text[], $66::text[])
         as m(instance_id, seq, ordinal, kind, amount_minor, currency, reference)
-    where (m.instance_id, m.seq) in (select instance_id, seq from new_record)
+    where ((m.instance_id, m.seq) in (select instance_id, seq from new_record)) is true
 )
 select exists (select from fence) as "fenced_in!",
        array(
