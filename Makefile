@@ -40,7 +40,7 @@ check:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps --locked
 	$(MAKE) test
 
-# measure the engine, built for release; ARGS="--help" for its options
+# tell what an order costs, built for release; ARGS="--help" for its options
 bench: postgres
 	cargo run --release --quiet --locked --bin amends -- bench $(ARGS)
 

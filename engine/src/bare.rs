@@ -1,74 +1,89 @@
-//! The bare write path: the rows of an instance without an engine, to measure the engine against.
+//! The bare write path: what an engine writes, without the engine, to measure the engine against.
 //!
-//! It takes one instance that an engine has run, and writes the same rows under new ids, commit by
-//! commit, through the same statement: the next commit of an instance is sent only when the one
-//! before is durable. What is missing is all that the engine does between commits. This is the
-//! limit that the engine is compared with; it is no part of running instances.
+//! An engine that runs a few instances has its writes recorded. The bare path sends the same writes
+//! again under new ids, through the same statement, while a relay scans and deletes as the engine's
+//! does: the next write of an instance is sent only when the one before is durable. What is missing
+//! is all that the engine does between commits. It tells where the engine's cost lies; it is no part
+//! of running instances.
+
+mod recorder;
+mod relay;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::chain;
 use crate::error::Error;
-use crate::history;
-use crate::intake::object;
 use crate::limits;
-use crate::priority::Priority;
-use crate::record::{Entry, Record};
-use crate::relay::GATHER;
-use crate::status::Status;
 use crate::store::commit::commit;
 use crate::store::write::{About, Change, NewDelivery, NewInstance, NewRecord, Write};
-use crate::store::{Store, claim, outbox, read, worker};
+use crate::store::{Store, worker};
 use crate::worker::new_id;
 
-/// The rows of a finished instance, commit by commit.
-struct Template {
-    workflow: String,
-    version: u32,
-    attributes: Vec<(&'static str, String)>,
-    attributes_json: String,
-    body: Vec<u8>,
-    /// The records of each commit; the last one also ends the instance.
-    commits: Vec<Vec<(Record, u32, Vec<crate::money::Movement>)>>,
-}
+pub use recorder::Recorder;
+use relay::Relay;
+
+/// The name of the subscription that events are written for.
+const SUBSCRIPTION: &str = "bare";
 
 /// A bare writer with its relay.
 pub struct Bare {
     store: Store,
     connection: PgConnection,
     worker_id: Uuid,
-    template: Template,
+    /// The writes of finished instances, each in their order; taken in turns.
+    templates: Vec<Vec<Write>>,
     subscriptions: Vec<String>,
+    /// What the orders of its instances are called, with a number each.
+    name: String,
+    /// How many there have been.
+    born: usize,
+    /// How many writes each batch had.
+    batches: Vec<usize>,
 }
 
-/// How long a bare run took.
-#[derive(Debug, Clone, Copy)]
+/// How long a bare run took, and in which batches.
+#[derive(Debug, Clone)]
 pub struct Took {
     /// Until the last instance had ended.
     pub ended: Duration,
     /// Until the outbox was empty too.
     pub drained: Duration,
+    /// How many writes each batch had.
+    pub batches: Vec<usize>,
 }
 
-/// One instance on its way through its commits.
+/// One instance on its way through its writes.
 struct Writer {
     instance_id: Uuid,
     claim_id: Uuid,
     about: Arc<About>,
+    /// The id of its delivery.
+    external_id: String,
+    template: usize,
     next: usize,
     head: [u8; 32],
 }
 
 impl Bare {
-    /// Takes the completed instance `template` as the pattern of what to write.
-    pub async fn open(options: PgConnectOptions, template: Uuid) -> Result<Self, Error> {
+    /// Takes what `recorder` has of finished instances as the pattern of what to write, under keys
+    /// that are made of `name`, which nobody else has used.
+    pub async fn open(
+        options: PgConnectOptions,
+        recorder: &Recorder,
+        name: &str,
+    ) -> Result<Self, Error> {
+        let templates = recorder.finished();
+        if templates.is_empty() {
+            return Err(Error::Stored("no finished instance has been recorded".to_owned()));
+        }
         let store = Store::new(options);
         let mut connection = store.connect().await?;
         let worker_id = new_id();
@@ -76,28 +91,29 @@ impl Bare {
         let row =
             worker::NewWorker { worker_id, name: "bare", lease, relays: false, schedules: &[] };
         worker::register(store.pool(), row, None).await?;
-        let template = Template::of(&store, template).await?;
-        let subscriptions = vec!["bare".to_owned()];
+        let subscriptions = vec![SUBSCRIPTION.to_owned()];
         // Plans are made before the clock runs.
         commit(&mut connection, worker_id, std::iter::empty(), &subscriptions, None).await?;
-        Ok(Self { store, connection, worker_id, template, subscriptions })
+        let (name, batches) = (name.to_owned(), Vec::new());
+        Ok(Self { store, connection, worker_id, templates, subscriptions, name, born: 0, batches })
     }
 
     /// How many commits an instance takes, one after the other.
     #[must_use]
     pub fn commits(&self) -> usize {
-        self.template.commits.len()
+        self.templates.first().map_or(0, Vec::len)
     }
 
-    /// Writes `count` instances one after the other, with nothing beside them, and returns how long
-    /// one took.
-    pub async fn run_alone(&mut self, count: u32) -> Result<Duration, Error> {
+    /// Writes `count` instances one after the other, and empties the outbox only then.
+    pub async fn run_alone(&mut self, count: usize) -> Result<Took, Error> {
         let clock = crate::clock::Clock::system();
         let began = clock.now();
-        self.write(count as usize, 1).await?;
-        let took = (clock.now() - began).to_std().unwrap_or_default();
-        self.relay_until(Arc::new(AtomicBool::new(true))).await?;
-        Ok(took / count.max(1))
+        let relay = self.relay();
+        self.write(count, 1, &relay).await?;
+        let ended = clock.now() - began;
+        relay.finish();
+        relay.run().await?;
+        Ok(self.took(ended, clock.now() - began))
     }
 
     /// Writes `count` instances, `concurrency` at a time, while a relay takes their events out of
@@ -105,32 +121,53 @@ impl Bare {
     pub async fn run(&mut self, count: usize, concurrency: usize) -> Result<Took, Error> {
         let clock = crate::clock::Clock::system();
         let began = clock.now();
-        let done = Arc::new(AtomicBool::new(false));
-        let relay = tokio::spawn(self.relay_until(Arc::clone(&done)));
-        self.write(count, concurrency).await?;
+        let relay = self.relay();
+        let running = tokio::spawn({
+            let relay = Arc::clone(&relay);
+            async move { relay.run().await }
+        });
+        self.write(count, concurrency, &relay).await?;
         let ended = clock.now() - began;
-        done.store(true, Ordering::Release);
-        relay.await.map_err(|error| Error::Stored(error.to_string()))??;
-        let drained = clock.now() - began;
-        Ok(Took {
+        relay.finish();
+        running.await.map_err(|error| Error::Stored(error.to_string()))??;
+        Ok(self.took(ended, clock.now() - began))
+    }
+
+    /// Leaves the database as a worker does.
+    pub async fn close(mut self) -> Result<(), Error> {
+        let leaving = worker::TakeOver::Leaving;
+        worker::take_over(&mut self.connection, self.worker_id, leaving, None).await?;
+        self.connection.close().await?;
+        self.store.pool().close().await;
+        Ok(())
+    }
+
+    fn relay(&self) -> Arc<Relay> {
+        Arc::new(Relay::new(self.store.clone(), self.worker_id, self.subscriptions.clone()))
+    }
+
+    fn took(&mut self, ended: chrono::TimeDelta, drained: chrono::TimeDelta) -> Took {
+        Took {
             ended: ended.to_std().unwrap_or_default(),
             drained: drained.to_std().unwrap_or_default(),
-        })
+            batches: std::mem::take(&mut self.batches),
+        }
     }
 
-    fn relay_until(
-        &self,
-        done: Arc<AtomicBool>,
-    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send + 'static {
-        relay(self.store.clone(), self.worker_id, self.subscriptions.clone(), done)
-    }
-
-    async fn write(&mut self, count: usize, concurrency: usize) -> Result<(), Error> {
-        let mut line = Line { born: 0, count, room: concurrency, ready: VecDeque::new() };
-        let mut batch = self.template.batch(&mut line);
+    async fn write(
+        &mut self,
+        count: usize,
+        concurrency: usize,
+        relay: &Relay,
+    ) -> Result<(), Error> {
+        let (name, born) = (self.name.clone(), self.born);
+        self.born += count;
+        let ready = VecDeque::new();
+        let mut line = Line { name, born, born_max: self.born, room: concurrency, ready };
+        let mut batch = line.batch(&self.templates);
         while !batch.is_empty() {
             let (mut writers, writes): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-            let template = &self.template;
+            let templates = &self.templates;
             // The next batch is made while this one is on its way.
             let (committed, mut next) = tokio::join!(
                 commit(
@@ -140,18 +177,22 @@ impl Bare {
                     &self.subscriptions,
                     None
                 ),
-                async { template.batch(&mut line) },
+                async { line.batch(templates) },
             );
             let committed = committed?;
             if !writes.iter().all(|write| committed.includes(write)) {
                 return Err(Error::Stored("the bare write path lost a write".to_owned()));
             }
+            self.batches.push(writes.len());
+            if writes.iter().any(Write::publishes) {
+                relay.published();
+            }
             let before = writers.len();
-            writers.retain(|writer| writer.next < self.template.commits.len());
+            writers.retain(|writer| writer.has_more(templates));
             line.room += before - writers.len();
             line.ready.extend(writers);
             if next.is_empty() {
-                next = self.template.batch(&mut line);
+                next = line.batch(templates);
             }
             batch = next;
         }
@@ -161,158 +202,86 @@ impl Bare {
 
 /// Instances that may go on, and how many more may be born.
 struct Line {
+    name: String,
     born: usize,
-    count: usize,
+    born_max: usize,
     room: usize,
     ready: VecDeque<Writer>,
 }
 
-impl Template {
-    async fn of(store: &Store, instance_id: Uuid) -> Result<Self, Error> {
-        let missing = || Error::Stored(format!("{instance_id} is no completed instance"));
-        let view = read::instance(store.pool(), instance_id).await?.ok_or_else(missing)?;
-        let mut histories = claim::histories(store.pool(), &[instance_id]).await?;
-        let records = histories.remove(&instance_id).ok_or_else(missing)?;
-        let mut commits: Vec<Vec<_>> = Vec::new();
-        for record in records {
-            let entry = Entry::parse(&record.kind, &record.payload).map_err(Error::Stored)?;
-            let events = record.events.as_deref().map_or(Ok(0), history::count);
-            let events = events.map_err(|error| Error::Stored(error.to_string()))?;
-            let row = (record, events, entry.money().to_vec());
-            match (entry, commits.last_mut()) {
-                (Entry::Ended(_), Some(last)) => last.push(row),
-                _ => commits.push(vec![row]),
-            }
-        }
-        let body = commits
-            .first()
-            .and_then(|first| first.first())
-            .map(|(record, ..)| record.payload.clone().into_bytes())
-            .unwrap_or_default();
-        // The names are the workflow's own, known when it was compiled; here they are data.
-        let attributes: Vec<(&'static str, String)> = view
-            .attributes
-            .into_iter()
-            .map(|(name, value)| (&*Box::leak(name.into_boxed_str()), value))
-            .collect();
-        let attributes_json =
-            object(&attributes).map_err(|error| Error::Stored(error.to_string()))?;
-        Ok(Self {
-            workflow: view.workflow,
-            version: view.version,
-            attributes,
-            attributes_json,
-            body,
-            commits,
-        })
-    }
-
+impl Line {
     /// The next batch: writers that may go on, then new ones while there is room.
-    fn batch(&self, line: &mut Line) -> Vec<(Writer, Write)> {
+    fn batch(&mut self, templates: &[Vec<Write>]) -> Vec<(Writer, Write)> {
         let mut batch = Vec::with_capacity(limits::BATCH_WRITES_MAX);
         while batch.len() < limits::BATCH_WRITES_MAX {
-            let mut writer = match line.ready.pop_front() {
+            let mut writer = match self.ready.pop_front() {
                 Some(writer) => writer,
-                None if line.born < line.count && line.room > 0 => {
-                    line.born += 1;
-                    line.room -= 1;
-                    self.writer()
+                None if self.born < self.born_max && self.room > 0 => {
+                    let template = self.born % templates.len().max(1);
+                    let external_id = format!("{}-{}", self.name, self.born);
+                    self.born += 1;
+                    self.room -= 1;
+                    match Writer::of(templates, template, external_id) {
+                        Some(writer) => writer,
+                        None => break,
+                    }
                 }
                 None => break,
             };
-            let write = self.write(&mut writer);
+            let Some(write) = writer.write(templates) else { break };
             batch.push((writer, write));
         }
         batch
     }
+}
 
-    fn writer(&self) -> Writer {
+impl Writer {
+    /// A new instance that is to be written as the one of this template was.
+    fn of(templates: &[Vec<Write>], template: usize, external_id: String) -> Option<Self> {
+        let first = templates.get(template)?.first()?;
         let instance_id = new_id();
         let about = Arc::new(About {
-            workflow: self.workflow.clone(),
-            business_key: format!("bare.example.com/{instance_id}"),
+            workflow: first.about.workflow.clone(),
+            // As long as the engine's own: keys are in many rows and indexes.
+            business_key: format!("bench.example.com/{external_id}"),
         });
-        Writer { instance_id, claim_id: new_id(), about, next: 0, head: chain::GENESIS }
+        let (claim_id, head) = (new_id(), chain::GENESIS);
+        Some(Self { instance_id, claim_id, about, external_id, template, next: 0, head })
+    }
+
+    fn has_more(&self, templates: &[Vec<Write>]) -> bool {
+        templates.get(self.template).is_some_and(|writes| self.next < writes.len())
     }
 
     /// The next write of an instance: the same rows, chained under its own id.
-    fn write(&self, writer: &mut Writer) -> Write {
-        let rows = self.commits.get(writer.next).map(Vec::as_slice).unwrap_or_default();
-        let records: Vec<_> = rows
-            .iter()
-            .map(|(record, events, money)| {
-                let mut record = record.clone();
-                record.hash = chain::hash(writer.instance_id, &record, &writer.head);
-                writer.head = record.hash;
-                Arc::new(NewRecord { record, events: *events, money: money.clone() })
-            })
-            .collect();
-        let at = rows.first().map(|(record, ..)| record.at).unwrap_or_default();
-        let first = writer.next == 0;
-        writer.next += 1;
-        let last = writer.next == self.commits.len();
-        let head = records.last().map_or(0, |new| new.record.seq);
-        Write {
-            instance_id: writer.instance_id,
-            claim_id: (!first).then_some(writer.claim_id),
-            about: Arc::clone(&writer.about),
-            delivery: first.then(|| NewDelivery {
-                source: "bare".to_owned(),
-                external_id: writer.instance_id.to_string(),
-                digest: writer.head,
-                body: self.body.clone(),
-                received_at: at,
+    fn write(&mut self, templates: &[Vec<Write>]) -> Option<Write> {
+        let pattern = templates.get(self.template)?.get(self.next)?;
+        self.next += 1;
+        let records = pattern.records.iter().map(|new| self.record(new)).collect();
+        Some(Write {
+            instance_id: self.instance_id,
+            claim_id: pattern.claim_id.map(|_| self.claim_id),
+            about: Arc::clone(&self.about),
+            delivery: pattern.delivery.as_ref().map(|delivery| NewDelivery {
+                external_id: self.external_id.clone(),
+                ..delivery.clone()
             }),
-            start: first.then(|| NewInstance {
-                version: self.version,
-                claim_id: Some(writer.claim_id),
-                priority: Priority::Normal,
-                bearer: None,
-                attributes: self.attributes.clone(),
-                attributes_json: self.attributes_json.clone(),
-                created_at: at,
+            start: pattern.start.as_ref().map(|start| NewInstance {
+                claim_id: start.claim_id.map(|_| self.claim_id),
+                ..start.clone()
             }),
-            change: last.then_some(Change {
-                revision: 1,
-                status: Status::Completed,
-                released: true,
-                run_at: None,
-                parked_on: None,
-                failure: None,
-                past_pivot: true,
-                mail_read: 0,
-                head: (head, writer.head),
-                at,
-            }),
+            change: pattern
+                .change
+                .as_ref()
+                .map(|change| Change { head: (change.head.0, self.head), ..change.clone() }),
             records,
-        }
+        })
     }
-}
 
-/// Takes rows out of the outbox, reading what they point at, until it is empty and `done`.
-async fn relay(
-    store: Store,
-    worker_id: Uuid,
-    subscriptions: Vec<String>,
-    done: Arc<AtomicBool>,
-) -> Result<(), sqlx::Error> {
-    let shards: Vec<i16> = (0..limits::SHARDS as i16).collect();
-    let clock = crate::clock::Clock::system();
-    let mut from = 0;
-    loop {
-        // Read before the scan: what is written before the last look is seen by it.
-        let last_look = done.load(Ordering::Acquire);
-        let rows =
-            outbox::scan(store.pool(), &shards, &subscriptions, from, limits::SCAN_MAX).await?;
-        // One writer with one connection draws ids in the order of its commits.
-        from = rows.last().map_or(from, |row| row.outbox_id);
-        let ids: Vec<i64> = rows.iter().map(|row| row.outbox_id).collect();
-        if !ids.is_empty() {
-            outbox::delete(store.pool(), worker_id, &ids).await?;
-        } else if last_look {
-            return Ok(());
-        } else {
-            clock.sleep(GATHER).await;
-        }
+    fn record(&mut self, new: &NewRecord) -> Arc<NewRecord> {
+        let mut record = new.record.clone();
+        record.hash = chain::hash(self.instance_id, &record, &self.head);
+        self.head = record.hash;
+        Arc::new(NewRecord { record, events: new.events, money: new.money.clone() })
     }
 }

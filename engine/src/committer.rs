@@ -243,8 +243,8 @@ impl Line {
         let records: usize = batch.iter().map(|submission| submission.write.records.len()).sum();
         self.desk.metrics.commits.inc();
         self.desk.metrics.records.inc_by(records as u64);
-        let published =
-            |submission: &Submission| submission.write.records.iter().any(|new| new.events > 0);
+        self.desk.probes.committed(batch.iter().map(|submission| &submission.write));
+        let published = |submission: &Submission| submission.write.publishes();
         if !self.desk.subscriptions.is_empty() && batch.iter().any(published) {
             self.desk.published.notify_one();
         }

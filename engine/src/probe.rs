@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
+use crate::bare::Recorder;
 use crate::step::{Call, StepError};
+use crate::store::write::Write;
 
 type Hook = dyn Fn(&'static str) -> BoxFuture<'static, ()> + Send + Sync;
 type Script = dyn for<'a> Fn(Attempting<'a>) -> BoxFuture<'a, Option<Scripted>> + Send + Sync;
@@ -17,6 +19,7 @@ type Script = dyn for<'a> Fn(Attempting<'a>) -> BoxFuture<'a, Option<Scripted>> 
 pub struct Probes {
     hook: Option<Arc<Hook>>,
     script: Option<Arc<Script>>,
+    recorder: Option<Recorder>,
 }
 
 impl Probes {
@@ -24,7 +27,7 @@ impl Probes {
     pub fn new(
         hook: impl Fn(&'static str) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
-        Self { hook: Some(Arc::new(hook)), script: None }
+        Self { hook: Some(Arc::new(hook)), ..Self::default() }
     }
 
     /// Asks `script` before each attempt what is to become of it; `None`: what the step does.
@@ -38,6 +41,20 @@ impl Probes {
     ) -> Self {
         self.script = Some(Arc::new(script));
         self
+    }
+
+    /// Has `recorder` note what is committed.
+    #[must_use]
+    pub fn record(mut self, recorder: &Recorder) -> Self {
+        self.recorder = Some(recorder.clone());
+        self
+    }
+
+    /// A batch has been committed.
+    pub(crate) fn committed<'a>(&self, writes: impl ExactSizeIterator<Item = &'a Write>) {
+        if let Some(recorder) = &self.recorder {
+            recorder.note(writes);
+        }
     }
 
     pub(crate) async fn reach(&self, point: &'static str) {
@@ -69,7 +86,7 @@ impl Probes {
 
 impl fmt::Debug for Probes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_hooked = self.hook.is_some() || self.script.is_some();
+        let is_hooked = self.hook.is_some() || self.script.is_some() || self.recorder.is_some();
         formatter.write_str(if is_hooked { "Probes(hooked)" } else { "Probes(none)" })
     }
 }

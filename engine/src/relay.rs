@@ -109,9 +109,9 @@ pub(crate) struct Relay {
 
 /// Where scans start.
 #[derive(Debug, Default)]
-struct Position {
+pub(crate) struct Position {
     /// The next scan starts after this row.
-    from: i64,
+    pub(crate) from: i64,
     /// The last row of each scan, and when.
     seen: VecDeque<(DateTime<Utc>, i64)>,
     swept: Option<DateTime<Utc>>,
@@ -119,7 +119,7 @@ struct Position {
 
 impl Position {
     /// Sooner if a block has run out; but sweeps have a price, and blocks may be many.
-    fn sweep_is_due(&self, now: DateTime<Utc>, unblocking: bool) -> bool {
+    pub(crate) fn sweep_is_due(&self, now: DateTime<Utc>, unblocking: bool) -> bool {
         if Bug::OutboxCursor.is_on() {
             return self.swept.is_none();
         }
@@ -127,14 +127,14 @@ impl Position {
         self.swept.is_none_or(|swept| now - swept >= pause)
     }
 
-    fn sweep(&mut self, now: DateTime<Utc>) {
+    pub(crate) fn sweep(&mut self, now: DateTime<Utc>) {
         self.from = 0;
         self.swept = Some(now);
     }
 
     /// A scan has ended at `last`: a full one goes on from there, else the next one starts where
     /// things stood a moment ago.
-    fn scanned(&mut self, last: Option<i64>, full: bool, now: DateTime<Utc>) {
+    pub(crate) fn scanned(&mut self, last: Option<i64>, full: bool, now: DateTime<Utc>) {
         if let Some(last) = last {
             self.seen.push_back((now, last));
         }

@@ -4,10 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use amends::{Delivery, Engine, Priority, Start, Started, Status};
-use amends_workflows::order::{Customer, Line, Order, Recipient};
+use amends::{Engine, Start, Started, Status};
 use anyhow::{Context, bail};
-use indicatif::ProgressBar;
 use sqlx::PgConnection;
 use tokio::sync::{Semaphore, broadcast};
 use uuid::Uuid;
@@ -18,8 +16,6 @@ pub(super) struct Ran {
     pub(super) ended: Duration,
     /// When the run began, for whoever waits for more.
     pub(super) began: Instant,
-    /// The order that ended last.
-    pub(super) last: Option<(Uuid, Status)>,
     /// From acceptance to the end, in ascending order.
     latencies: Vec<Duration>,
 }
@@ -33,7 +29,8 @@ impl Ran {
 
     /// The latency that `percent` of the orders did not exceed.
     pub(super) fn latency(&self, percent: usize) -> Duration {
-        let index = (self.latencies.len() * percent / 100).min(self.latencies.len() - 1);
+        let last = self.latencies.len().saturating_sub(1);
+        let index = (self.latencies.len() * percent / 100).min(last);
         self.latencies.get(index).copied().unwrap_or_default()
     }
 }
@@ -42,46 +39,37 @@ impl Ran {
 #[derive(Default)]
 struct Board {
     sent: HashMap<Uuid, Instant>,
-    early: HashMap<Uuid, (Instant, Status)>,
+    early: HashMap<Uuid, Instant>,
     latencies: Vec<Duration>,
-    last: Option<(Uuid, Status)>,
 }
 
 impl Board {
-    fn end(&mut self, id: Uuid, status: Status, sent: Instant, ended: Instant) {
+    fn end(&mut self, sent: Instant, ended: Instant) {
         self.latencies.push(ended - sent);
-        self.last = Some((id, status));
     }
 }
 
-/// Runs `count` orders, `concurrency` at a time.
+/// Runs the orders of `starts`, `concurrency` at a time.
 pub(super) async fn run(
     engine: &Engine,
-    name: &str,
-    count: usize,
+    starts: Vec<Start>,
     concurrency: usize,
-    progress: &ProgressBar,
 ) -> anyhow::Result<Ran> {
+    let count = starts.len();
     let room = Arc::new(Semaphore::new(concurrency));
     let board = Arc::new(Mutex::new(Board::default()));
-    let endings = tokio::spawn(collect(
-        engine.endings(),
-        Arc::clone(&board),
-        Arc::clone(&room),
-        count,
-        progress.clone(),
-    ));
+    let endings =
+        tokio::spawn(collect(engine.endings(), Arc::clone(&board), Arc::clone(&room), count));
     let began = now();
-    for number in 0..count {
+    for start in starts {
         room.acquire().await?.forget();
         let (engine, board) = (engine.clone(), Arc::clone(&board));
-        let start = start(&format!("{name}-{number}"))?;
         tokio::spawn(async move {
             let sent = now();
             if let Ok(Started::New(id)) = engine.start(start).await {
                 let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
                 match board.early.remove(&id) {
-                    Some((ended, status)) => board.end(id, status, sent, ended),
+                    Some(ended) => board.end(sent, ended),
                     None => {
                         board.sent.insert(id, sent);
                     }
@@ -96,7 +84,7 @@ pub(super) async fn run(
     }
     let mut board = std::mem::take(&mut *board.lock().unwrap_or_else(PoisonError::into_inner));
     board.latencies.sort_unstable();
-    Ok(Ran { ended, began, last: board.last, latencies: board.latencies })
+    Ok(Ran { ended, began, latencies: board.latencies })
 }
 
 /// Counts orders as they end, and makes room for the next ones. Returns when the last one ended.
@@ -105,7 +93,6 @@ async fn collect(
     board: Arc<Mutex<Board>>,
     room: Arc<Semaphore>,
     count: usize,
-    progress: ProgressBar,
 ) -> anyhow::Result<Instant> {
     let mut last = now();
     for _ in 0..count {
@@ -121,14 +108,13 @@ async fn collect(
         {
             let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
             match board.sent.remove(&id) {
-                Some(sent) => board.end(id, status, sent, last),
+                Some(sent) => board.end(sent, last),
                 None => {
-                    board.early.insert(id, (last, status));
+                    board.early.insert(id, last);
                 }
             }
         }
         room.add_permits(1);
-        progress.inc(1);
     }
     Ok(last)
 }
@@ -144,46 +130,6 @@ pub(super) async fn drained(observer: &mut PgConnection) -> anyhow::Result<Insta
         }
         tokio::task::yield_now().await;
     }
-}
-
-/// A start as the API would make it, with an input of about 500 bytes.
-fn start(order_id: &str) -> anyhow::Result<Start> {
-    let order = Order {
-        shop: "bench.example.com".to_owned(),
-        order_id: order_id.to_owned(),
-        number: format!("#{order_id}"),
-        currency: "EUR".parse()?,
-        lines: vec![Line {
-            sku: "TEE-M-BLK".to_owned(),
-            title: "Tee, medium, black".to_owned(),
-            quantity: 2,
-            unit_price_minor: 2995,
-        }],
-        shipping_minor: 490,
-        tax_minor: 0,
-        discount_minor: 0,
-        total_minor: 6480,
-        customer: Customer { name: "Jane Tan".to_owned(), email: "jane@example.com".to_owned() },
-        recipient: Recipient {
-            name: "Jane Tan".to_owned(),
-            address: "1 Jalan Satu".to_owned(),
-            city: "Kuala Lumpur".to_owned(),
-            postcode: "50000".to_owned(),
-            country: "MY".to_owned(),
-        },
-    };
-    let input = serde_json::to_string(&order)?;
-    Ok(Start {
-        workflow: "fulfilment",
-        business_key: order.business_key(),
-        delivery: Some(Delivery {
-            source: "bench".to_owned(),
-            external_id: order.order_id,
-            body: input.clone().into_bytes(),
-        }),
-        input,
-        priority: Priority::Normal,
-    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]

@@ -1,28 +1,38 @@
-//! The benchmark: orders through the real engine, and beside it, in the same run, the bare write
-//! path doing the same rows with no engine, which is the limit.
+//! The benchmark: what an order costs.
 //!
-//! Rounds of both alternate in a database of their own, and medians are reported: what slows the
-//! machine down slows both down. Providers answer at once and in process, so that what is measured
-//! is the engine and its database.
+//! Contestants take turns in a database of their own, in an order that chance decides, and medians
+//! over the rounds are reported: what slows the machine down slows all of them down. Beside the
+//! engine there are fixed yardsticks, which know nothing of it, and the bare write path, which issues
+//! the engine's statements without the engine and tells where its cost lies. Providers answer at once
+//! and in process, so that what is measured is the engine and its database.
 
+mod against;
+mod chance;
+mod cpu;
+mod figures;
 mod load;
+mod meter;
+mod orders;
 mod report;
+mod turn;
+mod yardstick;
 
 use std::time::Duration;
 
-use amends::bare::Bare;
-use amends::sink::{Delivered, Sink, Undelivered};
-use amends::{Engine, Settings, Status};
-use amends_workflows::fulfilment;
-use amends_workflows::ports::Ports;
+use amends::bare::Recorder;
 use anyhow::{Context, bail};
-use futures::future::BoxFuture;
 use indicatif::{ProgressBar, ProgressStyle};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
 
-pub use report::Report;
-use report::{Alone, Round, Server};
+pub use against::{Build, Comparison, Pair, against};
+pub use figures::{Figures, Spread};
+pub use report::{Compared, Contest, Report, Server};
+
+use chance::Chance;
+use cpu::Postmaster;
+use report::Rounds;
+use turn::{Contestant, Course, Crowd};
 
 /// What to measure.
 #[derive(Debug, Clone, Copy)]
@@ -31,23 +41,47 @@ pub struct Options {
     pub orders: usize,
     /// Orders under way at once.
     pub concurrency: usize,
-    /// Rounds of each kind; medians are reported.
+    /// How often each contestant has its turn; medians are reported.
     pub rounds: usize,
+    /// What decides the orders and whose turn it is.
+    pub seed: u64,
+    /// Who takes turns.
+    pub scope: Scope,
+}
+
+/// Who takes turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The engine, the bare write path and the yardsticks.
+    Everybody,
+    /// The engine, with many orders at a time and with one.
+    Engine,
+}
+
+/// Whose the server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Nobody else uses it: what its processes do, they do for us.
+    Private,
+    /// Others may use it too.
+    Foreign,
 }
 
 /// The database that a benchmark makes, and drops again.
 const DATABASE: &str = "amends_bench";
-/// Orders run one at a time for the latency at low load.
-const ALONE: usize = 300;
 
 /// Runs the benchmark on the server behind `server`, in a database of its own.
-pub async fn bench(server: PgConnectOptions, options: Options) -> anyhow::Result<Report> {
+pub async fn bench(
+    server: PgConnectOptions,
+    place: Place,
+    options: Options,
+) -> anyhow::Result<Report> {
     if options.orders == 0 || options.concurrency == 0 || options.rounds == 0 {
         bail!("orders, concurrency and rounds must be at least 1");
     }
     let mut admin = server.connect().await.context("the server cannot be reached")?;
     create(&mut admin).await?;
-    let measured = measure(server.clone().database(DATABASE), options).await;
+    let measured = measure(server.clone().database(DATABASE), place, options).await;
     drop_database(&mut admin).await?;
     admin.close().await?;
     measured
@@ -65,107 +99,60 @@ async fn drop_database(admin: &mut PgConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measure(database: PgConnectOptions, options: Options) -> anyhow::Result<Report> {
+async fn measure(
+    database: PgConnectOptions,
+    place: Place,
+    options: Options,
+) -> anyhow::Result<Report> {
     let mut observer = database.connect().await?;
     let server = Server::of(&mut observer).await?;
-    let engine = fulfilment::register(Engine::builder(database.clone()), Ports::instant())
-        .subscription("bench", Discard)
-        .settings(Settings {
-            instances_max: options.concurrency.max(Settings::default().instances_max),
-            ..Settings::default()
-        })
-        .open()
-        .await?;
-    // The pattern of what the bare write path writes; it also warms the engine up.
-    let template = load::run(&engine, "warm", 200, 50, &ProgressBar::hidden()).await?;
-    let Some((template, Status::Completed)) = template.last else {
-        bail!("the first order did not complete");
+    let postmaster = match place {
+        Place::Foreign => None,
+        Place::Private => {
+            let session = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut observer);
+            Postmaster::of_session(session.await?)
+        }
     };
-    let mut bare = Bare::open(database, template).await?;
+    yardstick::set_up(&mut observer).await?;
+    let mut course = Course {
+        database,
+        observer,
+        postmaster,
+        pattern: Recorder::of_writes(),
+        crowd: Crowd { orders: options.orders, concurrency: options.concurrency },
+        chance: Chance::new(options.seed),
+    };
+    course.record_pattern().await?;
+    let rounds = rounds(&mut course, options).await?;
+    Ok(Report::new(options, server, rounds))
+}
 
-    let progress = progress(options);
-    let mut rounds = (Vec::new(), Vec::new());
+async fn rounds(course: &mut Course, options: Options) -> anyhow::Result<Rounds> {
+    let mut contestants = match options.scope {
+        Scope::Everybody => Contestant::ALL.to_vec(),
+        Scope::Engine => Contestant::ENGINE_ONLY.to_vec(),
+    };
+    let progress = progress(options.rounds * contestants.len());
+    let mut rounds = Rounds::new();
     for round in 0..options.rounds {
-        progress.set_message("engine");
-        let name = format!("round-{round}");
-        let before = Counters::read(&mut observer).await?;
-        let ran = load::run(&engine, &name, options.orders, options.concurrency, &progress).await?;
-        let drained = load::drained(&mut observer).await? - ran.began;
-        let after = Counters::read(&mut observer).await?;
-        rounds.0.push(Round::of_engine(&ran, drained, options.orders, before.until(after)));
-        progress.set_message("bare write path");
-        let before = Counters::read(&mut observer).await?;
-        let took = bare.run(options.orders, options.concurrency).await?;
-        let after = Counters::read(&mut observer).await?;
-        rounds.1.push(Round::of_bare(took, options.orders, before.until(after)));
-        progress.inc(options.orders as u64);
+        course.chance.shuffle(&mut contestants);
+        for contestant in &contestants {
+            let name = contestant.name();
+            progress.set_message(name);
+            let figures = course.turn(*contestant, round).await.context(name)?;
+            rounds.entry(name.to_owned()).or_default().push(figures);
+            progress.inc(1);
+        }
     }
-    progress.set_message("one at a time");
-    let alone = alone(&engine, &mut bare, options.rounds).await?;
     progress.finish_and_clear();
-    engine.shutdown().await?;
-    Ok(Report::new(options, server, rounds.0, rounds.1, alone))
+    Ok(rounds)
 }
 
-/// One order at a time, against its commits one after the other with nothing in between.
-async fn alone(engine: &Engine, bare: &mut Bare, rounds: usize) -> anyhow::Result<Vec<Alone>> {
-    let mut measured = Vec::new();
-    for round in 0..rounds {
-        let name = format!("alone-{round}");
-        let ran = load::run(engine, &name, ALONE, 1, &ProgressBar::hidden()).await?;
-        let bare_each = bare.run_alone(ALONE as u32).await?;
-        measured.push(Alone { engine: ran.mean(), bare: bare_each, commits: bare.commits() });
-    }
-    Ok(measured)
-}
-
-fn progress(options: Options) -> ProgressBar {
-    let bar = ProgressBar::new((options.orders * options.rounds * 2) as u64);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} orders  {per_sec}  {msg}");
-    if let Ok(style) = style {
+fn progress(turns: usize) -> ProgressBar {
+    let bar = ProgressBar::new(turns as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} turns  {msg}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
-}
-
-/// What the server has counted in this database.
-#[derive(Debug, Clone, Copy)]
-struct Counters {
-    commits: i64,
-    wal_bytes: i64,
-}
-
-/// What was spent between two readings.
-#[derive(Debug, Clone, Copy)]
-struct Spent {
-    commits: i64,
-    wal_bytes: i64,
-}
-
-impl Counters {
-    async fn read(observer: &mut PgConnection) -> anyhow::Result<Self> {
-        // Sessions report what they have done when they are idle for a moment.
-        observer.execute("select pg_stat_clear_snapshot(), pg_sleep(1.1)").await?;
-        let (commits, wal_bytes) = sqlx::query_as(
-            "select xact_commit, (pg_current_wal_insert_lsn() - '0/0')::bigint
-             from pg_stat_database where datname = current_database()",
-        )
-        .fetch_one(observer)
-        .await?;
-        Ok(Self { commits, wal_bytes })
-    }
-
-    fn until(self, later: Self) -> Spent {
-        Spent { commits: later.commits - self.commits, wal_bytes: later.wal_bytes - self.wal_bytes }
-    }
-}
-
-/// A subscription that takes everything at once.
-struct Discard;
-
-impl Sink for Discard {
-    fn deliver<'a>(&'a self, _: Delivered<'a>) -> BoxFuture<'a, Result<(), Undelivered>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
 }

@@ -1,71 +1,80 @@
-//! What a benchmark has found, as JSON.
+//! What a benchmark has found.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use amends::bare::Took;
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::load::Ran;
-use super::{Options, Spent};
+use super::Options;
+use super::figures::{Figures, Spread, ratio, summary};
+use super::yardstick;
 
-/// The result of a benchmark. Rates are medians over the rounds.
+/// By how many rows per order the bare write path may be off: what is no part of an order is
+/// counted too.
+const ROWS_OFF_MAX: f64 = 0.1;
+
+/// The result of a benchmark.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    orders: usize,
-    concurrency: usize,
-    rounds: usize,
-    server: Server,
-    engine: Round,
-    bare: Round,
-    /// Engine by bare write path, orders completed per second.
-    ratio: f64,
-    /// The same, counted until the outbox was empty.
-    ratio_drained: f64,
-    one_at_a_time: OneAtATime,
-    all_rounds: Vec<(Round, Round)>,
+    /// Orders per round.
+    pub orders: usize,
+    /// Orders under way at once.
+    pub concurrency: usize,
+    /// How often each contestant had its turn.
+    pub rounds: usize,
+    /// What chance was made of.
+    pub seed: u64,
+    /// The server.
+    pub server: Server,
+    /// SHA-256 of the file with the yardsticks.
+    pub yardsticks_sha256: String,
+    /// What each contestant came to.
+    pub contestants: BTreeMap<String, Contest>,
+    /// What is told by two contestants together.
+    pub compared: Compared,
 }
 
-/// One round of either kind.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Round {
-    orders_per_second: f64,
-    orders_per_second_drained: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latency_ms: Option<Percentiles>,
-    commits_per_order: f64,
-    wal_bytes_per_order: f64,
+/// The turns of a contestant.
+#[derive(Debug, Default, Serialize)]
+pub struct Contest {
+    /// Every figure over all rounds.
+    pub summary: BTreeMap<String, Spread>,
+    /// Every round.
+    pub rounds: Vec<Figures>,
 }
 
-#[derive(Debug, Clone, Serialize)]
-struct Percentiles {
-    p50: f64,
-    p99: f64,
-}
-
-/// One order at a time: from acceptance to its end, and its bare commits one after the other.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Alone {
-    pub(super) engine: Duration,
-    pub(super) bare: Duration,
-    pub(super) commits: usize,
-}
-
+/// What is told by two contestants together, round by round.
 #[derive(Debug, Serialize)]
-struct OneAtATime {
-    engine_ms: f64,
-    sequential_commits_ms: f64,
-    sequential_commits: usize,
-    ratio: f64,
+pub struct Compared {
+    /// Orders per second of the engine by those of the bare write path.
+    pub engine_by_bare: Option<Spread>,
+    /// The same, counted until the outbox was empty.
+    pub engine_by_bare_drained: Option<Spread>,
+    /// One order at a time by its commits alone.
+    pub one_at_a_time_by_its_commits: Option<Spread>,
+    /// How many rows of a yardstick are written in the time of an order.
+    pub rows_by_time: BTreeMap<String, Spread>,
+    /// How many rows of a yardstick cost Postgres as much processor time as an order.
+    pub rows_by_postgres_cpu: BTreeMap<String, Spread>,
+    /// Orders per second if every write of an order were a commit of a yardstick: what can be had at
+    /// best without batches.
+    pub orders_at_one_commit_per_write: BTreeMap<String, Spread>,
+    /// Rows per order that the bare write path writes and the engine does not, or the other way
+    /// round: `[engine, bare]`. None: it issues what the engine issues.
+    pub bare_differs: BTreeMap<String, [f64; 2]>,
 }
 
 /// The server, as far as it matters.
 #[derive(Debug, Serialize)]
-pub(super) struct Server {
-    version: String,
-    synchronous_commit: String,
-    fsync: String,
-    full_page_writes: String,
+pub struct Server {
+    /// Its version.
+    pub version: String,
+    /// A setting of that name, as everything below.
+    pub synchronous_commit: String,
+    /// Whether it waits for the disk.
+    pub fsync: String,
+    /// Whether it logs whole pages after a checkpoint.
+    pub full_page_writes: String,
 }
 
 impl Server {
@@ -80,94 +89,126 @@ impl Server {
     }
 }
 
-impl Round {
-    pub(super) fn of_engine(ran: &Ran, drained: Duration, orders: usize, spent: Spent) -> Self {
-        let latency_ms =
-            Percentiles { p50: milliseconds(ran.latency(50)), p99: milliseconds(ran.latency(99)) };
-        Self::of(orders, ran.ended, drained, Some(latency_ms), spent)
-    }
-
-    pub(super) fn of_bare(took: Took, orders: usize, spent: Spent) -> Self {
-        Self::of(orders, took.ended, took.drained, None, spent)
-    }
-
-    fn of(
-        orders: usize,
-        ended: Duration,
-        drained: Duration,
-        latency_ms: Option<Percentiles>,
-        spent: Spent,
-    ) -> Self {
-        let orders = orders as f64;
-        Self {
-            orders_per_second: rounded(orders / ended.as_secs_f64()),
-            orders_per_second_drained: rounded(orders / drained.as_secs_f64()),
-            latency_ms,
-            commits_per_order: rounded(spent.commits as f64 / orders),
-            wal_bytes_per_order: rounded(spent.wal_bytes as f64 / orders),
-        }
-    }
-}
+/// All rounds of all contestants, by name.
+pub(super) type Rounds = BTreeMap<String, Vec<Figures>>;
 
 impl Report {
-    pub(super) fn new(
-        options: Options,
-        server: Server,
-        engine: Vec<Round>,
-        bare: Vec<Round>,
-        alone: Vec<Alone>,
-    ) -> Self {
-        let each = |rounds: &[Round], rate: fn(&Round) -> f64| rounds.iter().map(rate).collect();
-        let ratio = |rate: fn(&Round) -> f64| {
-            let pairs = engine.iter().zip(&bare);
-            rounded(median(pairs.map(|(engine, bare)| rate(engine) / rate(bare)).collect()))
-        };
-        let typical = |rounds: &[Round]| Round {
-            orders_per_second: median(each(rounds, |round| round.orders_per_second)),
-            orders_per_second_drained: median(each(rounds, |round| {
-                round.orders_per_second_drained
-            })),
-            latency_ms: rounds.first().and_then(|round| round.latency_ms.as_ref()).map(|_| {
-                let latency = |pick: fn(&Percentiles) -> f64| {
-                    median(rounds.iter().filter_map(|r| r.latency_ms.as_ref()).map(pick).collect())
-                };
-                Percentiles { p50: latency(|l| l.p50), p99: latency(|l| l.p99) }
-            }),
-            commits_per_order: median(each(rounds, |round| round.commits_per_order)),
-            wal_bytes_per_order: median(each(rounds, |round| round.wal_bytes_per_order)),
-        };
-        let each_alone = |pick: fn(&Alone) -> f64| median(alone.iter().map(pick).collect());
+    pub(super) fn new(options: Options, server: Server, rounds: Rounds) -> Self {
+        let compared = Compared::of(&rounds);
+        let contests = rounds.into_iter().map(|(name, rounds)| {
+            let summary = summary(&rounds);
+            (name, Contest { summary, rounds })
+        });
         Self {
             orders: options.orders,
             concurrency: options.concurrency,
             rounds: options.rounds,
+            seed: options.seed,
             server,
-            engine: typical(&engine),
-            bare: typical(&bare),
-            ratio: ratio(|round| round.orders_per_second),
-            ratio_drained: ratio(|round| round.orders_per_second_drained),
-            one_at_a_time: OneAtATime {
-                engine_ms: each_alone(|alone| milliseconds(alone.engine)),
-                sequential_commits_ms: each_alone(|alone| milliseconds(alone.bare)),
-                sequential_commits: alone.first().map_or(0, |alone| alone.commits),
-                ratio: rounded(each_alone(|alone| {
-                    alone.engine.as_secs_f64() / alone.bare.as_secs_f64()
-                })),
-            },
-            all_rounds: engine.into_iter().zip(bare).collect(),
+            yardsticks_sha256: yardstick::digest(),
+            contestants: contests.collect(),
+            compared,
+        }
+    }
+
+    /// The typical value of a figure of a contestant.
+    #[must_use]
+    pub fn spread(&self, contestant: &str, figure: &str) -> Option<Spread> {
+        self.contestants.get(contestant)?.summary.get(figure).copied()
+    }
+}
+
+impl Compared {
+    fn of(all: &Rounds) -> Self {
+        let rounds = |name: &str| all.get(name).map(Vec::as_slice).unwrap_or_default();
+        let (engine, bare) = (rounds("engine"), rounds("bare"));
+        let by_yardstick = |of: &dyn Fn(&[Figures]) -> Option<Spread>| {
+            let told = all.iter().filter_map(|(name, rounds)| Some((name.clone(), of(rounds)?)));
+            told.collect()
+        };
+        Self {
+            engine_by_bare: ratio((engine, "orders_per_second"), (bare, "orders_per_second")),
+            engine_by_bare_drained: ratio(
+                (engine, "orders_per_second_drained"),
+                (bare, "orders_per_second_drained"),
+            ),
+            one_at_a_time_by_its_commits: ratio(
+                (rounds("one_at_a_time"), "latency_ms_mean"),
+                (rounds("its_commits_alone"), "latency_ms_mean"),
+            ),
+            rows_by_time: by_yardstick(&|rounds| {
+                let by = ratio((rounds, "rows_per_second"), (engine, "orders_per_second"))?;
+                Some(by.times(1.0))
+            }),
+            rows_by_postgres_cpu: by_yardstick(&|rounds| {
+                let figure = "postgres_cpu_ms_per_1000_rows";
+                let by = ratio((engine, "postgres_cpu_ms"), (rounds, figure))?;
+                Some(by.times(1000.0))
+            }),
+            orders_at_one_commit_per_write: by_yardstick(&|rounds| {
+                let by = ratio((rounds, "commits_per_second"), (engine, "writes"))?;
+                Some(by.times(1.0))
+            }),
+            bare_differs: differences(engine, bare),
         }
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+/// The rows per order in which the two differ, by table and kind, with both medians.
+fn differences(engine: &[Figures], bare: &[Figures]) -> BTreeMap<String, [f64; 2]> {
+    if engine.is_empty() || bare.is_empty() {
+        return BTreeMap::new();
+    }
+    let (engine, bare) = (summary(engine), summary(bare));
+    let names: BTreeSet<&String> = engine.keys().chain(bare.keys()).collect();
+    let rows = names.into_iter().filter(|name| name.starts_with("rows."));
+    rows.filter_map(|name| {
+        let median = |of: &BTreeMap<String, Spread>| of.get(name).map_or(0.0, |it| it.median);
+        let both = [median(&engine), median(&bare)];
+        ((both[0] - both[1]).abs() > ROWS_OFF_MAX).then(|| (name.clone(), both))
+    })
+    .collect()
 }
 
-fn milliseconds(duration: Duration) -> f64 {
-    rounded(duration.as_secs_f64() * 1000.0)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn rounded(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
+    fn rounds(figures: &[(&str, f64)]) -> Vec<Figures> {
+        vec![figures.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()]
+    }
+
+    #[test]
+    fn an_order_is_told_in_rows_of_a_yardstick() {
+        let all = [
+            (
+                "engine",
+                rounds(&[("orders_per_second", 2000.0), ("postgres_cpu_ms", 0.3), ("writes", 6.0)]),
+            ),
+            (
+                "rows",
+                rounds(&[
+                    ("rows_per_second", 50_000.0),
+                    ("commits_per_second", 9000.0),
+                    ("postgres_cpu_ms_per_1000_rows", 15.0),
+                ]),
+            ),
+        ];
+        let compared = Compared::of(&all.map(|(name, it)| (name.to_owned(), it)).into());
+        let median = |of: &BTreeMap<String, Spread>| of.get("rows").map(|it| it.median);
+        assert_eq!(median(&compared.rows_by_time), Some(25.0));
+        assert_eq!(median(&compared.rows_by_postgres_cpu), Some(20.0));
+        assert_eq!(median(&compared.orders_at_one_commit_per_write), Some(1500.0));
+        assert_eq!(compared.engine_by_bare, None);
+    }
+
+    #[test]
+    fn a_row_more_or_less_per_order_is_told() {
+        let engine = rounds(&[("rows.instance.updated", 2.0), ("rows.record.inserted", 7.0)]);
+        let bare = rounds(&[("rows.instance.updated", 1.0), ("rows.record.inserted", 7.01)]);
+        let found = differences(&engine, &bare);
+        assert_eq!(found, [("rows.instance.updated".to_owned(), [2.0, 1.0])].into());
+        assert!(differences(&engine, &engine).is_empty());
+        assert!(differences(&engine, &[]).is_empty());
+    }
 }

@@ -85,7 +85,7 @@ enum Chosen {
     Schedules(schedules::Subcommand),
     /// Check that every history in the database is as it was written
     Verify(verify::Arguments),
-    /// Measure the engine against its limit
+    /// Tell what an order costs
     Bench(bench::Arguments),
 }
 

@@ -31,6 +31,11 @@ impl Write {
         self.delivery.is_some() || self.start.is_some()
     }
 
+    /// Whether events come with it.
+    pub(crate) fn publishes(&self) -> bool {
+        self.records.iter().any(|new| new.events > 0)
+    }
+
     /// The first of its records.
     pub(crate) fn first_record(&self) -> Option<&Record> {
         self.records.first().map(|new| &new.record)
