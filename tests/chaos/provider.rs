@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// How long a request may take.
-const TIMEOUT: Duration = Duration::from_millis(700);
+const TIMEOUT: Duration = Duration::from_millis(1_000);
 /// What stands between the engine's key and the request's own part.
 const SEPARATOR: char = '+';
 

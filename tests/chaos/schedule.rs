@@ -111,16 +111,21 @@ impl Schedule {
         schedule.every(30_000, "outage", |chance| Fault::Outage {
             milliseconds: chance.within(1_000..10_000),
         });
-        schedule.every(9_000, "blackout", |chance| Fault::Blackout {
-            milliseconds: chance.within(1_000..3_000),
+        schedule.every(5_000, "blackout", |chance| Fault::Blackout {
+            milliseconds: chance.within(800..2_000),
         });
         schedule.every(8_000, "lock row", |chance| Fault::LockRow {
             milliseconds: chance.within(500..4_000),
             salt: chance.any(),
         });
         schedule.every(6_000, "lose commit answer", |_| Fault::LoseCommitAnswer);
-        schedule.every(2_500, "hold commit back", |chance| Fault::HoldCommitBack {
-            milliseconds: chance.within(500..8_000),
+        // Most arrive while what they are about is under way again.
+        schedule.every(1_000, "hold commit back", |chance| Fault::HoldCommitBack {
+            milliseconds: if chance.percent(80) {
+                chance.within(200..1_500)
+            } else {
+                chance.within(1_500..8_000)
+            },
         });
         schedule.every(1_500, "lose call answer", |chance| Fault::LoseCallAnswer {
             server: any_server(chance),

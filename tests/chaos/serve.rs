@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use amends::{Delivery, Engine, Priority, Settings, Start, Started, Workflow};
 use amends_api::app::{HttpConfig, app};
@@ -36,6 +37,12 @@ pub(crate) const INGEST_TOKEN: &str = "ingest-token";
 pub(crate) const OPERATOR_TOKEN: &str = "operator-token";
 /// The Shopify shop, with its secret.
 pub(crate) const SHOP: (&str, &str) = ("acme.myshopify.com", "shpss_secret");
+
+/// Short, so that what comes due during an outage is claimed as soon as that is over.
+const POLL: Duration = Duration::from_millis(100);
+
+/// So short that what waits is let go of, and claimed again.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// What a server is told.
 #[derive(Debug, clap::Args)]
@@ -91,7 +98,13 @@ async fn open(arguments: &Arguments) -> anyhow::Result<Engine> {
     let options = PgConnectOptions::from_str(&arguments.database_url)?;
     let ports = Ports::http(&arguments.providers_url)?;
     let pace = Pace(arguments.pace);
-    let settings = Settings { lease: pace.lease(), refusals_max: 3, ..Settings::default() };
+    let settings = Settings {
+        lease: pace.lease(),
+        poll: POLL,
+        linger: LINGER,
+        refusals_max: 3,
+        ..Settings::default()
+    };
     let builder = workflows(options, ports.clone()).settings(settings);
     let url = &arguments.providers_url;
     let builder = settlement::register(builder, ports.clone(), url, pace)?;

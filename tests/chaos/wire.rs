@@ -18,6 +18,12 @@ pub(crate) fn call(request: &[u8]) -> Option<Mark> {
     Some(Mark::Call(key.to_owned()))
 }
 
+/// Whether these bytes begin the answer of a provider that it has done what it was asked for. Undos
+/// are answered otherwise, and nobody who stands before a provider says that something was created.
+pub(crate) fn is_done(answer: &[u8]) -> bool {
+    answer.starts_with(b"HTTP/1.1 201 ")
+}
+
 /// How many values a message `Bind` binds, if it is one.
 fn values_bound(request: &[u8]) -> Option<u16> {
     let body = request.strip_prefix(b"B")?.get(4..)?;
@@ -55,6 +61,12 @@ mod tests {
         for other in [&b""[..], b"B", b"Q\0\0\0\x08select", b"B\0\0\0\0\0sqlx_s_1\0\0\xff"] {
             assert_eq!(commit(other), None);
         }
+    }
+
+    #[test]
+    fn what_is_done_is_told_by_a_status_of_its_own() {
+        assert!(is_done(b"HTTP/1.1 201 Created\r\n\r\n{}"));
+        assert!(!is_done(b"HTTP/1.1 200 OK\r\n\r\n{}"));
     }
 
     #[test]

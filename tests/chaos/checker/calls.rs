@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::Evidence;
+use super::evidence::Record;
 use crate::provider::Applied;
 use crate::proxy::Called;
 
@@ -19,6 +20,19 @@ pub(super) fn instance_of(call: &Called) -> Option<Uuid> {
 
 /// A call is never made while the same call is under way, unless the worker that made it was lost.
 pub(super) fn two_at_once(evidence: &Evidence) -> Vec<String> {
+    let overlap = |earlier: &Called, later: &Called| earlier.to.is_none_or(|to| to > later.from);
+    repeated(evidence, overlap)
+}
+
+/// A call that was answered with success is never made again, unless the worker was lost that had
+/// the answer.
+pub(super) fn again_after_done(evidence: &Evidence) -> Vec<String> {
+    let is_kept = |call: &Called| !is_refused(evidence, call);
+    repeated(evidence, |earlier, _| earlier.is_done && is_kept(earlier))
+}
+
+/// Calls that follow the same call, if the two are as is said and no worker was lost between.
+fn repeated(evidence: &Evidence, are: impl Fn(&Called, &Called) -> bool) -> Vec<String> {
     let mut same: HashMap<&str, Vec<&Called>> = HashMap::new();
     for call in &evidence.calls {
         same.entry(Applied::parts(&call.key).0).or_default().push(call);
@@ -26,7 +40,7 @@ pub(super) fn two_at_once(evidence: &Evidence) -> Vec<String> {
     let mut wrong = Vec::new();
     for (key, mut calls) in same {
         calls.sort_by_key(|call| call.from);
-        let pairs = calls.windows(2).filter(|pair| overlap(pair[0], pair[1]));
+        let pairs = calls.windows(2).filter(|pair| are(pair[0], pair[1]));
         for pair in pairs.filter(|pair| !was_lost(evidence, pair[0], pair[1].from)) {
             wrong.push(format!("{key}: one since {}, the next at {}", pair[0].from, pair[1].from));
         }
@@ -34,8 +48,10 @@ pub(super) fn two_at_once(evidence: &Evidence) -> Vec<String> {
     wrong
 }
 
-fn overlap(earlier: &Called, later: &Called) -> bool {
-    earlier.to.is_none_or(|to| to > later.from)
+/// Whether the database refused a record of the instance: what that told of is not known.
+fn is_refused(evidence: &Evidence, call: &Called) -> bool {
+    let records = instance_of(call).and_then(|id| evidence.records.get(&id));
+    records.into_iter().flatten().any(Record::is_refusal)
 }
 
 /// Whether the instance's worker was found lost after it had made the call.

@@ -28,7 +28,7 @@ pub(crate) struct Violation {
 /// What must hold, and the function that finds where it does not.
 type Invariant = (&'static str, fn(&Evidence) -> Vec<String>);
 
-const INVARIANTS: [Invariant; 17] = [
+const INVARIANTS: [Invariant; 18] = [
     (
         "every accepted order has one instance, and there is no other",
         orders::accepted_but_different,
@@ -44,6 +44,10 @@ const INVARIANTS: [Invariant; 17] = [
     ),
     ("done with all effects, or undone with none", effects::neither_done_nor_undone),
     ("nothing is applied twice under one key", effects::applied_twice),
+    (
+        "what was answered as done is not asked for again, unless a worker was lost",
+        calls::again_after_done,
+    ),
     ("no call is made twice at once, unless a worker was lost", calls::two_at_once),
     ("money is what was done, to the cent", effects::money_differs),
     ("events arrive without gaps, in order, each the same every time", events::arrivals_differ),

@@ -132,14 +132,14 @@ fn meddling(chance: &Chance, channel: Channel, slow: Option<Slow>) -> Vec<Meddli
         // charge. Nothing has been tried, so the cancel has to win.
         (Channel::Orders, Some(Slow::Charge), _) => {
             vec![
-                ask("hold", chance.within(50..1_200)),
+                ask("hold", chance.within(500..2_000)),
                 cancel(chance.within(300..7_000)),
                 ask("release", chance.within(300..1_000)),
             ]
         }
-        (_, Some(Slow::Charge), _) => vec![cancel(chance.within(20..500))],
-        (_, Some(Slow::Parcel), _) => vec![cancel(chance.within(100..1_200))],
-        (Channel::Dispatch, None, 0..50) => vec![cancel(chance.within(100..3_000))],
+        (_, Some(Slow::Charge), _) => vec![cancel(chance.within(300..1_800))],
+        (_, Some(Slow::Parcel), _) => vec![cancel(chance.within(900..2_700))],
+        (Channel::Dispatch, None, 0..50) => vec![cancel(chance.within(300..4_000))],
         (_, None, 0..5) => vec![cancel(whenever)],
         (_, None, 5..7) => vec![ask("retry", whenever)],
         (Channel::Orders | Channel::Settlement, None, 7..9) => {

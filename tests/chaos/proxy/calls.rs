@@ -13,6 +13,8 @@ pub(crate) struct Called {
     pub(crate) from: DateTime<Utc>,
     /// When its answer was there, or nobody waited for one any more. None while it goes on.
     pub(crate) to: Option<DateTime<Utc>>,
+    /// Whoever made it was told that it is done.
+    pub(crate) is_done: bool,
 }
 
 /// The calls of one proxy.
@@ -28,12 +30,21 @@ pub(super) struct OpenCall {
 impl Calls {
     pub(super) fn begin(&self, key: String) -> OpenCall {
         let mut calls = locked(&self.0);
-        calls.push(Called { key, from: Utc::now(), to: None });
+        calls.push(Called { key, from: Utc::now(), to: None, is_done: false });
         OpenCall { calls: Arc::clone(&self.0), index: calls.len() - 1 }
     }
 
     pub(super) fn so_far(&self) -> Vec<Called> {
         locked(&self.0).clone()
+    }
+}
+
+impl OpenCall {
+    /// Its answer has been passed on.
+    pub(super) fn answered(self, is_done: bool) {
+        if let Some(call) = locked(&self.calls).get_mut(self.index) {
+            call.is_done = is_done;
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::calls::OpenCall;
 use super::{Fate, Harm, Mark, Shared, Stream};
+use crate::wire;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 /// How long a connection that has become slow stays so.
@@ -142,7 +143,9 @@ async fn forward(
                     return Ok(End::Broken);
                 }
                 carried.bytes_left = carried.bytes_left.map(|left| left - passed);
-                carried.call = None;
+                if let Some(call) = carried.call.take() {
+                    call.answered(wire::is_done(&answer[..length]));
+                }
             }
         }
     }
