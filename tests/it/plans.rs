@@ -5,7 +5,7 @@ use amends_tests::World;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 /// How often a part of the commit asks what went in with another.
-const HASHED: usize = 9;
+const HASHED: usize = 8;
 const COMMIT: &str = include_str!("../../engine/src/store/sql/commit.sql");
 const CLAIM: &str = include_str!("../../engine/src/store/sql/claim_instances.sql");
 const CLAIM_SUSPECTS: &str = include_str!("../../engine/src/store/sql/claim_suspects.sql");
@@ -88,7 +88,7 @@ async fn a_commit_finds_what_it_changes_by_its_key_and_never_walks_what_a_worker
             "analysed" => database.execute("analyze").await.unwrap(),
             _ => Default::default(),
         };
-        let plan = plan(&mut database, COMMIT, 69).await;
+        let plan = plan(&mut database, COMMIT, 70).await;
         assert!(plan.contains("Index Scan using instance_pkey on instance"), "{when}:\n{plan}");
         assert!(plan.contains("Index Only Scan using record_pkey on record"), "{when}:\n{plan}");
         assert!(!plan.contains("instance_held"), "{when}:\n{plan}");

@@ -83,7 +83,7 @@ struct Attributes<'a> {
     value: Vec<&'a str>,
 }
 
-/// The writes of who holds an instance.
+/// The records of who holds an instance and does not change its row.
 #[derive(Default)]
 struct Held {
     id: Vec<Uuid>,
@@ -95,6 +95,7 @@ struct Held {
 struct Changes<'a> {
     id: Vec<Uuid>,
     claim_id: Vec<Option<Uuid>>,
+    first_seq: Vec<Option<i32>>,
     revision: Vec<i32>,
     status: Vec<&'static str>,
     released: Vec<bool>,
@@ -160,11 +161,10 @@ impl<'a> Columns<'a> {
             if let Some(start) = &write.start {
                 columns.start(write, start);
             }
-            if !write.is_intake() {
-                columns.held(write);
-            }
-            if let Some(change) = &write.change {
-                columns.change(write, change);
+            match &write.change {
+                Some(change) => columns.change(write, change),
+                None if write.is_intake() => {}
+                None => columns.held(write),
             }
             columns.records(write, subscriptions);
         }
@@ -211,13 +211,14 @@ impl<'a> Columns<'a> {
         let to = &mut self.held;
         to.id.push(write.instance_id);
         to.claim_id.push(write.claim_id);
-        to.first_seq.push(write.first_record().map(|record| record.seq.cast_signed()));
+        to.first_seq.push(write.first_seq());
     }
 
     fn change(&mut self, write: &'a Write, change: &'a Change) {
         let to = &mut self.changes;
         to.id.push(write.instance_id);
         to.claim_id.push(write.claim_id);
+        to.first_seq.push(write.first_seq());
         to.revision.push(change.revision);
         to.status.push(change.status.as_str());
         to.released.push(change.released);
@@ -380,6 +381,7 @@ pub(crate) async fn commit(
         &s.parent_claim_id as _,
         &s.parent_mail_read as _,
         &c.claim_id as _,
+        &c.first_seq as _,
     );
     if Bug::ClaimUnfenced.is_on() {
         return unfenced::commit(connection, commit).await;

@@ -21,6 +21,9 @@ const LEFT_OUT: [(&str, &str); 3] = [
         "
       and i.claim_id = c.claim_id
       and i.revision = c.revision - 1
+      and (select true from amends.record r
+           where r.instance_id = c.instance_id and r.seq >= c.first_seq
+           limit 1) is null
 ",
         "\n",
     ),

@@ -36,6 +36,11 @@ impl Write {
         self.records.iter().any(|new| new.events > 0)
     }
 
+    /// The number of the first of its records.
+    pub(crate) fn first_seq(&self) -> Option<i32> {
+        self.first_record().map(|record| record.seq.cast_signed())
+    }
+
     /// The first of its records.
     pub(crate) fn first_record(&self) -> Option<&Record> {
         self.records.first().map(|new| &new.record)

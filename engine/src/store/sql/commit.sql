@@ -4,8 +4,8 @@
 -- whole or not at all: records, events and money follow the delivery, the new instance, the status
 -- change or the held instance they belong to (gate 0 held instance, 1 new instance, 2 status
 -- change). Of an instance that is held, a write goes in only under the claim it is held by, and only
--- once: none of its records is there yet, and the row is at the revision before. So a statement that
--- is sent again, or that arrives late, changes nothing.
+-- once: none of its records is there yet, and the row is at the revision before, if it changes. So a
+-- statement that is sent again, or that arrives late, changes nothing.
 -- What one part asks of another (`(.. in (select ..)) is true`) is a look-up in a hash, whatever the
 -- planner believes of sizes: a join it may make by comparing each row with each.
 -- Returns what was taken in, and the instances whose write went in: a child that is borne again
@@ -70,6 +70,7 @@ with fence as materialized (
     from unnest($21::uuid[], $22::text[], $23::text[]) as a(instance_id, name, value)
     where (a.instance_id in (select instance_id from new_instance)) is true
 ), held_in as (
+    -- What writes records and no change.
     select *
     from unnest($24::uuid[], $25::uuid[], $26::int[])
         as h(instance_id, claim_id, first_seq)
@@ -90,10 +91,10 @@ with fence as materialized (
                 $31::timestamptz[], $32::text[], $33::text[],
                 $34::text[], $35::boolean[], $36::int[],
                 $37::int[], $38::bytea[], $39::timestamptz[],
-                $40::timestamptz[], $69::uuid[])
+                $40::timestamptz[], $69::uuid[], $70::int[])
         as c(instance_id, revision, status, released, run_at, parked_on, failure_code,
              failure_message, past_pivot, mail_read, head_seq, head_hash, updated_at, ended_at,
-             claim_id)
+             claim_id, first_seq)
 ), changed as (
     update amends.instance i
     set status = c.status,
@@ -117,11 +118,13 @@ with fence as materialized (
     from change_in c
     cross join fence
     where i.instance_id = c.instance_id
-      and (c.instance_id in (select instance_id from held)) is true
       -- Asked again of the row as it is when it is locked.
       and i.worker_id is not distinct from fence.worker_id
       and i.claim_id = c.claim_id
       and i.revision = c.revision - 1
+      and (select true from amends.record r
+           where r.instance_id = c.instance_id and r.seq >= c.first_seq
+           limit 1) is null
       -- Mail that the worker has not read yet comes first.
       and i.mail_count = c.mail_read
       -- And so do signals that were sent before the instance was there.
