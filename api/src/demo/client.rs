@@ -91,23 +91,19 @@ impl Client {
 
     /// The orders of the demo's shop that somebody works on, oldest first.
     pub(super) async fn under_way(&self) -> anyhow::Result<Vec<Instance>> {
-        let attribute = format!("shop:{}", shop::NAME);
         let mut found = Vec::new();
         for status in ["pending", "running", "waiting", "compensating"] {
-            let query = [("status", status), ("attribute", attribute.as_str())];
-            let page: Page = self.ask_server("/instances", &query).await?;
-            found.extend(page.items);
+            let page: Page = self.ask_server("/instances", &[("status", status)]).await?;
+            found.extend(page.items.into_iter().filter(shop::has));
         }
         found.sort_by_key(|instance| instance.instance_id);
         Ok(found)
     }
 
-    /// The number of the newest order of the demo's shop.
+    /// The number of the newest order of the demo's shop, unless many others came after it.
     pub(super) async fn newest_number(&self) -> anyhow::Result<Option<String>> {
-        let attribute = format!("shop:{}", shop::NAME);
-        let query = [("attribute", attribute.as_str()), ("limit", "1")];
-        let page: Page = self.ask_server("/instances", &query).await?;
-        Ok(page.items.first().map(shop::number))
+        let page: Page = self.ask_server("/instances", &[("limit", "100")]).await?;
+        Ok(page.items.into_iter().find(shop::has).as_ref().map(shop::number))
     }
 
     /// What the providers have done for an order, in order.

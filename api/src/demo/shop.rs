@@ -49,6 +49,11 @@ pub(super) struct Webhook {
     pub(super) body: String,
 }
 
+/// Whether an instance is an order of the shop.
+pub(super) fn has(instance: &Instance) -> bool {
+    instance.business_key.split_once('/').is_some_and(|(shop, _)| shop == NAME)
+}
+
 /// The number of an order, as its instance knows it.
 pub(super) fn number(instance: &Instance) -> String {
     instance.attributes.get("order").unwrap_or(&instance.business_key).clone()
