@@ -37,7 +37,7 @@ const UNWANTED_MAX: usize = 50;
 /// The mix of the providers' failures.
 pub(crate) fn mix(seed: u64) -> Value {
     json!({ "seed": seed, "unknown_percent": 8, "error_percent": 5, "decline_percent": 10,
-        "refuse_percent": 10, "late_percent": 5, "gateway_percent": 6, "delay_ms": 400,
+        "refuse_percent": 10, "late_percent": 8, "gateway_percent": 6, "delay_ms": 400,
         "late_ms": LATE_MILLISECONDS })
 }
 

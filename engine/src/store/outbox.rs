@@ -33,8 +33,10 @@ pub(crate) async fn scan(
         Row,
         r#"
         select o.outbox_id, o.subscription, o.workflow, o.key, o.instance_id, o.ordinal,
-               coalesce(r.at, c.opened_at) as "at!",
-               coalesce(r.events, c.events)::text as "events!"
+               coalesce(r.at, (select c.opened_at from amends.intake_case c
+                               where c.case_id = o.instance_id)) as "at!",
+               coalesce(r.events, (select c.events from amends.intake_case c
+                                   where c.case_id = o.instance_id))::text as "events!"
         from (
             select outbox_id, subscription, workflow, key, instance_id, seq, ordinal
             from amends.outbox
@@ -43,8 +45,9 @@ pub(crate) async fn scan(
             limit $4
         ) o
         left join amends.record r on r.instance_id = o.instance_id and r.seq = o.seq
-        left join amends.intake_case c on c.case_id = o.instance_id and o.seq = -1
-        where coalesce(r.events, c.events) is not null
+        where r.events is not null
+           -- Only of a case there is no record, so only then is one looked for.
+           or exists (select from amends.intake_case c where c.case_id = o.instance_id)
         order by o.outbox_id
         "#,
         shards,
