@@ -69,7 +69,7 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         ),
         ("unknown charges found to be applied", charges(found_applied), 30),
         ("unknown charges found not to be applied", charges(found_not_applied), 20),
-        ("late charges found by their undo", charges(found_late), 3),
+        ("late charges found by their undo", charges(found_late), 1),
         ("compensations tried again", count(&|it| it.kind == "compensation_attempt_failed"), 20),
         ("compensations of something unknown", count(&is_doubtful_plan), 10),
         ("compensated instances", ended(evidence, "compensated"), 100),
