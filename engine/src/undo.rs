@@ -65,7 +65,8 @@ impl Transaction for AskedUndo<'_> {
             .undone(self.input.get(), self.output(), &undone)
             .map_err(|error| Verdict::Stick(error.failure().clone()))?;
         self.instance.worker.metrics.compensations.inc();
-        let recheck_at = recheck_at(settles_within, self.doubted_at, known, &undone, self.call.now);
+        let as_of = self.attempts.answered_as_of(self.call.now);
+        let recheck_at = recheck_at(settles_within, self.doubted_at, known, &undone, as_of);
         let moved = undone.moved.clone().unwrap_or(told.money);
         let money = if Bug::RefundUnrecorded.is_on() { Vec::new() } else { moved };
         Ok((Entry::StepCompensated(StepCompensated { undone, money, recheck_at }), told.events))
@@ -86,19 +87,19 @@ impl Transaction for AskedUndo<'_> {
 }
 
 /// When to undo once more what was unknown and was not found: a provider may still apply it, until
-/// it has settled. `began` is when the undo was made that found nothing.
+/// it has settled. `as_of` is the moment at which the undo found nothing.
 pub(crate) fn recheck_at(
     settles_within: Option<Duration>,
     doubted_at: DateTime<Utc>,
     known: bool,
     undone: &Undone,
-    began: DateTime<Utc>,
+    as_of: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
     if known || undone.applied || Bug::UndoLooksOnce.is_on() {
         return None;
     }
     let settled_at = doubted_at.checked_add_signed(TimeDelta::from_std(settles_within?).ok()?)?;
-    (began < settled_at).then_some(settled_at)
+    (as_of < settled_at).then_some(settled_at)
 }
 
 #[cfg(test)]

@@ -163,6 +163,23 @@ async fn a_charge_that_turns_up_after_its_refund_has_found_nothing_is_given_back
 }
 
 #[tokio::test]
+async fn what_a_provider_says_again_of_a_refund_is_as_old_as_its_first_answer() {
+    let world = World::new().await;
+    world.providers().gateway(CHARGE, "late", "nginx_504", Some(1)).await;
+    let id = world.start_order("1001").await;
+    world.settle().await;
+    world.providers().gateway(REFUND, "gateway_after", "nginx_504", Some(1)).await;
+    assert_eq!(world.command(id, Command::Cancel).await, Answer::Accepted);
+    world.settle().await;
+    assert_eq!((money(&world).await, world.providers().apply_late().await), ((0, 0), 1));
+    // The refund is asked for again when the charge is there, under the key that found nothing.
+    world.pass(2 * MINUTE).await;
+    assert_eq!(status(&world, id).await, Status::Cancelled);
+    assert_eq!(money(&world).await, (1, 1));
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn an_undo_that_finds_nothing_long_after_the_doubt_does_not_look_again() {
     let world = World::new().await;
     world.providers().gateway(CHARGE, "gateway_before", "nginx_504", Some(1)).await;

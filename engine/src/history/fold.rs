@@ -106,10 +106,10 @@ impl History {
 
     /// An attempt at an undo may have been carried out, upon the ledger as it stands.
     fn undo_in_doubt(&mut self, key: Option<&str>) {
-        let movements = self.ledger.movements.len();
+        let (since, movements) = (self.last_at, self.ledger.movements.len());
         let mut steps = self.steps.iter_mut();
         if let Some(step) = steps.find(|step| Some(step.key.as_str()) == key) {
-            step.undo.may_have_seen(movements);
+            step.undo.may_have_asked(since, movements);
         }
     }
 

@@ -246,8 +246,8 @@ impl History {
     /// What an undo may see of the ledger.
     pub(crate) fn ledger_for_undo(&self, key: &str) -> Ledger {
         let mut ledger = self.ledger.clone();
-        if let Some(seen) = self.step(key).and_then(|step| step.undo.movements_seen) {
-            ledger.movements.truncate(seen);
+        if let Some(first) = self.step(key).and_then(|step| step.undo.first_asked) {
+            ledger.movements.truncate(first.movements);
         }
         ledger
     }

@@ -213,9 +213,18 @@ pub(crate) struct Attempts {
     pub(crate) is_recheck: bool,
     /// It would be too early before this time, whatever people want.
     not_before: Option<DateTime<Utc>>,
-    /// How many movements of money an undo has seen that may have been carried out. As long as it
-    /// is asked for under the same key, it sees no more.
-    pub(super) movements_seen: Option<usize>,
+    /// The first one of an undo, under its present key, that may have been carried out.
+    pub(super) first_asked: Option<FirstAsked>,
+}
+
+/// The first attempt at an undo that may have been carried out, of those under the same key. What
+/// its provider answers later may be what it answered to this one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FirstAsked {
+    /// It was not made before: the time of the record before it.
+    since: DateTime<Utc>,
+    /// How many movements of money it saw. Those that follow see no more.
+    pub(super) movements: usize,
 }
 
 impl Attempts {
@@ -243,9 +252,14 @@ impl Attempts {
         self.outcome = Some(outcome);
     }
 
-    /// One may have been carried out, upon a ledger of so many movements.
-    pub(super) fn may_have_seen(&mut self, movements: usize) {
-        self.movements_seen.get_or_insert(movements);
+    /// One may have been carried out, made since then upon a ledger of so many movements.
+    pub(super) fn may_have_asked(&mut self, since: DateTime<Utc>, movements: usize) {
+        self.first_asked.get_or_insert(FirstAsked { since, movements });
+    }
+
+    /// The moment of which an answer to an undo speaks that is asked for now.
+    pub(crate) fn answered_as_of(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.first_asked.map_or(now, |first| first.since)
     }
 
     /// Starts over, under another key if this one is given up.
@@ -255,7 +269,7 @@ impl Attempts {
         self.outcome = None;
         if key == Key::Another {
             self.round += 1;
-            self.movements_seen = None;
+            self.first_asked = None;
         }
     }
 }

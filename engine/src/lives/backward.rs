@@ -28,12 +28,11 @@ impl Life<'_> {
             let settled_at = self.recorded(step).doubted_at + settling_time();
             assert!(self.now >= settled_at, "looked again too early: {:?}", self.told());
         }
-        // "Make sure that it is not applied" is the same, however often it is said.
         let trial = self.trial(self.scope.undo_trials, |world, trial| {
             world.can_lose() || !matches!(trial, Trial::LostApplied | Trial::LostUnapplied)
         });
-        let applied = self.world.applied[step];
-        self.world.undo(step, trial);
+        let key = (self.recorded(step).attempts.round, attempts.round);
+        let applied = self.world.undo(step, key, trial);
         match answered(trial) {
             None => self.lose_the_worker(),
             Some(Ok(())) => {
@@ -42,7 +41,8 @@ impl Life<'_> {
                 let undone = Undone { applied, ..Undone::nothing() };
                 let (settles_within, doubted_at) =
                     (self.facts(step).settles_within, self.recorded(step).doubted_at);
-                let recheck_at = recheck_at(settles_within, doubted_at, known, &undone, self.now);
+                let as_of = attempts.answered_as_of(self.now);
+                let recheck_at = recheck_at(settles_within, doubted_at, known, &undone, as_of);
                 self.called_at[step] = self.now;
                 let undone = StepCompensated { undone, money: Vec::new(), recheck_at };
                 self.append(Some(step), Entry::StepCompensated(undone));
@@ -51,7 +51,11 @@ impl Life<'_> {
                 let (counted, policy) = (attempts.counted + 1, self.facts(step).undo_retry);
                 let effect = Effect::Idempotent { key_window: None };
                 let attempted = next_attempt(&error, counted, policy, effect, 0.0, self.now);
-                let (outcome, retry_at) = (attempted.outcome, attempted.retry_at);
+                let (outcome, mut retry_at) = (attempted.outcome, attempted.retry_at);
+                if trial == Trial::LostApplied && self.choices.one_of(&[false, true]) {
+                    // By then the provider has settled.
+                    retry_at = retry_at.map(|due| due + settling_time());
+                }
                 let failure = error.failure().clone();
                 let failed = CompensationAttemptFailed { outcome, failure, retry_at };
                 self.append(Some(step), Entry::CompensationAttemptFailed(failed));

@@ -42,7 +42,7 @@ const DISTURBED_TWICE: Scope = Scope { steps_max: 1, disturbances: 2, ..DISTURBE
 /// Providers that apply late, and do not remember what was undone before they had heard of it.
 const LATE: Scope = Scope {
     trials: &[Trial::Done, Trial::Failed, Trial::LostLate],
-    undo_trials: &[Trial::Done],
+    undo_trials: &[Trial::Done, Trial::LostApplied],
     ..VARIED
 };
 

@@ -116,7 +116,7 @@ impl Life<'_> {
             })
         })?;
         let finding = if undoing {
-            self.world.undo(step, super::world::Trial::Done);
+            self.world.undo_by_hand(step);
             Finding::Undone(None)
         } else if self.world.applied[step] {
             Finding::Applied(serde_json::json!({ "amount": 1 }))

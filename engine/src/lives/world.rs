@@ -1,5 +1,7 @@
 //! What providers have really applied, whatever the instance knows of it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::fake::SETTLES_WITHIN;
@@ -44,6 +46,9 @@ impl Trial {
     }
 }
 
+/// The rounds of a step and of its undo.
+pub(super) type UndoKey = (u32, u32);
+
 /// The effects of the steps of one instance.
 #[derive(Debug, Clone)]
 pub(super) struct World {
@@ -53,6 +58,8 @@ pub(super) struct World {
     keys: Vec<u32>,
     /// What is going to be applied: when, and under which key.
     late: Vec<Option<(DateTime<Utc>, u32)>>,
+    /// What was answered to undos, and under which keys: once under each key.
+    undo_answers: Vec<BTreeMap<UndoKey, bool>>,
     /// How often each effect was applied that was not applied at that moment.
     pub(super) applications: Vec<u32>,
     /// The steps that were undone, in this order.
@@ -66,6 +73,7 @@ impl World {
             applied: vec![false; length],
             keys: vec![0; length],
             late: vec![None; length],
+            undo_answers: vec![BTreeMap::new(); length],
             applications: vec![0; length],
             undone: vec![],
         }
@@ -123,13 +131,26 @@ impl World {
         }
     }
 
-    /// An attempt at undoing a step. Only what nobody has heard of yet counts as undone.
-    pub(super) fn undo(&mut self, step: usize, trial: Trial) {
-        if trial.applies() {
-            self.applied[step] = false;
-            if !self.undone.contains(&step) {
-                self.undone.push(step);
-            }
+    /// An attempt at undoing a step under a key. Says whether it was applied. A provider repeats
+    /// what it has answered under the same key. Only what nobody has heard of yet counts as undone.
+    pub(super) fn undo(&mut self, step: usize, key: UndoKey, trial: Trial) -> bool {
+        let applied = self.applied[step];
+        if !trial.applies() {
+            return applied;
+        }
+        let known = self.can_lose().then(|| self.undo_answers[step].get(&key).copied()).flatten();
+        if let Some(answer) = known {
+            return answer;
+        }
+        self.undo_answers[step].insert(key, applied);
+        self.undo_by_hand(step);
+        applied
+    }
+
+    pub(super) fn undo_by_hand(&mut self, step: usize) {
+        self.applied[step] = false;
+        if !self.undone.contains(&step) {
+            self.undone.push(step);
         }
     }
 }
