@@ -12,63 +12,6 @@
 -- may be in one batch with a write of its own.
 with fence as materialized (
     select worker_id from amends.worker where worker_id = $1 for key share
-), delivery_in as (
-    select *
-    from unnest($2::uuid[], $3::text[], $4::text[], $5::bytea[],
-                $6::bytea[], $7::text[], $8::text[],
-                $9::timestamptz[])
-        as d(delivery_id, source, external_id, digest, body, workflow, business_key, received_at)
-), new_delivery as (
-    insert into amends.delivery
-        (delivery_id, source, external_id, digest, body, workflow, business_key, received_at)
-    select d.delivery_id, d.source, d.external_id, d.digest, d.body, d.workflow, d.business_key,
-           d.received_at
-    from delivery_in d cross join fence
-    order by d.source, d.external_id
-    on conflict (source, external_id) do nothing
-    returning delivery_id, workflow
-), start_in as (
-    select *
-    from unnest($10::uuid[], $11::text[], $12::int[], $13::text[],
-                $14::uuid[], $15::bytea[], $16::timestamptz[],
-                $17::boolean[], $18::text[], $19::smallint[],
-                $20::uuid[], $67::uuid[], $68::int[])
-        as s(instance_id, workflow, version, business_key, claim_id, head_hash, created_at, delivered,
-             attributes, priority, parent_id, parent_claim_id, parent_mail_read)
-), parent as materialized (
-    -- A child is started by who holds its parent and has read all its mail. A row that is locked is
-    -- passed over: mail may be on its way.
-    select i.instance_id
-    from start_in s
-    cross join fence
-    join amends.instance i on i.instance_id = s.parent_id
-    where i.worker_id is not distinct from fence.worker_id
-      and i.claim_id = s.parent_claim_id
-      and i.mail_count = s.parent_mail_read
-    for key share of i skip locked
-), new_instance as (
-    insert into amends.instance
-        (instance_id, workflow, version, business_key, status, worker_id, claim_id, run_at,
-         head_seq, head_hash, created_at, updated_at, attributes, priority, parent_id)
-    select s.instance_id, s.workflow, s.version, s.business_key,
-           case when s.claim_id is null then 'pending' else 'running' end,
-           case when s.claim_id is not null then fence.worker_id end,
-           s.claim_id,
-           case when s.claim_id is null then s.created_at end,
-           0, s.head_hash, s.created_at, s.created_at, s.attributes::json,
-           s.priority, s.parent_id
-    from start_in s cross join fence
-    -- A start's delivery and its instance share their id.
-    where (not s.delivered or s.instance_id in (select delivery_id from new_delivery))
-      and (s.parent_id is null or s.parent_id in (select instance_id from parent))
-    order by s.workflow, s.business_key
-    on conflict (workflow, business_key) do nothing
-    returning instance_id
-), new_attribute as (
-    insert into amends.attribute (instance_id, name, value)
-    select a.instance_id, a.name, a.value
-    from unnest($21::uuid[], $22::text[], $23::text[]) as a(instance_id, name, value)
-    where (a.instance_id in (select instance_id from new_instance)) is true
 ), held_in as (
     -- What writes records and no change.
     select *
@@ -131,7 +74,70 @@ with fence as materialized (
       and (select true from amends.early_signal e
            where e.workflow = i.workflow and e.business_key = i.business_key
            limit 1) is null
-    returning i.instance_id
+    returning i.instance_id, i.claim_id, i.mail_read
+), after_changed as materialized (
+    -- What uses this is done when the rows that change are locked: those locks are waited for.
+    select worker_id from fence where (select count(*) from changed) is not null
+), delivery_in as (
+    select *
+    from unnest($2::uuid[], $3::text[], $4::text[], $5::bytea[],
+                $6::bytea[], $7::text[], $8::text[],
+                $9::timestamptz[])
+        as d(delivery_id, source, external_id, digest, body, workflow, business_key, received_at)
+), new_delivery as (
+    insert into amends.delivery
+        (delivery_id, source, external_id, digest, body, workflow, business_key, received_at)
+    select d.delivery_id, d.source, d.external_id, d.digest, d.body, d.workflow, d.business_key,
+           d.received_at
+    from delivery_in d cross join after_changed
+    order by d.source, d.external_id
+    on conflict (source, external_id) do nothing
+    returning delivery_id, workflow
+), start_in as (
+    select *
+    from unnest($10::uuid[], $11::text[], $12::int[], $13::text[],
+                $14::uuid[], $15::bytea[], $16::timestamptz[],
+                $17::boolean[], $18::text[], $19::smallint[],
+                $20::uuid[], $67::uuid[], $68::int[])
+        as s(instance_id, workflow, version, business_key, claim_id, head_hash, created_at, delivered,
+             attributes, priority, parent_id, parent_claim_id, parent_mail_read)
+), parent as materialized (
+    -- A child is started by who holds its parent and has read all its mail. A row that is locked is
+    -- passed over: mail may be on its way. So is one that changes here; its change has asked that.
+    select i.instance_id
+    from start_in s
+    cross join after_changed
+    join amends.instance i on i.instance_id = s.parent_id
+    where i.worker_id is not distinct from after_changed.worker_id
+      and i.claim_id = s.parent_claim_id
+      and i.mail_count = s.parent_mail_read
+    for key share of i skip locked
+), new_instance as (
+    insert into amends.instance
+        (instance_id, workflow, version, business_key, status, worker_id, claim_id, run_at,
+         head_seq, head_hash, created_at, updated_at, attributes, priority, parent_id)
+    select s.instance_id, s.workflow, s.version, s.business_key,
+           case when s.claim_id is null then 'pending' else 'running' end,
+           case when s.claim_id is not null then after_changed.worker_id end,
+           s.claim_id,
+           case when s.claim_id is null then s.created_at end,
+           0, s.head_hash, s.created_at, s.created_at, s.attributes::json,
+           s.priority, s.parent_id
+    from start_in s cross join after_changed
+    -- A start's delivery and its instance share their id.
+    where (not s.delivered or s.instance_id in (select delivery_id from new_delivery))
+      and (s.parent_id is null
+           or s.parent_id in (select instance_id from parent)
+           or (s.parent_id, s.parent_claim_id, s.parent_mail_read)
+              in (select instance_id, claim_id, mail_read from changed))
+    order by s.workflow, s.business_key
+    on conflict (workflow, business_key) do nothing
+    returning instance_id
+), new_attribute as (
+    insert into amends.attribute (instance_id, name, value)
+    select a.instance_id, a.name, a.value
+    from unnest($21::uuid[], $22::text[], $23::text[]) as a(instance_id, name, value)
+    where (a.instance_id in (select instance_id from new_instance)) is true
 ), record_in as (
     select *
     from unnest($42::uuid[], $43::int[], $44::text[], $45::text[], $46::int[],
