@@ -46,6 +46,7 @@ use tokio::time::{Instant, sleep};
 
 use checker::Evidence;
 use load::Load;
+use log::Log;
 use operator::{Operator, Round};
 use report::{Report, Run};
 use scene::Scene;
@@ -54,8 +55,13 @@ use watch::Watch;
 
 /// How long people wait before they look again what is left to be put right.
 const LOOK: Duration = Duration::from_secs(1);
-/// Where nothing has changed for this share of the time to end, nothing will.
-const STANDSTILL: u32 = 2;
+/// Where nothing has changed for so much longer than anything has to wait by itself, nothing will.
+const STANDSTILL: Duration = Duration::from_secs(90);
+/// The engine leaves a provider alone that was down again and again for so long at most.
+const LEFT_ALONE_MAX: Duration = Duration::from_secs(300);
+
+/// The providers that are left alone at this moment.
+const LEFT_ALONE: &str = "select name from amends.dependency where state = 'down'";
 
 /// Breaks Amends in every way that is known, and checks that it keeps what it promises
 #[derive(Parser)]
@@ -78,6 +84,9 @@ struct Arguments {
     /// Print what would be broken when, and do nothing
     #[arg(long)]
     print_schedule: bool,
+    /// Keep logs, ledger and database although nothing is wrong
+    #[arg(long)]
+    keep: bool,
 }
 
 /// What the program starts itself as.
@@ -108,7 +117,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn run(Arguments { seed, orders, print_schedule }: Arguments) -> anyhow::Result<ExitCode> {
+async fn run(
+    Arguments { seed, orders, print_schedule, keep }: Arguments,
+) -> anyhow::Result<ExitCode> {
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     let schedule = Schedule::of(seed, orders);
     let as_json = serde_json::to_string_pretty(&schedule)?;
@@ -125,7 +136,7 @@ async fn run(Arguments { seed, orders, print_schedule }: Arguments) -> anyhow::R
     std::fs::write(scene.folder.join("report.json"), serde_json::to_string_pretty(&report)?)?;
     if let Ok(scene) = Arc::try_unwrap(scene) {
         let folder = scene.close().await?;
-        if report.is_clean() {
+        if report.is_clean() && !keep {
             std::fs::remove_dir_all(folder)?;
         }
     }
@@ -163,7 +174,8 @@ async fn judge(scene: &Arc<Scene>, schedule: &Schedule) -> anyhow::Result<Report
 
 /// Waits until every order has ended and every event is delivered, and has people put right what
 /// needs them. Says what is left when the time is over. What people take for decisions that nobody
-/// else can make does not count: after an hour there are many.
+/// else can make does not count: after an hour there are many. Nor does the time for which the
+/// engine leaves a provider alone that was down again and again.
 async fn until_all_has_ended(
     scene: &Scene,
     operator: &Operator,
@@ -171,31 +183,39 @@ async fn until_all_has_ended(
     healed: Instant,
 ) -> anyhow::Result<Vec<String>> {
     let liveness = scene.pace.liveness();
-    let (mut seen, mut changed, mut taken_by_people) = (Vec::new(), healed, Duration::ZERO);
+    let (mut seen, mut changed) = (Vec::new(), healed);
+    let (mut taken_by_people, mut left_alone) = (Duration::ZERO, Duration::ZERO);
+    let healing = Log::create(&scene.folder.join("healing.jsonl"))?;
     loop {
         let begun = Instant::now();
         let Round { mut left, decisions } = operator.put_right(scene).await?;
-        if decisions > 0 {
-            taken_by_people += begun.elapsed();
-        }
-        let waiting: i64 = sqlx::query_scalar("select count(*) from amends.outbox")
-            .fetch_one(&mut scene.database().await?)
-            .await?;
+        let deciding = begun.elapsed();
+        let database = &mut scene.database().await?;
+        let down: Vec<String> = sqlx::query_scalar(LEFT_ALONE).fetch_all(&mut *database).await?;
+        let waiting: i64 =
+            sqlx::query_scalar("select count(*) from amends.outbox").fetch_one(database).await?;
         if waiting > 0 {
             left.push(format!("{waiting} events are not delivered"));
         }
         if !sending.is_finished() {
             left.push("some customers are still being served".to_owned());
         }
+        healing.add((healed.elapsed().as_secs(), down.clone(), left.clone()));
         if left != seen {
             (seen, changed) = (left, Instant::now());
         }
-        let is_over = healed.elapsed() > liveness + taken_by_people
-            || changed.elapsed() > liveness / STANDSTILL;
+        let allowed = liveness + taken_by_people + left_alone.min(LEFT_ALONE_MAX);
+        let is_over = healed.elapsed() > allowed
+            || down.is_empty() && changed.elapsed() > STANDSTILL * scene.pace.0;
         if seen.is_empty() || is_over {
             break;
         }
         sleep(LOOK).await;
+        if !down.is_empty() {
+            left_alone += begun.elapsed();
+        } else if decisions > 0 {
+            taken_by_people += deciding;
+        }
     }
     Ok(seen)
 }

@@ -61,7 +61,7 @@ impl Pace {
     /// How long everything may take to end once it is healed. A minute of it is what a payment may
     /// take until it is certain that it was not made.
     pub(crate) fn liveness(self) -> Duration {
-        Duration::from_secs(240) * self.0
+        Duration::from_secs(120) * self.0
     }
 }
 

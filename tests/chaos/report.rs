@@ -19,9 +19,8 @@ pub(crate) const CLEAN: u8 = 0;
 pub(crate) const BROKEN: u8 = 2;
 pub(crate) const UNTRIED: u8 = 3;
 
-/// How long after its lease a dead server may stay, all but one in a hundred: the database can be
-/// out of reach for ten seconds of it, and all servers dead for as many.
-const LAPSED_MAX: Duration = Duration::from_secs(30);
+/// How long after its lease a dead server may stay, all but one in a hundred.
+const LAPSED_MAX: Duration = Duration::from_secs(15);
 
 /// What a run was.
 pub(crate) struct Run<'a> {
@@ -121,7 +120,7 @@ fn taken_over_for_nothing(watch: &Watch, broken: &Broken) -> Option<Violation> {
 /// Servers whose leases were over for long, and whose work nobody took on.
 fn taken_over_late(p99: f64) -> Option<Violation> {
     (p99 > LAPSED_MAX.as_secs_f64()).then(|| Violation {
-        invariant: "a dead server is taken over within half a minute of its lease",
+        invariant: "a dead server is taken over within 15 seconds of its lease",
         what: format!("more than one in a hundred took longer than {p99:.1} s"),
     })
 }

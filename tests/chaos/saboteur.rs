@@ -31,7 +31,7 @@ const BROWNOUT: (Duration, Duration) = (Duration::from_millis(250), Duration::fr
 const TAKEN_UP: Duration = Duration::from_secs(4);
 
 /// More rules than these would not fit into a request.
-const SLOW_CALLS_MAX: usize = 300;
+const SLOW_CALLS_MAX: usize = 350;
 const UNWANTED_MAX: usize = 50;
 
 /// The mix of the providers' failures.
@@ -44,11 +44,12 @@ pub(crate) fn mix(seed: u64) -> Value {
 /// The calls that take their time, whatever the mix says.
 fn slow_calls(schedule: &Schedule) -> Vec<Value> {
     let rules = plans(schedule).into_iter().filter_map(|plan| {
-        let (provider, operation) = match plan.slow? {
-            Slow::Charge => ("payment", "charge"),
-            Slow::Parcel => ("carrier", "ship"),
+        let (provider, operation, fault) = match plan.slow? {
+            Slow::Charge => ("payment", "charge", "slow"),
+            Slow::Parcel => ("carrier", "ship", "slow"),
+            Slow::Deposit => ("payment", "charge", "late"),
         };
-        Some(json!({ "provider": provider, "operation": operation, "fault": "slow",
+        Some(json!({ "provider": provider, "operation": operation, "fault": fault,
             "order_id": plan.business_key(), "delay_ms": LATE_MILLISECONDS }))
     });
     rules.take(SLOW_CALLS_MAX).collect()

@@ -80,7 +80,7 @@ impl Schedule {
         let mut schedule = Self { seed, orders, span_milliseconds, events: Vec::new() };
         schedule.every(4_200, "kill", |chance| Fault::KillServer { server: any_server(chance) });
         schedule.kill_everything();
-        schedule.every(15_000, "freeze", |chance| Fault::FreezeServer {
+        schedule.every(10_000, "freeze", |chance| Fault::FreezeServer {
             server: any_server(chance),
             beyond_milliseconds: chance.within(1_500..3_500),
         });

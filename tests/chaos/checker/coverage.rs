@@ -26,6 +26,9 @@ pub(crate) struct Coverage {
     pub(crate) least: u64,
 }
 
+/// The steps that take money.
+const CHARGES: [&str; 2] = ["charge", "deposit"];
+
 /// Counts everything, from outside.
 pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<Coverage> {
     let count = |is: &dyn Fn(&Record) -> bool| {
@@ -42,20 +45,14 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         .filter(|it| it.what == What::Reused)
         .partition(|it| is_of_platform(evidence, it));
     let replayed = evidence.told.iter().filter(|it| it.repetitions > 0 || it.what == What::Again);
-    let charges = |is: fn(&[&Record]) -> bool| {
-        let of_charge = |records: &Vec<Record>| {
-            let charge = |it: &&Record| it.step.as_deref() == Some("charge");
-            is(&records.iter().filter(charge).collect::<Vec<_>>())
-        };
-        evidence.records.values().filter(|records| of_charge(records)).count() as u64
-    };
+    let charges = |is| charges(evidence, is);
     let is_doubtful_plan = |record: &Record| {
         let steps = record.payload.0["plan"].as_array();
         steps.is_some_and(|steps| steps.iter().any(|step| step["known"] == false))
     };
     let counted = [
         ("dead servers taken over", watch.sum("amends_workers_taken_over"), 25),
-        ("servers that found themselves taken over", watch.sum("amends_workers_lost"), 2),
+        ("servers that found themselves taken over", watch.sum("amends_workers_lost"), 4),
         ("commits sent again for want of an answer", watch.sum("amends_commits_resent"), 3),
         (
             "attempts interrupted by the loss of a server",
@@ -69,7 +66,7 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         ),
         ("unknown charges found to be applied", charges(found_applied), 30),
         ("unknown charges found not to be applied", charges(found_not_applied), 20),
-        ("late charges found by their undo", charges(found_late), 1),
+        ("late charges found by their undo", charges(found_late), 5),
         ("compensations tried again", count(&|it| it.kind == "compensation_attempt_failed"), 20),
         ("compensations of something unknown", count(&is_doubtful_plan), 10),
         ("compensated instances", ended(evidence, "compensated"), 100),
@@ -98,6 +95,16 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         least: if orders < ORDERS { least * orders / ORDERS / 2 } else { least * orders / ORDERS },
     };
     counted.into_iter().map(scaled).collect()
+}
+
+/// How many instances have a step that takes money of which this is so.
+fn charges(evidence: &Evidence, is: fn(&[&Record]) -> bool) -> u64 {
+    let of = |records: &[Record], step: &str| {
+        let of_step = records.iter().filter(|it| it.step.as_deref() == Some(step));
+        is(&of_step.collect::<Vec<_>>())
+    };
+    let of_any = |records: &&Vec<Record>| CHARGES.iter().any(|step| of(records, step));
+    evidence.records.values().filter(of_any).count() as u64
 }
 
 /// Its outcome was in doubt, and asking found it done.

@@ -46,6 +46,8 @@ pub(crate) enum Slow {
     Charge,
     /// With the parcel of an order, the pivot.
     Parcel,
+    /// With the deposit of a dispatch: it answers, and takes the money later.
+    Deposit,
 }
 
 /// One order.
@@ -115,6 +117,7 @@ fn slow(chance: &Chance, channel: Channel) -> Option<Slow> {
     match (channel, chance.within(0..100)) {
         (Channel::Settlement, 0..8) | (Channel::Orders, 0..25) => Some(Slow::Charge),
         (Channel::Orders, 25..40) => Some(Slow::Parcel),
+        (Channel::Dispatch, 0..20) => Some(Slow::Deposit),
         _ => None,
     }
 }
@@ -139,7 +142,7 @@ fn meddling(chance: &Chance, channel: Channel, slow: Option<Slow>) -> Vec<Meddli
         }
         (_, Some(Slow::Charge), _) => vec![cancel(chance.within(300..1_800))],
         (_, Some(Slow::Parcel), _) => vec![cancel(chance.within(900..2_700))],
-        (Channel::Dispatch, None, 0..50) => vec![cancel(chance.within(300..4_000))],
+        (Channel::Dispatch, _, 0..50) => vec![cancel(chance.within(300..4_000))],
         (_, None, 0..5) => vec![cancel(whenever)],
         (_, None, 5..7) => vec![ask("retry", whenever)],
         (Channel::Orders | Channel::Settlement, None, 7..9) => {

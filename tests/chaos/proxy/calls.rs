@@ -1,10 +1,16 @@
 //! When calls began and ended, as whoever made them saw it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 use super::locked;
+
+/// When a connection ends sooner than this after an answer, its client may have given up without
+/// having read it, or the reset may have overtaken it.
+const READ: Duration = Duration::from_secs(1);
 
 /// A call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,19 +45,50 @@ impl Calls {
     }
 }
 
+/// A call whose answer says that it is done, and was passed on. It counts as done if its connection
+/// is used again, or lives for a while after it.
+pub(super) struct Done {
+    call: OpenCall,
+    at: Instant,
+    is_read: bool,
+}
+
 impl OpenCall {
     /// Its answer has been passed on.
-    pub(super) fn answered(self, is_done: bool) {
+    pub(super) fn answered(self) -> Done {
+        self.change(|call| {
+            call.to = Some(Utc::now());
+            call.is_done = true;
+        });
+        Done { call: self, at: Instant::now(), is_read: false }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Called)) {
         if let Some(call) = locked(&self.calls).get_mut(self.index) {
-            call.is_done = is_done;
+            change(call);
+        }
+    }
+}
+
+impl Done {
+    /// Its connection is used again, so its answer has been read.
+    pub(super) fn read(mut self) {
+        self.is_read = true;
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if !self.is_read && self.at.elapsed() < READ {
+            self.call.change(|call| call.is_done = false);
         }
     }
 }
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        if let Some(call) = locked(&self.calls).get_mut(self.index) {
-            call.to = Some(Utc::now());
-        }
+        self.change(|call| {
+            call.to.get_or_insert_with(Utc::now);
+        });
     }
 }

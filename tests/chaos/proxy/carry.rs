@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::calls::OpenCall;
+use super::calls::{Done, OpenCall};
 use super::{Fate, Harm, Mark, Shared, Stream};
 use crate::wire;
 
@@ -42,6 +42,8 @@ struct Carried<'a> {
     is_doomed: bool,
     /// The call whose answer has not come yet.
     call: Option<OpenCall>,
+    /// The call that was answered last.
+    done: Option<Done>,
 }
 
 /// Carries one connection to its end.
@@ -96,6 +98,7 @@ async fn forward(
         bytes_left: None,
         is_doomed: false,
         call: None,
+        done: None,
     };
     loop {
         tokio::select! {
@@ -120,6 +123,7 @@ async fn forward(
                 if length == 0 {
                     return Ok(End::Closed);
                 }
+                carried.done.take().into_iter().for_each(Done::read);
                 let request = &request[..length];
                 if let Some(by) = carried.see(request) {
                     return Ok(End::HeldBack { request: request.to_vec(), by });
@@ -143,8 +147,10 @@ async fn forward(
                     return Ok(End::Broken);
                 }
                 carried.bytes_left = carried.bytes_left.map(|left| left - passed);
-                if let Some(call) = carried.call.take() {
-                    call.answered(wire::is_done(&answer[..length]));
+                if let Some(call) = carried.call.take()
+                    && wire::is_done(&answer[..length])
+                {
+                    carried.done = Some(call.answered());
                 }
             }
         }

@@ -69,7 +69,8 @@ enum Fate {
 /// Knows requests that carry weight.
 pub(crate) type Marks = fn(&[u8]) -> Option<Mark>;
 
-/// A proxy. It goes on for as long as the program runs.
+/// A proxy. It goes on for as long as the program runs; clones are the same one.
+#[derive(Clone)]
 pub(crate) struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -157,6 +158,11 @@ impl Proxy {
             // One that has just ended cannot be harmed any more.
             let _ = connection.send(harm);
         }
+    }
+
+    /// Whether nobody gets through at this moment.
+    pub(crate) fn is_down(&self) -> bool {
+        self.shared.is_down()
     }
 
     /// Has everything get through again.

@@ -131,3 +131,38 @@ async fn a_call_goes_on_until_its_answer_is_there_or_its_connection_gone() {
     }
     assert_eq!(proxy.calls().len(), 2);
 }
+
+#[tokio::test]
+async fn a_call_is_done_if_its_connection_shows_that_the_answer_was_read() {
+    let calls = |request: &[u8]| {
+        request.starts_with(b"call").then(|| Mark::Call(String::from_utf8_lossy(request).into()))
+    };
+    let (address, answering) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), b"HTTP/1.1 201 ");
+    let upstream = Upstream::Tcp(address.local_addr().unwrap().to_string());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = address.accept().await {
+            tokio::spawn(async move {
+                while let Ok(1..) = stream.read(&mut [0; 64]).await {
+                    let _ = stream.write_all(answering).await;
+                }
+            });
+        }
+    });
+    let proxy = Proxy::open(upstream, calls, Duration::ZERO).unwrap();
+    let ask = async |client: &mut TcpStream, request: &[u8]| {
+        client.write_all(request).await.unwrap();
+        client.read_exact(&mut [0; 13]).await.unwrap();
+    };
+    let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+    ask(&mut client, b"call a").await;
+    ask(&mut client, b"call b").await;
+    drop(client);
+    let is_done = |key: &str| {
+        let calls = proxy.calls();
+        calls.iter().find(|call| call.key == key).is_some_and(|call| call.is_done)
+    };
+    while is_done("call b") {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!(is_done("call a"));
+}
