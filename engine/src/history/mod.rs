@@ -22,7 +22,7 @@ use crate::record::{Entry, Parent, Reason, ReasonKind, Record, publish};
 use crate::sabotage::Bug;
 use crate::step::Failure;
 
-pub(crate) use note::{MARKER, Note, Received, Said};
+pub(crate) use note::{MARKER, Note, Received, Said, marker};
 pub(crate) use replay::BRANCH_DROPPED;
 pub(crate) use step::{Attempts, Progress, RecordedStep, step_name};
 

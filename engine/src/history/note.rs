@@ -14,8 +14,14 @@ pub(crate) struct Note {
     pub(crate) last_seq: u32,
 }
 
-/// The sort of a marker: it may be left out of the code again once every instance has it.
+/// The sort of a marker: it may be left out of the code again.
 pub(crate) const MARKER: &str = "patched:";
+
+/// The key of a marker with this answer. Builds that record no `false` take whatever has the key of
+/// `true` for it.
+pub(crate) fn marker(name: &str, answer: bool) -> String {
+    format!("{MARKER}{name}{}", if answer { "" } else { "=false" })
+}
 
 /// What is recorded of such a call.
 #[derive(Debug)]

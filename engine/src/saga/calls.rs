@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::open_call::CallName;
 use super::{Halt, Saga};
 use crate::event::Event;
-use crate::history::{MARKER, Note, Said};
+use crate::history::{MARKER, Note, Said, marker};
 use crate::instance::{State, Verdict};
 use crate::record::{Entry, Noted, TimerStarted, WaitEnded, WaitStarted};
 use crate::signal::Signal;
@@ -81,24 +81,29 @@ impl Saga {
     }
 
     /// Whether this instance runs the code behind the change `name`: `true` for instances that come
-    /// here for the first time, `false` for those that had passed it before the change was made.
+    /// to the first place that asks for it when it is in the code, `false` for those that had gone
+    /// beyond that place before. The answer is recorded, and is the same wherever and however often
+    /// an instance asks: in a loop, too.
     ///
     /// Lets one version's code change under live instances: put the new code where this answers
-    /// `true`, and leave the old code in the other branch until no instance needs it. The question
-    /// may be dropped once every live instance answers `true`.
+    /// `true`, and leave the old code in the other branch until every live instance has been started
+    /// since the change. Then the question may be dropped.
     pub async fn patched(&self, name: &str) -> Result<bool, Halt> {
         self.call(CallName::note(MARKER, name), async {
-            let key = format!("{MARKER}{name}");
             let mut state = self.0.state();
-            if state.history.ask_note(&key).is_some() {
+            let [yes, no] = [true, false].map(|answer| marker(name, answer));
+            if state.history.ask_note(&yes).is_some() {
                 return Ok(true);
             }
-            if state.history.unasked().is_some() {
+            if state.history.ask_note(&no).is_some() {
                 return Ok(false);
             }
-            let noted = Entry::Noted(Noted { value: RawValue::TRUE.to_owned() });
+            let answer = state.history.unasked().is_none();
+            let value = if answer { RawValue::TRUE } else { RawValue::FALSE };
+            let noted = Entry::Noted(Noted { value: value.to_owned() });
             let at = self.0.worker.clock.now();
-            state.append(Some(&key), None, noted, &[], None, at).map(|()| true)
+            state.append(Some(&marker(name, answer)), None, noted, &[], None, at)?;
+            Ok(answer)
         })
         .await
     }
