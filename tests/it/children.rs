@@ -152,6 +152,49 @@ async fn a_child_past_its_pivot_puts_its_parent_to_a_person() {
 }
 
 #[tokio::test]
+async fn a_resume_leaves_how_a_child_has_ended_as_it_is() {
+    let hour = Duration::from_secs(3600);
+    let failure = amends::Failure::new("DOWN", "not now");
+    let down = StepError::Retry { failure, after: Some(hour) };
+    let b = Part::default().acts([Act::Err(down)]);
+    let stage = Stage::new(Part::default(), b, Part::default().pivot());
+    let stage = stage.child(&Script::new(ONCE, [fails(), fails()]));
+    let world = stage
+        .world(|saga, stage| {
+            async {
+                let first = saga.start_child::<Scripted>("pack", &7).await?;
+                if first.ended().await?.is_err() {
+                    saga.run(&stage.a, &"another way".to_owned()).await?;
+                }
+                saga.run(&stage.b, &"1".to_owned()).await?;
+                saga.run(&stage.c, &"ship".to_owned()).await?;
+                saga.start_child::<Scripted>("wrap", &8).await?.output().await?;
+                Ok("end".to_owned())
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Waiting);
+    assert_eq!(world.command(id, Command::Resume).await, Answer::Accepted);
+    world.settle().await;
+    assert_eq!(stage.log(), ["a another way", "b 1", "b 1", "c ship"]);
+    for _ in 0..2 {
+        let failure = world.instance(id).await.failure.unwrap();
+        assert_eq!(
+            (world.instance(id).await.status, &*failure.code),
+            (Status::Stuck, "PAST_PIVOT")
+        );
+        assert_eq!(world.command(id, Command::Resume).await, Answer::Accepted);
+        world.settle().await;
+    }
+    world.command(id, Command::Terminate).await;
+    world.settle().await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_business_key_that_is_taken_is_put_to_a_person_and_nothing_is_shared() {
     let script = Script::new(ONCE, []);
     let stage = Stage::plain().child(&script);

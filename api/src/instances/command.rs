@@ -246,6 +246,9 @@ pub(super) fn why(answer: Answer) -> &'static str {
         Answer::NotHeld => "the instance is not held",
         Answer::Stuck => "the instance is stuck; resume it, or resolve what it is stuck on",
         Answer::NotStuck => "the instance is not stuck; there is nothing to resolve",
+        Answer::AlreadyResumed => {
+            "somebody has just said how it goes on, and that waits to be read; look again"
+        }
         Answer::PlanChanged => "what would be undone is not what was shown any more; look again",
     }
 }

@@ -57,6 +57,7 @@ mod tests {
                     past_pivot,
                     cancelled: false,
                     compensating,
+                    resumed: false,
                     held: false,
                     by_parent: true,
                     child_past_pivot: false,

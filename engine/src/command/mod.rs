@@ -114,6 +114,8 @@ pub enum Answer {
     Stuck,
     /// The instance does not need a person; there is nothing to resolve.
     NotStuck,
+    /// Somebody has just said how it goes on, by a resume or a resolve that waits to be read.
+    AlreadyResumed,
     /// What a cancel would undo is not what the person was shown.
     PlanChanged,
 }
@@ -133,6 +135,7 @@ impl Answer {
             Self::NotHeld => "not_held",
             Self::Stuck => "stuck",
             Self::NotStuck => "not_stuck",
+            Self::AlreadyResumed => "already_resumed",
             Self::PlanChanged => "plan_changed",
         }
     }
@@ -149,6 +152,8 @@ pub struct Standing {
     pub cancelled: bool,
     /// Whether compensation has begun, also where the status is stuck.
     pub compensating: bool,
+    /// Whether a resume or a resolve has been accepted that nobody has read yet.
+    pub resumed: bool,
     /// Whether a hold is in force.
     pub held: bool,
     /// Whether it is the instance's parent who asks: it may take back a completed child.
@@ -183,7 +188,7 @@ mod tests {
 
     fn standings() -> impl Iterator<Item = Standing> {
         Status::ALL.into_iter().flat_map(|status| {
-            (0..32).map(move |bits| Standing {
+            (0..64).map(move |bits| Standing {
                 status,
                 past_pivot: bits & 1 != 0,
                 cancelled: bits & 2 != 0,
@@ -191,6 +196,7 @@ mod tests {
                 held: bits & 8 != 0,
                 by_parent: false,
                 child_past_pivot: bits & 16 != 0,
+                resumed: bits & 32 != 0,
             })
         })
     }
@@ -228,6 +234,16 @@ mod tests {
                 assert_eq!(answer(command, standing), Answer::Held, "{command} of {standing:?}");
             }
             assert_eq!(answer(Command::Release, standing), Answer::Accepted);
+        }
+    }
+
+    #[test]
+    fn of_those_who_say_how_a_stuck_instance_goes_on_the_second_is_told_of_the_first() {
+        for standing in standings().filter(|it| it.status == Status::Stuck && !it.held) {
+            let expected = if standing.resumed { Answer::AlreadyResumed } else { Answer::Accepted };
+            for command in [Command::Resume, Command::Resolve] {
+                assert_eq!(answer(command, standing), expected, "{command} of {standing:?}");
+            }
         }
     }
 

@@ -4,5 +4,9 @@ use super::{Answer, Standing};
 use crate::status::Status;
 
 pub(super) fn judge(standing: Standing) -> Answer {
-    if standing.status == Status::Stuck { Answer::Accepted } else { Answer::NotStuck }
+    match standing.status {
+        Status::Stuck if standing.resumed => Answer::AlreadyResumed,
+        Status::Stuck => Answer::Accepted,
+        _ => Answer::NotStuck,
+    }
 }

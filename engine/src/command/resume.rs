@@ -6,6 +6,7 @@ use crate::status::Status;
 pub(super) fn judge(standing: Standing) -> Answer {
     match standing.status {
         _ if standing.held => Answer::Held,
+        Status::Stuck if standing.resumed => Answer::AlreadyResumed,
         // A compensation waiting for its next attempt may be told not to wait.
         Status::Stuck | Status::Waiting | Status::Compensating => Answer::Accepted,
         _ => Answer::AlreadyRunning,

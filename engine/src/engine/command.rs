@@ -90,7 +90,7 @@ impl Engine {
         reason: &str,
     ) -> Result<Option<Answer>, Error> {
         let (registry, shown) = (Arc::clone(&self.worker().registry), plan_hash.to_owned());
-        let look: Look = Box::new(move |workflow, version, records| {
+        let look: Look = Box::new(move |workflow, version, records, _| {
             let history = History::load(instance_id, records).map_err(Error::Stored)?;
             let steps = known(&registry, workflow, version)?.steps();
             let is_same = plan_compensation(&history, steps).is_ok_and(|plan| plan.hash() == shown);
@@ -124,8 +124,9 @@ impl Engine {
             return Err(Error::InvalidInput(refusal.to_owned()));
         }
         let (registry, found) = (Arc::clone(&self.worker().registry), resolution.clone());
-        let look: Look = Box::new(move |workflow, version, records| {
+        let look: Look = Box::new(move |workflow, version, records, family| {
             let history = History::load(instance_id, records).map_err(Error::Stored)?;
+            check_child(&found, &history, family)?;
             check(&found, &history, &registry, workflow, version)?;
             Ok(Answer::Accepted)
         });
@@ -229,6 +230,23 @@ fn known<'a>(
     registry
         .get(workflow, version)
         .ok_or_else(|| Error::UnknownWorkflow(format!("{workflow}@{version}")))
+}
+
+/// Refuses a finding about a child that contradicts the child's own row.
+fn check_child(resolution: &Resolution, history: &History, family: &[Member]) -> Result<(), Error> {
+    let key = resolution.step.as_deref().unwrap_or_default();
+    let Some(child_id) = history.step(key).and_then(|step| step.child) else {
+        return Ok(());
+    };
+    let refused = |why: String| Err(Error::InvalidInput(why));
+    if !matches!(resolution.finding, Some(Finding::Undone(_))) {
+        return refused(format!("{key} says itself how it has ended; say whether it is undone"));
+    }
+    let live =
+        family.iter().find(|member| member.instance_id == child_id && !member.status.is_terminal());
+    live.map_or(Ok(()), |member| {
+        refused(format!("instance {child_id}, which is {key}, is {}; end it first", member.status))
+    })
 }
 
 /// Refuses a finding that does not fit what is recorded.

@@ -76,7 +76,8 @@ impl RecordedStep {
         if key == Key::Another {
             self.first_at = at;
         }
-        if matches!(self.progress, Progress::Failed { .. }) {
+        // How a child has ended it says once.
+        if matches!(self.progress, Progress::Failed { .. }) && self.child.is_none() {
             self.progress = Progress::Open;
         }
     }

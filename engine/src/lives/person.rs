@@ -202,6 +202,7 @@ impl Life<'_> {
             past_pivot: self.past_pivot,
             cancelled: self.history.cancelled().is_some(),
             compensating: self.history.undoing().is_some(),
+            resumed: false,
             held: self.history.is_held(),
             by_parent,
             child_past_pivot: false,

@@ -62,6 +62,7 @@ pub(crate) async fn give_command(
     }
     let family = match given.command {
         Command::Cancel => family::lock(connection, given.instance_id).await?,
+        Command::Resolve => family::look(connection, given.instance_id).await?,
         _ => Vec::new(),
     };
     let stands = stand(connection, given.instance_id, &family).await?;
@@ -73,24 +74,23 @@ pub(crate) async fn give_command(
     if let (Answer::Accepted, Some(look)) = (answer, look) {
         let mut histories = super::claim::histories(&mut *connection, &[given.instance_id]).await?;
         let records = histories.remove(&given.instance_id).unwrap_or_default();
-        answer = look(&workflow, version, &records)?;
+        answer = look(&workflow, version, &records, &family)?;
     }
     if !keep(connection, &given, standing, answer).await? {
         // The same request has just come for another instance.
         return answered(connection, given.request.as_ref()).await;
     }
     if answer == Answer::Accepted {
-        accept(connection, &given, &family).await?;
+        accept(connection, &given).await?;
+        if given.command == Command::Cancel {
+            family::tell(connection, &family, given.at).await?;
+        }
     }
     Ok(Some(answer))
 }
 
-/// Has an accepted command reach the instance, and a cancel its family.
-async fn accept(
-    connection: &mut PgConnection,
-    given: &Given,
-    family: &[Member],
-) -> Result<(), Error> {
+/// Has an accepted command reach the instance.
+async fn accept(connection: &mut PgConnection, given: &Given) -> Result<(), Error> {
     let body = CommandBody { reason: given.reason.clone(), resolution: given.resolution.clone() };
     let body =
         serde_json::to_string(&body).map_err(|error| Error::InvalidInput(error.to_string()))?;
@@ -104,7 +104,6 @@ async fn accept(
     };
     send(connection, given.instance_id, &letter).await?;
     set_held(connection, given.instance_id, given.command).await?;
-    family::tell(connection, family, given.at).await?;
     Ok(())
 }
 
@@ -156,8 +155,10 @@ pub(crate) async fn see(
     Ok(Some(Seen { workflow, version, standing, family, records }))
 }
 
-/// Looks at the records of a workflow's version before a command is accepted.
-pub(crate) type Look = Box<dyn FnOnce(&str, u32, &[Record]) -> Result<Answer, Error> + Send>;
+/// Looks at a workflow's version, and at the records and the family of an instance of it, before a
+/// command is accepted.
+pub(crate) type Look =
+    Box<dyn FnOnce(&str, u32, &[Record], &[Member]) -> Result<Answer, Error> + Send>;
 
 /// Locks an instance. Says whether there is one.
 pub(crate) async fn lock(
@@ -189,7 +190,12 @@ async fn stand(
                exists (
                    select from amends.record r
                    where r.instance_id = i.instance_id and r.kind = 'compensation_planned'
-               ) as "compensating!"
+               ) as "compensating!",
+               exists (
+                   select from amends.mail m
+                   where m.instance_id = i.instance_id and m.mail_seq > i.mail_read
+                     and m.kind = 'command' and m.name in ('resume', 'resolve')
+               ) as "resumed!"
         from amends.instance i
         where instance_id = $1
         "#,
@@ -206,6 +212,7 @@ async fn stand(
         past_pivot: seen.past_pivot,
         cancelled: seen.cancelled,
         compensating: seen.compensating,
+        resumed: seen.resumed,
         held: seen.held,
         by_parent: false,
         child_past_pivot: family.iter().any(is_past),
