@@ -23,14 +23,21 @@ fn unanswered() -> Part<amends_tests::improvised::A> {
     Part::default().effect(Effect::AtMostOnce).acts([Act::Err(unknown)])
 }
 
-#[tokio::test]
-async fn of_two_who_say_how_it_goes_on_the_second_is_told_so_whatever_they_say() {
+/// An instance that is stuck on a payout of which nobody knows whether it was made.
+async fn stuck_on_a_payout() -> (World, Stage, Uuid) {
     let stage = Stage::new(unanswered(), Part::default(), Part::default());
     let world = stage
         .world(|saga, stage| async { saga.run(&stage.a, &"pay out".to_owned()).await }.boxed())
         .await;
     let id = start(&world, "it").await;
     world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Stuck);
+    (world, stage, id)
+}
+
+#[tokio::test]
+async fn of_two_who_say_how_it_goes_on_the_second_is_told_so_whatever_they_say() {
+    let (world, stage, id) = stuck_on_a_payout().await;
     let applied = Finding::Applied("paid".into());
     assert_eq!(resolve(&world, id, found("a", applied)).await.unwrap(), Answer::Accepted);
     let second = resolve(&world, id, found("a", Finding::NotApplied)).await.unwrap();
@@ -44,12 +51,7 @@ async fn of_two_who_say_how_it_goes_on_the_second_is_told_so_whatever_they_say()
 
 #[tokio::test]
 async fn a_resume_that_was_read_keeps_nobody_from_saying_more() {
-    let stage = Stage::new(unanswered(), Part::default(), Part::default());
-    let world = stage
-        .world(|saga, stage| async { saga.run(&stage.a, &"pay out".to_owned()).await }.boxed())
-        .await;
-    let id = start(&world, "it").await;
-    world.settle().await;
+    let (world, _, id) = stuck_on_a_payout().await;
     assert_eq!(world.command(id, Command::Resume).await, Answer::Accepted);
     world.settle().await;
     assert_eq!(world.instance(id).await.status, Status::Stuck);

@@ -1,13 +1,13 @@
 //! All SQL of the engine.
 //!
-//! Order of locks, everywhere: worker, then instances, then everything else. Instances are locked in
-//! the order of their ids, also by a batch of the write path; a child's id comes after its parent's,
-//! so that parents are locked before their children. What locks instances as it finds them passes
-//! over those that are locked, and waits for no other instance afterwards: a claim, a release, the
-//! birth of a child. The write path, claims
-//! and reads are single autocommit statements on connections that never see `begin`: a future
-//! dropped inside `begin` would leave its session in a transaction for the next borrower. What
-//! needs a transaction has a pool of its own, see [`transaction`].
+//! Order of locks, everywhere: worker, then instances, then everything else. Instances are locked
+//! in the order of their ids, also by a batch of the write path; a child's id comes after its
+//! parent's, so that parents are locked before their children. What locks instances as it finds
+//! them passes over those that are locked, and waits for no other instance afterwards: a claim, a
+//! release, the birth of a child. The write path, claims and reads are single autocommit statements
+//! on connections that never see `begin`: a future dropped inside `begin` would leave its session
+//! in a transaction for the next borrower. What needs a transaction has a pool of its own, see
+//! [`transaction`].
 
 pub(crate) mod child;
 pub(crate) mod claim;
