@@ -58,7 +58,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Where nothing has changed for so much longer than anything has to wait by itself, nothing will.
 const STANDSTILL: Duration = Duration::from_secs(90);
 /// The engine leaves a provider alone that was down again and again for so long at most.
-const LEFT_ALONE_MAX: Duration = Duration::from_secs(300);
+const LEFT_ALONE_MAX: Duration = Duration::from_secs(60);
 
 /// The providers that are left alone at this moment.
 const LEFT_ALONE: &str = "select name from amends.dependency where state = 'down'";

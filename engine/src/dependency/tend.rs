@@ -48,7 +48,7 @@ async fn report(worker: &Worker, gate: &Gate) -> Result<(), Error> {
     let Some(row) = read.into_iter().find(|row| row.name == name) else {
         return Ok(());
     };
-    let down = row.health.failed(row.present);
+    let down = row.health.failed(row.present, row.answered);
     if rows::turn(pool, name, &row.health, &down, Some(&failure)).await? {
         tracing::warn!(
             dependency = name,
@@ -70,7 +70,12 @@ async fn look_after(worker: &Worker, gate: &Gate, row: Row) -> Result<u64, Error
             if next.state == State::Up {
                 tracing::info!(dependency = name, "{name} answers again");
             }
-            released += rows::release(pool, name, count, worker.clock.pinned()).await?;
+            let now = worker.clock.pinned();
+            released += if next.admitted == 1 {
+                rows::release_one(pool, name, now).await?
+            } else {
+                rows::release(pool, name, count, now).await?
+            };
             health = next;
         }
     }

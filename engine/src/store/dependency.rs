@@ -7,10 +7,13 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::interval;
-use crate::dependency::health::{Health, State};
+use crate::dependency::health::{Health, State, TURN};
 use crate::error::Error;
 use crate::step::Failure;
 use crate::view::DependencyView;
+
+/// So many instances take turns at finding out whether a dependency is up again.
+const TRIED_IN_TURN: u32 = 100;
 
 /// A dependency as the database knows it.
 #[derive(Debug)]
@@ -114,17 +117,23 @@ pub(crate) async fn turn(
     Ok(turned.rows_affected() == 1)
 }
 
-/// Notes that a dependency which is not up has answered a call.
+/// Notes that a dependency which is not up has answered a call, and brings its next turn forward.
 pub(crate) async fn note_answer(
     pool: &PgPool,
     name: &str,
     now: Option<DateTime<Utc>>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "update amends.dependency set answered_at = coalesce($2::timestamptz, clock_timestamp())
-         where name = $1 and state <> 'up'",
+        "update amends.dependency d
+         set answered_at = clock.present,
+             tend_at = case when d.state = 'recovering' and d.answered_at is null
+                            then least(d.tend_at, clock.present + $3::interval)
+                            else d.tend_at end
+         from (select coalesce($2::timestamptz, clock_timestamp()) as present) clock
+         where d.name = $1 and d.state <> 'up'",
         name,
         now,
+        interval(TURN),
     )
     .execute(pool)
     .await?;
@@ -151,6 +160,36 @@ pub(crate) async fn release(
          )",
         name,
         i64::from(count),
+        now,
+    )
+    .execute(pool)
+    .await?;
+    Ok(released.rows_affected())
+}
+
+/// Makes one instance due that is to find out whether a dependency is up again: of those whose turn
+/// it is, the one that has not moved for longest. So none spends all its attempts on that, and one
+/// whose calls always fail does not keep the others waiting.
+pub(crate) async fn release_one(
+    pool: &PgPool,
+    name: &str,
+    now: Option<DateTime<Utc>>,
+) -> Result<u64, sqlx::Error> {
+    let released = sqlx::query!(
+        "update amends.instance
+         set parked_on = null, run_at = coalesce($3::timestamptz, clock_timestamp())
+         where instance_id = (
+             select instance_id
+             from (select instance_id, updated_at from amends.instance
+                   where parked_on = $1
+                   order by priority, instance_id
+                   limit $2
+                   for update skip locked) first
+             order by updated_at, instance_id
+             limit 1
+         )",
+        name,
+        i64::from(TRIED_IN_TURN),
         now,
     )
     .execute(pool)
