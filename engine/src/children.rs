@@ -13,6 +13,7 @@ use crate::record::{CompensationPlanned, Entry, StepCompensated};
 use crate::sabotage::Bug;
 use crate::status::Status;
 use crate::step::{Failure, Undone};
+use crate::store::Hint;
 use crate::store::child;
 use crate::store::command::{Given, give_command};
 use crate::store::family::{self, PARENT_UNDONE};
@@ -92,7 +93,7 @@ impl Instance {
                     worker.published.notify_one();
                     worker.due.notify_one();
                     worker.mail.notify_one();
-                    worker.store.hint().await;
+                    worker.store.hint(Hint::Due).await;
                     return written;
                 }
                 Err(Error::Database(error)) if is_data_error(&error) => {
@@ -166,7 +167,7 @@ impl Instance {
             Some(Answer::Accepted) => {
                 worker.due.notify_one();
                 worker.mail.notify_one();
-                worker.store.hint().await;
+                worker.store.hint(Hint::Due).await;
                 self.pause_until(None).await
             }
             // It is being undone; its end is mail.

@@ -254,7 +254,7 @@ async fn undo(instance: &Arc<Instance>, key: &str, known: bool) -> Result<(), Ve
     let undo = AssertUnwindSafe(undo).catch_unwind();
     let result = attempt::judge(tokio::time::timeout(step.facts().timeout, undo).await);
     instance.worker.probes.reach("undo.after").await;
-    instance.worker.heed(&asked.pass, &result);
+    asked.pass.report(&result);
     let (entry, events) = match result {
         Ok(undone) => asked.done(&undone)?,
         Err(error) => asked.failed(&mut instance.state(), &error)?,

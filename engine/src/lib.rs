@@ -36,6 +36,7 @@ pub mod status;
 
 // What performs it.
 mod children;
+mod claims;
 mod committer;
 mod drive;
 mod instance;

@@ -50,6 +50,9 @@ pub(crate) const CLAIM_MAX: usize = 500;
 /// One in so many of a worker's places is for what comes in from outside, not for what is due.
 pub(crate) const KEPT_FOR_INTAKE: usize = 4;
 
+/// How long a take-over waits for what its worker has in flight before it comes back later.
+pub(crate) const TAKE_OVER_WAIT: Duration = Duration::from_secs(1);
+
 /// How long a statement of the write path may take before its connection counts as dead.
 pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attempt::panic_message;
 use crate::error::Error;
+use crate::store::Hint;
 use crate::worker::Worker;
 
 /// The channel on which processes tell each other that something may be due.
@@ -68,7 +69,7 @@ pub(crate) fn start(worker: &Arc<Worker>) {
         worker,
         "dependency",
         poll,
-        |worker| &worker.tending,
+        |worker| &*worker.tending,
         |worker| async move { crate::dependency::tend(&worker).await.map(drop) },
     );
     tokio::spawn(listen(Arc::clone(worker)));
@@ -149,8 +150,11 @@ async fn hear(worker: &Worker) -> Result<(), sqlx::Error> {
     worker.due.notify_one();
     worker.mail.notify_one();
     loop {
-        listener.recv().await?;
-        worker.due.notify_one();
-        worker.mail.notify_one();
+        if listener.recv().await?.payload() == Hint::Slots.as_str() {
+            worker.tending.notify_one();
+        } else {
+            worker.due.notify_one();
+            worker.mail.notify_one();
+        }
     }
 }

@@ -36,7 +36,9 @@ pub enum InTransaction {}
 /// - The isolation level is read committed: a condition is checked in the `update` that depends on
 ///   it, or under a lock. Deadlocks are attempted again.
 /// - A transaction that sqlx begins on the connection is a savepoint. A `commit` or `rollback` by
-///   hand is a bug, and puts the instance to a person. Settings are changed with `set local` only.
+///   hand is a bug, and puts the instance to a person.
+/// - What a step leaves in its session (settings, temporary tables, locks, listeners) is cleared away
+///   before another step gets it.
 ///
 /// ```
 /// use amends::{

@@ -3,8 +3,8 @@
 //! A worker is one incarnation: when it loses its lease it drops everything it holds and is gone;
 //! the engine then becomes another worker under another id.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -33,9 +33,8 @@ use crate::relay::Subscriptions;
 use crate::sabotage::Bug;
 use crate::schedule::Definitions;
 use crate::status::Status;
-use crate::store::claim::{self, Claim, Claimed};
 use crate::store::worker::{self as rows, NewWorker, TakeOver};
-use crate::store::{Store, mail};
+use crate::store::{Hint, Store, mail};
 
 /// What a process is made of, whichever worker it is.
 #[derive(Clone)]
@@ -65,9 +64,9 @@ pub(crate) struct Worker {
     pub(crate) committer: Committer,
     pub(crate) dependencies: Dependencies,
     lease: Arc<Lease>,
-    permits: Arc<Semaphore>,
+    pub(crate) permits: Arc<Semaphore>,
     held: Mutex<HashMap<Uuid, Arc<Instance>>>,
-    lost_claims: Mutex<LostClaims>,
+    pub(crate) lost_claims: Mutex<LostClaims>,
     pub(crate) quarantine: Mutex<Quarantine>,
     /// When it began to live.
     pub(crate) since: DateTime<Utc>,
@@ -83,8 +82,8 @@ pub(crate) struct Worker {
     pub(crate) mail: Notify,
     /// Rung by nobody: for what only time brings.
     pub(crate) never: Notify,
-    /// A dependency has gone down.
-    pub(crate) tending: Notify,
+    /// There is a dependency to look after.
+    pub(crate) tending: Arc<Notify>,
     /// Events may wait in the outbox.
     pub(crate) published: Arc<Notify>,
 }
@@ -142,11 +141,12 @@ impl Worker {
         let Parts { store, registry, subscriptions, settings, .. } = parts;
         let Parts { clock, probes, metrics, endings, .. } = parts;
         let since = clock.now();
+        let tending = Arc::default();
         Self {
             worker_id: new_id(),
             lease: Arc::new(Lease::new(settings.lease, &clock)),
             permits: Arc::new(Semaphore::new(settings.instances_max)),
-            dependencies: Dependencies::new(registry.dependencies(), clock.now()),
+            dependencies: Dependencies::new(registry.dependencies(), since, &tending),
             store,
             registry,
             subscriptions,
@@ -167,7 +167,7 @@ impl Worker {
             due: Notify::new(),
             mail: Notify::new(),
             never: Notify::new(),
-            tending: Notify::new(),
+            tending,
             published: Arc::new(Notify::new()),
         }
     }
@@ -191,7 +191,7 @@ impl Worker {
                 let instance = Instance::born(worker, workflow, id, claim_id, write.about, history);
                 self.hold(instance, permit);
             }
-            None => self.store.hint().await,
+            None => self.store.hint(Hint::Due).await,
         }
     }
 
@@ -239,109 +239,8 @@ impl Worker {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Instance>>> {
+    pub(crate) fn held(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Instance>>> {
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Claims due instances, as many as there are permits for. Returns how many it got.
-    pub(crate) async fn claim(self: &Arc<Self>) -> Result<usize, Error> {
-        let found = self.find_lost_claims().await?;
-        let mut permits = Vec::new();
-        // What comes in from outside begins at once, however much is due.
-        let kept = self.settings.instances_max / limits::KEPT_FOR_INTAKE;
-        while permits.len() < limits::CLAIM_MAX
-            && self.permits.available_permits() > kept
-            && let Some(permit) = self.permit()
-        {
-            permits.push(permit);
-        }
-        if permits.is_empty() {
-            return Ok(found);
-        }
-        let workflows = self.workflows();
-        let claim = self.claim_of(&workflows, permits.len());
-        // What was never sent cannot have claimed anything.
-        let mut connection = self.store.pool().acquire().await?;
-        let claiming = claim::claim_instances(&mut connection, &claim);
-        let claimed = self.metrics.claim.time(claiming).await;
-        Ok(found + self.settle_claim(&claim, claimed, permits).await?)
-    }
-
-    /// Names and versions of the workflows that it can run.
-    pub(crate) fn workflows(&self) -> (Vec<String>, Vec<i32>) {
-        let workflows = self.registry.iter();
-        workflows
-            .map(|workflow| (workflow.name().to_owned(), workflow.version().cast_signed()))
-            .unzip()
-    }
-
-    /// A claim of so many instances of these workflows.
-    pub(crate) fn claim_of<'a>(
-        &self,
-        workflows: &'a (Vec<String>, Vec<i32>),
-        limit: usize,
-    ) -> Claim<'a> {
-        let (claim_id, worker_id, now) = (new_id(), self.worker_id, self.clock.pinned());
-        Claim { claim_id, worker_id, workflows, limit, now }
-    }
-
-    /// Takes up what was claimed, and returns how many. What the lost answer to a claim held is
-    /// looked for later.
-    pub(crate) async fn settle_claim(
-        self: &Arc<Self>,
-        claim: &Claim<'_>,
-        claimed: Result<Vec<Claimed>, Error>,
-        permits: Vec<OwnedSemaphorePermit>,
-    ) -> Result<usize, Error> {
-        match claimed {
-            Ok(claimed) => Ok(self.take_up(claimed, permits).await),
-            Err(error) => {
-                self.lost_claims().add(claim.claim_id, self.clock.now());
-                Err(error)
-            }
-        }
-    }
-
-    /// Takes up what was claimed by statements whose answers were lost, and returns how many.
-    async fn find_lost_claims(self: &Arc<Self>) -> Result<usize, Error> {
-        let now = self.clock.now();
-        let lost = self.lost_claims().due(now);
-        if lost.is_empty() {
-            return Ok(0);
-        }
-        // Looked at first: what is held when the rows are read is driven already.
-        let held: HashSet<Uuid> = self.held().keys().copied().collect();
-        let mut found = claim::find_claimed(self.store.pool(), self.worker_id, &lost).await?;
-        found.retain(|one| !held.contains(&one.instance_id));
-        let permits: Vec<_> = std::iter::from_fn(|| self.permit()).take(found.len()).collect();
-        if permits.len() == found.len() {
-            self.lost_claims().looked(now);
-        }
-        Ok(self.take_up(found, permits).await)
-    }
-
-    async fn take_up(
-        self: &Arc<Self>,
-        claimed: Vec<Claimed>,
-        permits: Vec<OwnedSemaphorePermit>,
-    ) -> usize {
-        let mut count = 0;
-        for (claimed, permit) in claimed.into_iter().zip(permits) {
-            self.probes.reach("claim.after").await;
-            // Only registered versions are claimed.
-            if let Some(workflow) = self.registry.get(&claimed.workflow, claimed.version) {
-                let workflow = Arc::clone(workflow);
-                self.watch(&claimed);
-                self.hold(Instance::claimed(Arc::clone(self), workflow, claimed), permit);
-                count += 1;
-            }
-        }
-        self.metrics.claimed.inc_by(count as u64);
-        count
-    }
-
-    fn lost_claims(&self) -> MutexGuard<'_, LostClaims> {
-        self.lost_claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Rings the held instances that have mail.

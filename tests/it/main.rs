@@ -42,6 +42,7 @@ mod refunds;
 mod requests;
 mod schedules;
 mod signals;
+mod slots;
 mod start_within;
 mod steps;
 mod suspects;

@@ -11,6 +11,7 @@ const ONE_ROW: [&str; 2] = ["fence", "after_changed"];
 const COMMIT: &str = include_str!("../../engine/src/store/sql/commit.sql");
 const CLAIM: &str = include_str!("../../engine/src/store/sql/claim_instances.sql");
 const CLAIM_SUSPECTS: &str = include_str!("../../engine/src/store/sql/claim_suspects.sql");
+const CLAIM_PARKED: &str = include_str!("../../engine/src/store/sql/claim_parked.sql");
 const LOCK_FAMILY: &str = include_str!("../../engine/src/store/sql/lock_family.sql");
 const FAMILY: &str = include_str!("../../engine/src/store/sql/family.sql");
 const TELL_FAMILY: &str = include_str!("../../engine/src/store/sql/tell_family.sql");
@@ -122,8 +123,11 @@ async fn a_claim_looks_only_at_what_is_due() {
         if when == "analysed" {
             database.execute("analyze").await.unwrap();
         }
-        let claims =
-            [(CLAIM, 6, "instance_due_unsuspected"), (CLAIM_SUSPECTS, 8, "instance_suspect")];
+        let claims = [
+            (CLAIM, 6, "instance_due_unsuspected"),
+            (CLAIM_SUSPECTS, 8, "instance_suspect"),
+            (CLAIM_PARKED, 8, "instance_parked"),
+        ];
         for (statement, arguments, index) in claims {
             let plan = plan(&mut database, statement, arguments).await;
             assert!(plan.contains(index), "{when}:\n{plan}");

@@ -300,6 +300,51 @@ async fn a_nested_transaction_is_a_savepoint() {
     world.finish().await;
 }
 
+/// What an author may leave in a session.
+const LEFT: &str = "
+    set app.tenant = 'somebody';
+    set statement_timeout = 1;
+    reset statement_timeout;
+    create temporary table if not exists mine (n int);
+    prepare mine as select 1;
+    listen mine;
+    select pg_advisory_lock(4711)";
+
+/// What of it is there in a session that has it.
+const FOUND: &str = "
+    select concat_ws(' ', current_setting('app.tenant', true), to_regclass('pg_temp.mine'),
+        (select name from pg_prepared_statements where from_sql limit 1),
+        (select pg_listening_channels() limit 1),
+        (select objid from pg_locks where locktype = 'advisory' and objid = 4711 limit 1))";
+
+#[tokio::test]
+async fn what_a_step_leaves_in_its_session_is_gone_when_another_gets_it() {
+    let found = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let finds = Arc::clone(&found);
+    let take = Take::default().also(move |connection, _| {
+        let finds = Arc::clone(&finds);
+        async move {
+            let session = format!("select concat(pg_backend_pid(), ': ', ({FOUND}))");
+            let before = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(session));
+            let before = before.fetch_one(&mut *connection).await.unwrap();
+            finds.lock().unwrap().push(before);
+            sqlx::raw_sql(LEFT).execute(&mut *connection).await.unwrap();
+        }
+        .boxed()
+    });
+    let world = tea(take, 10).await;
+    for number in 0..5 {
+        let id = start(&world, &format!("it/{number}")).await;
+        world.settle().await;
+        assert_eq!(world.instance(id).await.status, Status::Completed);
+    }
+    let found = found.lock().unwrap().clone();
+    let sessions: std::collections::HashSet<_> = found.iter().collect();
+    assert!(sessions.len() < found.len(), "no session was used again: {found:?}");
+    assert!(found.iter().all(|found| found.ends_with(": ")), "{found:?}");
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn a_step_that_ends_its_transaction_by_hand_is_put_to_a_person() {
     let take = Take::default().also(|connection, _| {

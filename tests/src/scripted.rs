@@ -23,6 +23,25 @@ pub enum Act {
     Panic,
     /// Never answers.
     Hang,
+    /// Answers after a while, by the clock on the wall.
+    Take(Duration),
+}
+
+impl Act {
+    /// Does it, and answers with `output`.
+    #[expect(clippy::disallowed_methods, reason = "a provider outside keeps time of its own")]
+    pub(crate) async fn perform<T>(self, output: T) -> Result<T, StepError> {
+        match self {
+            Self::Succeed => Ok(output),
+            Self::Err(error) => Err(error),
+            Self::Panic => panic!("as the test says"),
+            Self::Hang => std::future::pending().await,
+            Self::Take(time) => {
+                tokio::time::sleep(time).await;
+                Ok(output)
+            }
+        }
+    }
 }
 
 /// A script, and how often it was followed. Clones share both.
@@ -123,12 +142,7 @@ impl Step for Script {
     async fn run(&self, _: &Call, input: &u32) -> Result<u32, StepError> {
         self.ran.fetch_add(1, Ordering::SeqCst);
         let act = self.runs.lock().expect("no test panics here").pop_front();
-        match act.unwrap_or(Act::Succeed) {
-            Act::Succeed => Ok(*input),
-            Act::Err(error) => Err(error),
-            Act::Panic => panic!("as the script says"),
-            Act::Hang => std::future::pending().await,
-        }
+        act.unwrap_or(Act::Succeed).perform(*input).await
     }
 
     fn money(&self, moment: Moment<'_, Self>) -> Vec<Movement> {

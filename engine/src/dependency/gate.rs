@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::Dependency;
 use super::health::{Health, State};
+use super::{Dependency, Rate};
 use crate::step::{Failure, StepError};
 
 /// Every dependency that this build declares.
@@ -24,16 +24,23 @@ pub(crate) struct Gate {
     /// This worker's share of the calls at a time; not used without such a limit.
     pub(crate) slots: Arc<Semaphore>,
     /// Rung when somebody who was turned away may come again.
-    pub(crate) opened: Notify,
+    opened: Notify,
+    /// How many wait for that in memory.
+    awaiting: AtomicU32,
+    /// Calls that have been let in, with those that wait for a slot or a turn.
     calls: AtomicU32,
-    /// Calls that have come back since they were last counted.
+    /// Calls that have given back their slots since they were last counted.
     ended: AtomicU32,
     inside: Mutex<Inside>,
+    /// Rung when there is something to look after.
+    tending: Arc<Notify>,
 }
 
 #[derive(Debug)]
 struct Inside {
     health: Health,
+    /// How many this worker has let through while it recovers, if it was this one that did.
+    turn: Option<u32>,
     /// Calls in a row that brought no answer.
     failures: u32,
     /// What the last of them said, if it is time to say that the dependency is down.
@@ -44,6 +51,10 @@ struct Inside {
     turns: Vec<DateTime<Utc>>,
     /// How many slots this worker holds, free or not.
     slots: usize,
+    /// Somebody somewhere waits for a slot, or in the database.
+    is_sought: bool,
+    /// This worker wants more slots than it could get.
+    is_short: bool,
 }
 
 /// The right to make one call.
@@ -55,23 +66,28 @@ pub(crate) struct Pass {
 
 impl Dependencies {
     /// Gates for these dependencies, all of them up.
-    pub(crate) fn new(declared: &[Dependency], now: DateTime<Utc>) -> Self {
+    pub(crate) fn new(declared: &[Dependency], now: DateTime<Utc>, tending: &Arc<Notify>) -> Self {
         let gates = declared.iter().map(|dependency| {
             let inside = Inside {
                 health: Health::up(now),
+                turn: None,
                 failures: 0,
                 down: None,
                 answered: false,
                 turns: Vec::new(),
                 slots: 0,
+                is_sought: false,
+                is_short: false,
             };
             let gate = Gate {
                 dependency: dependency.clone(),
                 slots: Arc::new(Semaphore::new(0)),
                 opened: Notify::new(),
+                awaiting: AtomicU32::new(0),
                 calls: AtomicU32::new(0),
                 ended: AtomicU32::new(0),
                 inside: Mutex::new(inside),
+                tending: Arc::clone(tending),
             };
             (dependency.name, Arc::new(gate))
         });
@@ -94,7 +110,7 @@ impl Gate {
         let admitted = match inside.health.state {
             State::Up => true,
             State::Down => false,
-            State::Recovering => self.calls.load(Ordering::Relaxed) < inside.health.admitted,
+            State::Recovering => inside.turn.is_some_and(|turn| self.calls() < turn),
         };
         admitted.then(|| {
             self.calls.fetch_add(1, Ordering::Relaxed);
@@ -102,9 +118,37 @@ impl Gate {
         })
     }
 
-    /// When this worker may make its next call, if it has reserved a turn for it.
-    pub(crate) fn next_turn(&self) -> Option<DateTime<Utc>> {
-        self.inside().turns.pop()
+    /// A slot, if one is free. Otherwise more are asked for, if there may be more.
+    pub(crate) fn free_slot(&self) -> Option<OwnedSemaphorePermit> {
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
+        if slot.is_none() && !self.inside().is_short {
+            self.tending.notify_one();
+        }
+        slot
+    }
+
+    /// Waits until the dependency may have come up, or this worker has got slots.
+    pub(crate) async fn wait(&self) {
+        let _awaiting = Counted::new(&self.awaiting);
+        self.opened.notified().await;
+    }
+
+    /// Whether somebody waits in memory.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many calls have been let in, with those that wait for a slot or a turn.
+    pub(crate) fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// When this worker may make its next call, if it has reserved a turn for it. A turn that was
+    /// not used in its time is lost: all of them at once would be faster than the rate.
+    pub(crate) fn next_turn(&self, now: DateTime<Utc>, rate: Rate) -> Option<DateTime<Utc>> {
+        let oldest = now - TimeDelta::from_std(rate.interval()).unwrap_or_default();
+        let turns = &mut self.inside().turns;
+        std::iter::from_fn(|| turns.pop()).find(|turn| *turn >= oldest)
     }
 
     /// Adds turns, the first of which is handed out first.
@@ -124,9 +168,23 @@ impl Gate {
             if inside.health.state != health.state {
                 inside.failures = 0;
             }
+            // Another worker has had the next turn.
+            inside.turn = inside.turn.filter(|turn| *turn == health.admitted);
             inside.health = health;
             self.opened.notify_waiters();
         }
+    }
+
+    /// Takes over what this worker has just made of it.
+    pub(crate) fn turned(&self, health: Health) {
+        self.inside().turn = (health.state == State::Recovering).then_some(health.admitted);
+        self.set_health(health);
+    }
+
+    /// Says who lacks slots: anybody, if only in the database, and this worker.
+    pub(crate) fn set_lacking(&self, is_sought: bool, is_short: bool) {
+        let mut inside = self.inside();
+        (inside.is_sought, inside.is_short) = (is_sought, is_short);
     }
 
     /// Why it is to be taken down, once.
@@ -170,7 +228,10 @@ impl Gate {
     fn answered(&self) {
         let mut inside = self.inside();
         inside.failures = 0;
-        inside.answered = true;
+        let is_news = !std::mem::replace(&mut inside.answered, true);
+        if is_news && inside.health.state == State::Recovering {
+            self.tending.notify_one();
+        }
     }
 
     fn unanswered(&self, failure: &Failure) {
@@ -189,7 +250,24 @@ impl Gate {
             inside.down = Some(failure.clone());
             // This worker does not wait for the others to know.
             inside.health.state = State::Down;
+            self.tending.notify_one();
         }
+    }
+}
+
+/// Counts as one as long as it lives.
+struct Counted<'a>(&'a AtomicU32);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -205,10 +283,10 @@ impl Pass {
         self
     }
 
-    /// Says how the call has ended. Says whether the dependency has just been taken to be down.
-    pub(crate) fn report<T>(&self, result: &Result<T, StepError>) -> bool {
+    /// Says how the call has ended.
+    pub(crate) fn report<T>(&self, result: &Result<T, StepError>) {
         let Some(gate) = &self.gate else {
-            return false;
+            return;
         };
         match result {
             Ok(_) | Err(StepError::Fail(_) | StepError::Refused(_)) => gate.answered(),
@@ -216,17 +294,19 @@ impl Pass {
                 gate.unanswered(failure);
             }
         }
-        gate.inside().down.is_some()
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
         // The slot is free before anybody is told.
-        self.slot = None;
+        let has_called = self.slot.take().is_some();
         if let Some(gate) = &self.gate {
             gate.calls.fetch_sub(1, Ordering::Relaxed);
-            gate.ended.fetch_add(1, Ordering::Relaxed);
+            gate.ended.fetch_add(u32::from(has_called), Ordering::Relaxed);
+            if gate.slots.available_permits() > 0 && gate.inside().is_sought {
+                gate.tending.notify_one();
+            }
         }
     }
 }
@@ -238,10 +318,10 @@ mod tests {
     /// The gate of a dependency that recovers, and may be called so often at a time.
     fn recovering(admitted: u32) -> Arc<Gate> {
         let now = DateTime::from_timestamp(0, 0).unwrap();
-        let dependencies = Dependencies::new(&[Dependency::new("courier")], now);
+        let declared = [Dependency::new("courier")];
+        let dependencies = Dependencies::new(&declared, now, &Arc::default());
         let gate = Arc::clone(dependencies.get("courier").unwrap());
-        let health = Health { state: State::Recovering, admitted, ..Health::up(now) };
-        gate.set_health(health);
+        gate.turned(Health { state: State::Recovering, admitted, ..Health::up(now) });
         gate
     }
 
@@ -249,7 +329,8 @@ mod tests {
     fn call(gate: &Arc<Gate>, is_answered: bool) -> bool {
         let failure = StepError::unknown("LATE", "no answer");
         let result = if is_answered { Ok(()) } else { Err(failure) };
-        gate.admit().unwrap().report(&result)
+        gate.admit().unwrap().report(&result);
+        gate.inside().down.is_some()
     }
 
     #[test]
@@ -268,7 +349,7 @@ mod tests {
         let gate = recovering(1);
         assert!(!call(&gate, true));
         for admitted in [2, 4, 8, 16, 32, 64] {
-            gate.set_health(Health { admitted, ..gate.health() });
+            gate.turned(Health { admitted, ..gate.health() });
             for n in 0..admitted {
                 assert!(!call(&gate, n % 3 != 0), "{admitted} at a time, call {n}");
             }
@@ -281,8 +362,31 @@ mod tests {
         assert!(!call(&gate, false));
         let (down, recovering) = (State::Down, gate.health());
         gate.set_health(Health { state: down, admitted: 0, ..gate.health() });
-        gate.set_health(recovering);
+        gate.turned(recovering);
         let three: Vec<_> = (0..3).map(|_| call(&gate, false)).collect();
         assert_eq!(three, [false; 3]);
+    }
+
+    #[test]
+    fn only_the_worker_that_has_let_them_through_admits_anybody_during_a_recovery() {
+        let gate = recovering(1);
+        let mine = gate.admit();
+        assert!(mine.is_some());
+        assert!(gate.admit().is_none(), "one at a time");
+        drop(mine);
+        let turned_elsewhere = Health { admitted: 64, ..gate.health() };
+        gate.set_health(turned_elsewhere);
+        assert!(gate.admit().is_none());
+    }
+
+    #[test]
+    fn a_turn_that_is_not_used_in_its_time_is_lost() {
+        let gate = recovering(1);
+        let rate = Rate { calls: 100, per: std::time::Duration::from_secs(1) };
+        let at = |milliseconds| DateTime::from_timestamp_millis(milliseconds).unwrap();
+        gate.add_turns([0, 10, 20, 30].map(at).to_vec());
+        assert_eq!(gate.next_turn(at(0), rate), Some(at(0)));
+        assert_eq!(gate.next_turn(at(29), rate), Some(at(20)));
+        assert_eq!(gate.next_turn(at(3_600_000), rate), None);
     }
 }

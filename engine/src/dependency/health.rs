@@ -91,7 +91,8 @@ impl Health {
         };
         match self.state {
             State::Up => (self.clone(), 0),
-            State::Down => (recovering(1, TURN), 1),
+            State::Down if !wanted => (self.clone(), 0),
+            State::Down => (recovering(1, SILENCE), 1),
             // It has answered, and nobody wants more of it.
             State::Recovering if !answered && !wanted && self.admitted > 1 => (Self::up(now), 0),
             // Nobody has called it yet, or is still calling it: one more may try in a while.

@@ -6,6 +6,7 @@
 
 mod gate;
 pub(crate) mod health;
+pub(crate) mod slots;
 mod tend;
 
 use std::time::Duration;

@@ -5,32 +5,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use uuid::Uuid;
 
 use super::Pass;
 use super::gate::Gate;
 use super::health::State;
+use super::slots::{self, Stake};
 use crate::error::Error;
 use crate::limits;
-use crate::step::StepError;
+use crate::store::Hint;
 use crate::store::dependency::{self as rows, Row};
 use crate::worker::Worker;
 
 /// Looks after every dependency. Says how many instances were let through.
-pub(crate) async fn tend(worker: &Worker) -> Result<u64, Error> {
-    if worker.dependencies.iter().next().is_none() {
-        return Ok(0);
-    }
+pub(crate) async fn tend(worker: &Arc<Worker>) -> Result<u64, Error> {
     for gate in worker.dependencies.iter() {
         report(worker, gate).await?;
     }
-    let mut released = 0;
+    let mut let_through = 0;
     let pool = worker.store.pool();
-    for row in rows::read(pool, worker.clock.pinned()).await? {
-        if let Some(gate) = worker.dependencies.get(&row.name) {
-            released += look_after(worker, gate, row).await?;
-        }
+    let workflows = worker.workflows();
+    for row in rows::read(pool, &workflows, worker.clock.pinned()).await? {
+        let_through += match worker.dependencies.get(&row.name) {
+            Some(gate) => look_after(worker, gate, row).await?,
+            // Nothing that this build runs calls it any more.
+            None if row.parked => {
+                take_up(worker, &row.name, limits::RELEASE_MAX, In::Order).await?
+            }
+            None => 0,
+        };
     }
-    Ok(released)
+    Ok(let_through)
 }
 
 /// Tells the others what this worker has seen.
@@ -44,7 +49,7 @@ async fn report(worker: &Worker, gate: &Gate) -> Result<(), Error> {
     let Some(failure) = gate.take_down() else {
         return Ok(());
     };
-    let read = rows::read(pool, now).await?;
+    let read = rows::read(pool, &worker.workflows(), now).await?;
     let Some(row) = read.into_iter().find(|row| row.name == name) else {
         return Ok(());
     };
@@ -59,45 +64,74 @@ async fn report(worker: &Worker, gate: &Gate) -> Result<(), Error> {
     Ok(())
 }
 
-async fn look_after(worker: &Worker, gate: &Gate, row: Row) -> Result<u64, Error> {
+async fn look_after(worker: &Arc<Worker>, gate: &Gate, row: Row) -> Result<u64, Error> {
     let pool = worker.store.pool();
     let name = gate.dependency.name;
+    let is_wanted = row.parked || gate.is_awaited();
     let mut health = row.health;
-    let mut released = 0;
-    if health.state != State::Up && health.tend_at <= row.present {
-        let (next, count) = health.tended(row.present, row.answered, row.parked);
-        if rows::turn(pool, name, &health, &next, None).await? {
+    let mut let_through = 0;
+    // Whoever can take nobody up leaves it to others to let somebody try.
+    let is_mine = health.state == State::Recovering || gate.is_awaited() || worker.places() > 0;
+    if health.state != State::Up && health.tend_at <= row.present && is_mine {
+        let (next, count) = health.tended(row.present, row.answered, is_wanted);
+        if next != health && rows::turn(pool, name, &health, &next, None).await? {
             if next.state == State::Up {
                 tracing::info!(dependency = name, "{name} answers again");
             }
-            let now = worker.clock.pinned();
-            released += if next.admitted == 1 {
-                rows::release_one(pool, name, now).await?
-            } else {
-                rows::release(pool, name, count, now).await?
-            };
+            gate.turned(next.clone());
+            // Those who are let through are taken up here: only this worker admits them.
+            let order = if next.admitted == 1 { In::Turn } else { In::Order };
+            let_through += take_up(worker, name, count, order).await?;
             health = next;
         }
     }
     let is_up = health.state == State::Up;
     gate.set_health(health);
-    share(worker, gate).await?;
+    share(worker, gate, is_up && row.parked).await?;
     if is_up && row.parked {
         let ahead = row.present + worker.settings.linger - row.next_call_at;
         let room = room(gate, ahead);
-        released += rows::release(pool, name, room, worker.clock.pinned()).await?;
+        let_through += if gate.dependency.calls_max.is_some() {
+            // Whoever has a slot takes up those who wait for one.
+            take_up(worker, name, room, In::Order).await?
+        } else {
+            let released = rows::release(pool, name, room, worker.clock.pinned()).await?;
+            worker.due.notify_one();
+            released
+        };
     }
-    if released > 0 {
-        worker.due.notify_one();
-    }
-    Ok(released)
+    Ok(let_through)
+}
+
+/// Who is taken up first of those who wait.
+#[derive(Debug, Clone, Copy)]
+enum In {
+    /// The most urgent and oldest.
+    Order,
+    /// Of the first of them, those that have not moved for longest. So none spends all its attempts
+    /// on finding out whether a dependency is up again, and one whose calls always fail does not
+    /// keep the others waiting.
+    Turn,
+}
+
+/// So many instances take turns at finding out whether a dependency is up again.
+const TRIED_IN_TURN: u32 = 100;
+
+/// Takes up instances that wait for a dependency, as far as this worker can hold them.
+async fn take_up(worker: &Arc<Worker>, name: &str, count: u32, order: In) -> Result<u64, Error> {
+    let of = match order {
+        In::Order => count,
+        In::Turn => count.max(TRIED_IN_TURN),
+    };
+    Ok(worker.claim_parked(name, count as usize, of).await? as u64)
 }
 
 /// How many of those who wait may come. `ahead`: how far calls may be ahead of those that have a
 /// turn.
 fn room(gate: &Gate, ahead: TimeDelta) -> u32 {
     let free = gate.slots.available_permits() as u32;
-    let by_slots = gate.dependency.calls_max.map(|_| free + gate.take_ended());
+    // One for each free slot, and one that is there when its call ends.
+    let by_slots = gate.dependency.calls_max.map(|_| free * 2 + gate.take_ended());
     let by_rate = gate.dependency.rate.map(|rate| {
         let calls = |ahead: Duration| ahead.as_nanos() / rate.interval().as_nanos().max(1) + 1;
         ahead.to_std().map_or(0, |ahead| u32::try_from(calls(ahead)).unwrap_or(u32::MAX))
@@ -106,39 +140,58 @@ fn room(gate: &Gate, ahead: TimeDelta) -> u32 {
     [by_slots, by_rate, most].into_iter().flatten().min().unwrap_or_default()
 }
 
-/// Takes this worker's share of the calls at a time: as much as there are workers, and never more
-/// than the others leave.
-async fn share(worker: &Worker, gate: &Gate) -> Result<(), Error> {
+/// Takes this worker's share of the calls at a time. `is_parked`: instances wait for it in the
+/// database that this worker could run.
+async fn share(worker: &Worker, gate: &Gate, is_parked: bool) -> Result<(), Error> {
     let Some(calls_max) = gate.dependency.calls_max else {
         return Ok(());
     };
-    let (rank, workers) = rows::rank(worker.store.pool(), worker.worker_id).await?;
-    let workers = workers.max(1);
-    let fair = calls_max / workers + u32::from(rank < calls_max % workers);
-    let held = gate.slots_held();
-    let wanted = if (fair as usize) < held { gate.resize(fair as usize) as u32 } else { fair };
-    if wanted as usize == held {
-        return Ok(());
+    let (pool, name, worker_id) = (worker.store.pool(), gate.dependency.name, worker.worker_id);
+    let parked = if is_parked { worker.places() as u32 } else { 0 };
+    let wanted = gate.calls().saturating_add(parked).min(calls_max);
+    let own = Stake { worker_id, slots: gate.slots_held() as u32, wanted };
+    let (stored, others) = stakes(rows::stakes(pool, name).await?, worker_id);
+    let lack = |stake: &Stake| stake.wanted > stake.slots;
+    let others_lack = others.iter().any(lack);
+    let slots =
+        if wanted == 0 && own.slots == 0 { 0 } else { slots::share(calls_max, own, &others) };
+    let own = Stake { slots, ..own };
+    let stored_lacks = stored.as_ref().is_some_and(lack);
+    let is_told = stored.map_or(0, |stored| stored.wanted) == wanted;
+    if slots as usize != gate.slots_held()
+        || !is_told && (others_lack || stored_lacks || lack(&own))
+    {
+        // Slots in use are given back when they come free.
+        let keep = gate.resize(gate.slots_held().min(slots as usize)) as u32;
+        let granted = worker
+            .store
+            .transact(move |connection| {
+                Box::pin(async move {
+                    let held = rows::lock_stakes(connection, name).await?;
+                    let (_, others) = stakes(held, worker_id);
+                    let left = calls_max.saturating_sub(others.iter().map(|it| it.slots).sum());
+                    let granted = Stake { slots: keep.max(slots.min(left)), ..own };
+                    rows::hold_slots(connection, name, granted).await?;
+                    Ok(granted.slots)
+                })
+            })
+            .await?;
+        gate.resize(granted as usize);
+        if others_lack || granted < wanted {
+            worker.store.hint(Hint::Slots).await;
+        }
     }
-    let (name, worker_id) = (gate.dependency.name, worker.worker_id);
-    let granted = worker
-        .store
-        .transact(move |connection| {
-            Box::pin(rows::hold_slots(connection, name, worker_id, wanted, calls_max))
-        })
-        .await?;
-    gate.resize(granted as usize);
+    gate.set_lacking(others_lack || is_parked, (gate.slots_held() as u32) < wanted);
     Ok(())
 }
 
-impl Worker {
-    /// Learns from how a call has ended.
-    pub(crate) fn heed<T>(&self, pass: &Pass, result: &Result<T, StepError>) {
-        if pass.report(result) {
-            self.tending.notify_one();
-        }
-    }
+/// What one worker has, if it has a row, and what the others have.
+fn stakes(mut all: Vec<Stake>, worker_id: Uuid) -> (Option<Stake>, Vec<Stake>) {
+    let place = all.iter().position(|stake| stake.worker_id == worker_id);
+    (place.map(|place| all.swap_remove(place)), all)
+}
 
+impl Worker {
     /// The right to call a dependency now; `None` if whoever asks has to wait for it without
     /// memory.
     pub(crate) async fn enter(&self, name: &str) -> Result<Option<Pass>, Error> {
@@ -149,16 +202,22 @@ impl Worker {
             return Ok(None);
         };
         if gate.dependency.calls_max.is_some() {
-            let free = Arc::clone(&gate.slots).acquire_owned();
-            match self.clock.within(self.settings.linger, free).await {
-                Some(Ok(slot)) => pass = pass.with_slot(slot),
-                _ => return Ok(None),
-            }
+            let slot = match gate.free_slot() {
+                Some(slot) => slot,
+                None => {
+                    let next = Arc::clone(&gate.slots).acquire_owned();
+                    match self.clock.within(self.settings.linger, next).await {
+                        Some(Ok(slot)) => slot,
+                        _ => return Ok(None),
+                    }
+                }
+            };
+            pass = pass.with_slot(slot);
         }
         let Some(rate) = gate.dependency.rate else {
             return Ok(Some(pass));
         };
-        let turn = match gate.next_turn() {
+        let turn = match gate.next_turn(self.clock.now(), rate) {
             Some(turn) => turn,
             None => {
                 let interval = rate.interval();

@@ -4,6 +4,7 @@ use crate::engine::{Engine, Start, Started};
 use crate::error::Error;
 use crate::limits::{refuse_key, refuse_payload};
 use crate::signal::{SendSignal, Signalled};
+use crate::store::Hint;
 use crate::store::signal::{Sent, look_again, send_signal};
 
 impl Engine {
@@ -89,6 +90,6 @@ impl Engine {
         let worker = self.worker();
         worker.due.notify_one();
         worker.mail.notify_one();
-        self.store().hint().await;
+        self.store().hint(Hint::Due).await;
     }
 }

@@ -101,7 +101,7 @@ impl Instance {
         let _waiting = is_long.then(|| self.branches.wait(wait));
         let opened = async {
             match wait.parked_on.and_then(|name| worker.dependencies.get(name)) {
-                Some(gate) => gate.opened.notified().await,
+                Some(gate) => gate.wait().await,
                 None => std::future::pending().await,
             }
         };

@@ -141,7 +141,7 @@ impl Instance {
         let terms = work.terms();
         let performed = AssertUnwindSafe(work.perform(open)).catch_unwind();
         let result = judge(tokio::time::timeout(terms.timeout, performed).await);
-        self.worker.heed(terms.pass, &result);
+        terms.pass.report(&result);
         let output = match result {
             Ok(output) => output,
             Err(error) => return Ok(Err(error)),

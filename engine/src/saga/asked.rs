@@ -205,7 +205,7 @@ impl Asked<'_> {
         let asked = AssertUnwindSafe(asked).catch_unwind();
         let asked = tokio::time::timeout(self.erased.facts().timeout, asked).await;
         let asked = crate::attempt::judge(asked);
-        self.instance.worker.heed(&pass, &asked);
+        pass.report(&asked);
         let later = self.instance.worker.clock.now() + quiet;
         match asked {
             Ok(Probed::Applied(output)) => {

@@ -47,7 +47,7 @@ impl<S: Step> Attemptable<ByCall> for S {
         let run = AssertUnwindSafe(run).catch_unwind();
         let result = crate::attempt::judge(tokio::time::timeout(attempt.timeout, run).await);
         instance.worker.probes.reach("effect.after").await;
-        instance.worker.heed(pass, &result);
+        pass.report(&result);
         let at = instance.worker.clock.now();
         let mut state = instance.state();
         let (output, (entry, events)) = match result {

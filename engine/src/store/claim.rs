@@ -67,6 +67,31 @@ pub(crate) async fn claim_instances(
     with_histories(connection, rows).await
 }
 
+/// Claims instances that wait for the dependency `name`: of the first `of` those that have not
+/// moved for longest.
+pub(crate) async fn claim_parked(
+    connection: &mut PgConnection,
+    claim: &Claim<'_>,
+    name: &str,
+    of: u32,
+) -> Result<Vec<Claimed>, Error> {
+    let rows = sqlx::query_file_as!(
+        Row,
+        "src/store/sql/claim_parked.sql",
+        claim.worker_id,
+        claim.now,
+        &claim.workflows.0,
+        &claim.workflows.1,
+        claim.limit as i64,
+        claim.claim_id,
+        name,
+        i64::from(of),
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    with_histories(connection, rows).await
+}
+
 /// What claims took whose answers were lost. Nobody has run it since, but that is not known here:
 /// it counts as interrupted.
 pub(crate) async fn find_claimed(

@@ -3,17 +3,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{PgConnection, PgPool};
-use uuid::Uuid;
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::interval;
 use crate::dependency::health::{Health, State, TURN};
+use crate::dependency::slots::Stake;
 use crate::error::Error;
 use crate::step::Failure;
 use crate::view::DependencyView;
-
-/// So many instances take turns at finding out whether a dependency is up again.
-const TRIED_IN_TURN: u32 = 100;
 
 /// A dependency as the database knows it.
 #[derive(Debug)]
@@ -22,7 +19,7 @@ pub(crate) struct Row {
     pub(crate) health: Health,
     /// It has answered a call since it was last looked after.
     pub(crate) answered: bool,
-    /// Instances wait for it.
+    /// Instances wait for it that the worker that reads this can run.
     pub(crate) parked: bool,
     /// When the next call may be made, if there is a rate.
     pub(crate) next_call_at: DateTime<Utc>,
@@ -51,19 +48,27 @@ pub(crate) async fn declare(
     Ok(())
 }
 
-/// Every dependency.
-pub(crate) async fn read(pool: &PgPool, now: Option<DateTime<Utc>>) -> Result<Vec<Row>, Error> {
+/// Every dependency, as a worker sees it that can run these workflows.
+pub(crate) async fn read(
+    pool: &PgPool,
+    workflows: &(Vec<String>, Vec<i32>),
+    now: Option<DateTime<Utc>>,
+) -> Result<Vec<Row>, Error> {
     let rows = sqlx::query!(
         r#"
         select d.name, d.state, d.since, d.pause, d.tend_at, d.admitted, d.next_call_at,
                d.answered_at is not null as "answered!",
                -- Not `exists`, which may be answered by a walk over all instances.
-               (select true from amends.instance i where i.parked_on = d.name limit 1)
-                   is not null as "parked!",
+               (select true from amends.instance i
+                where i.parked_on = d.name
+                  and (i.workflow, i.version) in (select * from unnest($2::text[], $3::int[]))
+                limit 1) is not null as "parked!",
                coalesce($1::timestamptz, clock_timestamp()) as "present!"
         from amends.dependency d
         "#,
         now,
+        &workflows.0,
+        &workflows.1,
     )
     .fetch_all(pool)
     .await?;
@@ -167,73 +172,58 @@ pub(crate) async fn release(
     Ok(released.rows_affected())
 }
 
-/// Makes one instance due that is to find out whether a dependency is up again: of those whose turn
-/// it is, the one that has not moved for longest. So none spends all its attempts on that, and one
-/// whose calls always fail does not keep the others waiting.
-pub(crate) async fn release_one(
-    pool: &PgPool,
+/// Which workers hold slots of a dependency, and want some.
+pub(crate) async fn stakes(
+    database: impl PgExecutor<'_>,
     name: &str,
-    now: Option<DateTime<Utc>>,
-) -> Result<u64, sqlx::Error> {
-    let released = sqlx::query!(
-        "update amends.instance
-         set parked_on = null, run_at = coalesce($3::timestamptz, clock_timestamp())
-         where instance_id = (
-             select instance_id
-             from (select instance_id, updated_at from amends.instance
-                   where parked_on = $1
-                   order by priority, instance_id
-                   limit $2
-                   for update skip locked) first
-             order by updated_at, instance_id
-             limit 1
-         )",
+) -> Result<Vec<Stake>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "select worker_id, slots, wanted from amends.dependency_slot where name = $1
+         order by worker_id",
         name,
-        i64::from(TRIED_IN_TURN),
-        now,
     )
-    .execute(pool)
+    .fetch_all(database)
     .await?;
-    Ok(released.rows_affected())
+    Ok(rows
+        .into_iter()
+        .map(|row| Stake {
+            worker_id: row.worker_id,
+            slots: row.slots.cast_unsigned(),
+            wanted: row.wanted.cast_unsigned(),
+        })
+        .collect())
 }
 
-/// The place of a worker among those that work, from 0, and how many they are.
-pub(crate) async fn rank(pool: &PgPool, worker_id: Uuid) -> Result<(u32, u32), sqlx::Error> {
-    let row = sqlx::query!(
-        r#"select count(*) filter (where worker_id < $1) as "rank!", count(*) as "workers!"
-           from amends.worker where draining_since is null"#,
-        worker_id,
-    )
-    .fetch_one(pool)
-    .await?;
-    Ok((row.rank as u32, row.workers as u32))
-}
-
-/// Has a worker hold `wanted` slots, or as many as the others leave of `slots_max`.
-pub(crate) async fn hold_slots(
+/// The same, and nobody else changes them until the end of the transaction.
+pub(crate) async fn lock_stakes(
     connection: &mut PgConnection,
     name: &str,
-    worker_id: Uuid,
-    wanted: u32,
-    slots_max: u32,
-) -> Result<u32, Error> {
+) -> Result<Vec<Stake>, sqlx::Error> {
     sqlx::query!("select name from amends.dependency where name = $1 for update", name)
         .fetch_one(&mut *connection)
         .await?;
-    let granted = sqlx::query_scalar!(
-        "insert into amends.dependency_slot (name, worker_id, slots)
-         select $1, $2, greatest(least($3::int, $4::int - coalesce(sum(slots), 0)::int), 0)
-         from amends.dependency_slot where name = $1 and worker_id <> $2
-         on conflict (name, worker_id) do update set slots = excluded.slots
-         returning slots",
+    stakes(connection, name).await
+}
+
+/// Has a worker hold slots, and says how many it wants.
+pub(crate) async fn hold_slots(
+    connection: &mut PgConnection,
+    name: &str,
+    stake: Stake,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into amends.dependency_slot (name, worker_id, slots, wanted)
+         values ($1, $2, $3, $4)
+         on conflict (name, worker_id) do update
+         set slots = excluded.slots, wanted = excluded.wanted",
         name,
-        worker_id,
-        wanted.cast_signed(),
-        slots_max.cast_signed(),
+        stake.worker_id,
+        stake.slots.cast_signed(),
+        stake.wanted.cast_signed(),
     )
-    .fetch_one(connection)
+    .execute(connection)
     .await?;
-    Ok(granted.cast_unsigned())
+    Ok(())
 }
 
 /// Reserves `count` calls, one per `interval`, if the first of them is not further away than

@@ -52,6 +52,25 @@ pub(crate) struct Store {
     steps: PgPool,
 }
 
+/// What processes tell each other, on the channel of hints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// Something may be due, or there may be mail.
+    Due,
+    /// Somebody wants slots of a dependency, or has given some back.
+    Slots,
+}
+
+impl Hint {
+    /// As it is sent.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Due => "",
+            Self::Slots => "slots",
+        }
+    }
+}
+
 impl Store {
     /// Prepares to connect; the first statement does.
     pub(crate) fn new(options: PgConnectOptions) -> Self {
@@ -62,16 +81,19 @@ impl Store {
             ("synchronous_commit", "on"),
             ("idle_in_transaction_session_timeout", "5000"),
         ]);
+        let with_timeout = options.clone().options([("statement_timeout", "30000")]);
         let pool = |connections_max| {
             PgPoolOptions::new()
                 .max_connections(connections_max)
                 .acquire_timeout(Duration::from_secs(5))
-                .connect_lazy_with(options.clone().options([("statement_timeout", "30000")]))
+                .after_connect(|connection, _| Box::pin(end_with_its_client(connection)))
         };
+        let steps = pool(limits::TRANSACTION_STEPS_MAX)
+            .after_release(|connection, _| Box::pin(transaction::clean(connection)));
         Self {
-            pool: pool(8),
-            transactions: pool(limits::TRANSACTIONS_MAX),
-            steps: pool(limits::TRANSACTION_STEPS_MAX),
+            pool: pool(8).connect_lazy_with(with_timeout.clone()),
+            transactions: pool(limits::TRANSACTIONS_MAX).connect_lazy_with(with_timeout.clone()),
+            steps: steps.connect_lazy_with(with_timeout),
             options,
         }
     }
@@ -94,7 +116,12 @@ impl Store {
             .options
             .clone()
             .options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
-        tokio::time::timeout(Duration::from_secs(5), PgConnection::connect_with(&options))
+        let connecting = async {
+            let mut connection = PgConnection::connect_with(&options).await?;
+            end_with_its_client(&mut connection).await?;
+            Ok(connection)
+        };
+        tokio::time::timeout(Duration::from_secs(5), connecting)
             .await
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
@@ -105,9 +132,9 @@ impl Store {
         PgListener::connect_with(&pool).await
     }
 
-    /// Tells other processes that something may be due. A hint: nobody relies on it.
-    pub(crate) async fn hint(&self) {
-        let hinted = sqlx::query!("select pg_notify($1, '')", crate::loops::CHANNEL)
+    /// Tells other processes what may be new. A hint: nobody relies on it.
+    pub(crate) async fn hint(&self, what: Hint) {
+        let hinted = sqlx::query!("select pg_notify($1, $2)", crate::loops::CHANNEL, what.as_str())
             .execute(&self.pool)
             .await;
         if let Err(error) = hinted {
@@ -132,6 +159,19 @@ impl Store {
         sqlx::query!("create schema if not exists amends").execute(&mut connection).await?;
         sqlx::migrate!("../migrations").run(&mut connection).await?;
         Ok(connection.close().await?)
+    }
+}
+
+/// Has the database notice within half a second that a client is gone whose statement runs or waits for a
+/// lock: what it holds would keep its worker from being taken over. Not every system can do that.
+async fn end_with_its_client(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let noticing = sqlx::query!("set client_connection_check_interval = 500");
+    match noticing.execute(connection).await {
+        Err(sqlx::Error::Database(error)) => {
+            tracing::debug!(%error, "the database does not notice by itself that a client is gone");
+            Ok(())
+        }
+        noticing => noticing.map(drop),
     }
 }
 

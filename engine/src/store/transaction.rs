@@ -10,7 +10,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Executor, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::Store;
+use super::{Store, end_with_its_client};
 use crate::error::Error;
 use crate::limits;
 
@@ -76,6 +76,29 @@ impl Session {
     pub(crate) fn give_back(mut self) {
         drop(self.0.take());
     }
+}
+
+/// What an author's statements may have left in a session, for the next instance to find. Plans that
+/// the driver has prepared stay.
+const CLEAN: &str = "
+    set session authorization default;
+    reset all;
+    close all;
+    unlisten *;
+    select pg_advisory_unlock_all();
+    discard temp;
+    discard sequences;
+    do $$ declare one text; begin
+        for one in select name from pg_prepared_statements where from_sql loop
+            execute format('deallocate %I', one);
+        end loop;
+    end $$";
+
+/// Has a connection that is given back be as it was. One that cannot be is closed.
+pub(super) async fn clean(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    connection.execute(CLEAN).await?;
+    end_with_its_client(connection).await?;
+    Ok(true)
 }
 
 impl Drop for Session {

@@ -7,7 +7,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::interval;
-use crate::limits::SUSPECT_LOSSES;
+use crate::limits::{self, SUSPECT_LOSSES};
 use crate::quarantine::{is_guilty, next_level};
 
 /// A worker to be.
@@ -90,6 +90,9 @@ pub(crate) async fn lapsed(
     .await
 }
 
+/// What the database says where a lock was waited for in vain.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
 /// Which workers may be taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TakeOver {
@@ -100,21 +103,45 @@ pub(crate) enum TakeOver {
 }
 
 /// Ends a worker and frees what it held. Returns how many instances that were, or `None` if the
-/// worker is alive or gone already.
+/// worker is alive or gone already, or cannot be taken over yet.
 ///
 /// Deleting the row waits for the worker's batches in flight, which share a lock on it. Only the
-/// next statement, under a fresh snapshot, sees what they wrote.
+/// next statement, under a fresh snapshot, sees what they wrote. What another worker has in flight
+/// is waited for no longer than [`limits::TAKE_OVER_WAIT`]: others are to be taken over as well.
 ///
 /// The loss of a worker is that of the suspects that were on trial; if there were none, of all that
 /// it held.
-#[expect(clippy::disallowed_methods, reason = "on a connection of its own")]
 pub(crate) async fn take_over(
     connection: &mut PgConnection,
     worker_id: Uuid,
     which: TakeOver,
     now: Option<DateTime<Utc>>,
 ) -> Result<Option<u64>, sqlx::Error> {
+    match take_over_now(connection, worker_id, which, now).await {
+        Err(sqlx::Error::Database(error))
+            if error.code().as_deref() == Some(LOCK_NOT_AVAILABLE) =>
+        {
+            tracing::warn!(worker.id = %worker_id, "worker {worker_id} has lost its lease, and something is still under way that locks its rows");
+            Ok(None)
+        }
+        taken_over => taken_over,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "on a connection of its own")]
+async fn take_over_now(
+    connection: &mut PgConnection,
+    worker_id: Uuid,
+    which: TakeOver,
+    now: Option<DateTime<Utc>>,
+) -> Result<Option<u64>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
+    if which == TakeOver::Lapsed {
+        let wait = limits::TAKE_OVER_WAIT.as_millis().to_string();
+        sqlx::query!(r#"select set_config('lock_timeout', $1, true) as "timeout""#, wait)
+            .fetch_one(&mut *transaction)
+            .await?;
+    }
     let ended = sqlx::query!(
         r#"delete from amends.worker
            where worker_id = $1

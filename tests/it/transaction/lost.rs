@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use amends::Status;
 use amends::probe::Probes;
@@ -11,6 +12,7 @@ use amends_tests::scripted::Act;
 use amends_tests::shop::{Shop, Take, open, start, stock};
 use futures::FutureExt;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::{MINUTE, fails, outline, take_and_call, take_tea, taking, tea};
 
@@ -231,4 +233,40 @@ async fn world_is_not_draining(options: &sqlx::postgres::PgConnectOptions) -> bo
     let mut database = sqlx::ConnectOptions::connect(options).await.unwrap();
     let draining = "select not exists (select from amends.worker where draining_since is not null)";
     sqlx::query_scalar(draining).fetch_one(&mut database).await.unwrap()
+}
+
+/// How long the statement of a step takes whose worker is lost meanwhile.
+const LONG: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_lost_worker_is_taken_over_while_its_statement_still_runs() {
+    let is_first = Arc::new(AtomicBool::new(true));
+    let begun = Arc::new(Notify::new());
+    let begins = Arc::clone(&begun);
+    let take = Take::default().timeout(LONG * 2).also(move |connection, _| {
+        let (is_first, begins) = (is_first.swap(false, Ordering::SeqCst), Arc::clone(&begins));
+        async move {
+            if is_first {
+                begins.notify_one();
+                let sleep = sqlx::query("select pg_sleep($1)").bind(LONG.as_secs_f64());
+                let _ = sleep.execute(connection).await;
+            }
+        }
+        .boxed()
+    });
+    let mut world = tea(take, 10).await;
+    let id = start(&world, "it").await;
+    tokio::select! {
+        () = world.settle() => panic!("the statement runs"),
+        () = begun.notified() => {}
+    }
+    let lost = Instant::now();
+    world.crash().await;
+    world.outlive_lease().await;
+    while world.instance(id).await.status != Status::Completed {
+        assert!(lost.elapsed() < LONG / 2, "not taken over after {:?}", lost.elapsed());
+        world.pass(MINUTE).await;
+    }
+    assert_eq!(stock(&world).await, (9, 1, 0));
+    world.finish().await;
 }
