@@ -186,9 +186,12 @@ impl Worker {
         let Newborn { write, history, workflow, permit } = newborn;
         match permit {
             Some(permit) => {
-                let (id, claim_id) = (write.instance_id, write.start.and_then(|it| it.claim_id));
+                let (id, about) = (write.instance_id, write.about);
+                let born = write.start.map(|it| (it.claim_id, it.priority));
+                let (claim_id, priority) = born.unwrap_or_default();
                 let worker = Arc::clone(self);
-                let instance = Instance::born(worker, workflow, id, claim_id, write.about, history);
+                let instance =
+                    Instance::born(worker, workflow, id, claim_id, about, priority, history);
                 self.hold(instance, permit);
             }
             None => self.store.hint(Hint::Due).await,

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use amends::command::{Answer, Command};
 use amends::view::{Filter, InstanceView};
-use amends::{Delivery, Saga, Status, StepError};
+use amends::{Delivery, Priority, Saga, Start, Status, StepError};
 use amends_tests::detour::{Detour, Loss};
 use amends_tests::gates::Gates;
-use amends_tests::improvised::{Part, Ran, Stage, start};
+use amends_tests::improvised::{Part, Ran, Stage, start, start_request};
 use amends_tests::scripted::{Act, ONCE, Script, Scripted, retry};
 use amends_tests::{World, crash::Crash, orders};
 use amends_workflows::fulfilment::Fulfilment;
@@ -20,6 +20,17 @@ fn a_child_b<'a>(saga: &'a Saga, stage: &'a Stage) -> Ran<'a> {
         let child = saga.start_child::<Scripted>("pack", &7).await?;
         let acted = child.output().await?;
         saga.run(&stage.b, &acted.output.to_string()).await
+    }
+    .boxed()
+}
+
+/// Runs one child at once, and another one an hour later.
+fn two_children<'a>(saga: &'a Saga, _: &'a Stage) -> Ran<'a> {
+    async {
+        saga.start_child::<Scripted>("now", &7).await?.output().await?;
+        saga.sleep(Duration::from_secs(3600)).await?;
+        saga.start_child::<Scripted>("later", &7).await?.output().await?;
+        Ok(String::new())
     }
     .boxed()
 }
@@ -49,6 +60,23 @@ async fn a_parent_waits_without_memory_for_what_its_child_answers() {
     assert_eq!(stage.log(), ["a 1", "b 7"]);
     insta::assert_snapshot!(world.timeline(id).await);
     world.finish().await;
+}
+
+#[tokio::test]
+async fn children_are_as_urgent_as_their_parent_whoever_holds_it() {
+    for priority in [Priority::High, Priority::Normal, Priority::Low] {
+        let stage = Stage::plain().child(&Script::new(ONCE, []));
+        let mut world = stage.world(two_children).await;
+        world.begin(Start { priority, ..start_request("it") }).await;
+        world.settle().await;
+        world.restart().await;
+        world.pass(Duration::from_secs(3600)).await;
+        let filter = Filter { limit: 9, ..Filter::default() };
+        let found = world.engine().instances(&filter).await.unwrap();
+        let found: Vec<_> = found.iter().map(|it| it.priority).collect();
+        assert_eq!(found, [priority; 3]);
+        world.finish().await;
+    }
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use crate::event::Event;
 use crate::history::{History, step_name};
 use crate::limits;
 use crate::memo::Divergence;
+use crate::priority::Priority;
 use crate::record::{Entry, Reason, ReasonKind, StepInterrupted};
 use crate::registry::AnyWorkflow;
 use crate::sabotage::Bug;
@@ -43,6 +44,8 @@ pub(crate) struct Instance {
     /// The claim that this worker holds it by. None on a worker that holds nothing.
     pub(crate) claim_id: Option<Uuid>,
     pub(crate) about: Arc<About>,
+    /// Also that of the children it starts.
+    pub(crate) priority: Priority,
     state: Mutex<State>,
     /// One write at a time, so that records become durable in their order.
     writing: tokio::sync::Mutex<()>,
@@ -148,6 +151,7 @@ impl Instance {
         instance_id: Uuid,
         claim_id: Option<Uuid>,
         about: Arc<About>,
+        priority: Priority,
         history: History,
     ) -> Self {
         Self {
@@ -156,6 +160,7 @@ impl Instance {
             instance_id,
             claim_id,
             about,
+            priority,
             state: Mutex::new(State::new(history)),
             writing: tokio::sync::Mutex::new(()),
             reading: tokio::sync::Mutex::new(()),
@@ -182,7 +187,9 @@ impl Instance {
                 (History::opaque(instance_id, &claimed.records), Some(failure))
             }
         };
-        let instance = Self::born(worker, workflow, instance_id, claim_id, about, history);
+        let priority = claimed.priority;
+        let instance =
+            Self::born(worker, workflow, instance_id, claim_id, about, priority, history);
         {
             let mut state = instance.state();
             state.status = was.after(Transition::Claim).unwrap_or(was);

@@ -14,7 +14,6 @@ use crate::history::Progress;
 use crate::instance::{Flushed, Instance, Verdict};
 use crate::intake::{self, Birth};
 use crate::memo::Divergence;
-use crate::priority::Priority;
 use crate::record::{ChildStarted, Entry, Parent};
 use crate::step::Failure;
 use crate::store::write::{Bearer, Written};
@@ -36,7 +35,8 @@ const CHILD: &str = "child:";
 
 impl Saga {
     /// Starts an instance of `W` on behalf of this one, under a name that is used once in it. It
-    /// runs on its own, on any worker; its business key is this instance's with the name behind it.
+    /// runs on its own, on any worker; its business key is this instance's with the name behind it,
+    /// and its priority is this instance's.
     pub async fn start_child<W: Workflow>(
         &self,
         name: &str,
@@ -106,7 +106,7 @@ impl Saga {
             business_key: self.child_key(name),
             input: input.get().to_owned(),
             delivery: None,
-            priority: Priority::Normal,
+            priority: instance.priority,
         };
         let parent = Parent { instance_id: instance.instance_id, key: key.to_owned() };
         let birth = Birth { instance_id: child_id, parent: Some(parent), bearer: None };

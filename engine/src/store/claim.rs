@@ -7,6 +7,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::priority::Priority;
 use crate::quarantine::Losses;
 use crate::record::Record;
 use crate::status::Status;
@@ -21,6 +22,7 @@ pub(crate) struct Claimed {
     pub(crate) workflow: String,
     pub(crate) version: u32,
     pub(crate) business_key: String,
+    pub(crate) priority: Priority,
     /// Its status before: an instance that still says running has lost its worker.
     pub(crate) was: Status,
     pub(crate) past_pivot: bool,
@@ -102,7 +104,7 @@ pub(crate) async fn find_claimed(
     let rows = sqlx::query_as!(
         Row,
         r#"
-        select instance_id, claim_id, workflow, version, business_key,
+        select instance_id, claim_id, workflow, version, business_key, priority,
                status as "was", past_pivot, failure_code, failure_message, mail_count, mail_read,
                losses, trials, lost_after_seconds, revision
         from amends.instance
@@ -123,6 +125,7 @@ pub(super) struct Row {
     pub(super) workflow: String,
     pub(super) version: i32,
     pub(super) business_key: String,
+    pub(super) priority: i16,
     pub(super) was: String,
     pub(super) past_pivot: bool,
     pub(super) failure_code: Option<String>,
@@ -153,6 +156,7 @@ pub(super) async fn with_histories(
                 workflow: row.workflow,
                 version: row.version.cast_unsigned(),
                 business_key: row.business_key,
+                priority: Priority::read(row.priority),
                 was: row.was.parse()?,
                 past_pivot: row.past_pivot,
                 failure: row

@@ -34,6 +34,6 @@ set worker_id = $1,
     status = case when due.status in ('pending', 'waiting') then 'running' else due.status end
 from due
 where i.instance_id = due.instance_id
-returning i.instance_id, i.claim_id, i.workflow, i.version, i.business_key,
+returning i.instance_id, i.claim_id, i.workflow, i.version, i.business_key, i.priority,
           due.status as "was!", i.past_pivot, i.failure_code, i.failure_message,
           i.mail_count, i.mail_read, i.losses, i.trials, i.lost_after_seconds, i.revision
