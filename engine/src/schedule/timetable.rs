@@ -5,6 +5,9 @@
 //! the wall clock: a time that does not exist fires at the end of what was left out, and one that
 //! exists twice fires the first time. A schedule with a `*` there keeps to elapsed time: what does
 //! not exist is left out, and what exists twice fires twice.
+//!
+//! Of two day fields that are both given, either is enough, unless one begins with a `*`, as `*/2`
+//! does: then both have to fit. So it is in Vixie cron.
 
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -29,8 +32,11 @@ enum KeepsTo {
 impl Timetable {
     /// Reads an expression of five fields (or `@hourly` to `@yearly`) and the name of a zone.
     pub(crate) fn parse(cron: &str, zone: &str) -> Result<Self, String> {
-        let parser =
-            CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        let parser = CronParser::builder()
+            .seconds(Seconds::Disallowed)
+            .year(Year::Disallowed)
+            .dom_and_dow(has_open_day(cron))
+            .build();
         // The parser takes nothing for a value, and then looks for it in every year there is.
         if cron.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
             return Err(format!("cron {cron:?}: an entry of a list is empty"));
@@ -153,6 +159,11 @@ impl Timetable {
     }
 }
 
+/// Whether a day field begins with a `*`, or with a `?`, which is the same.
+fn has_open_day(cron: &str) -> bool {
+    cron.split_whitespace().skip(2).step_by(2).any(|field| field.starts_with(['*', '?']))
+}
+
 fn keeps_to(cron: &str) -> KeepsTo {
     let cron = cron.trim();
     let has_star = cron.split_whitespace().take(2).any(|field| field.contains('*'));
@@ -273,6 +284,29 @@ mod tests {
         assert_eq!(
             firings("0 9 * * MON#1", BERLIN, "2026-11-21T00:00:00Z", 1),
             ["2026-12-07T09:00+01:00"]
+        );
+    }
+
+    #[test]
+    fn of_two_day_fields_either_is_enough_unless_one_begins_with_a_star() {
+        let found = |cron: &str| -> Vec<_> {
+            let found = firings(cron, "UTC", "2026-11-21T12:00:00Z", 4);
+            found.into_iter().map(|key| key[..10].to_owned()).collect()
+        };
+        let mondays = ["2026-11-23", "2026-11-30", "2026-12-07", "2026-12-14"];
+        assert_eq!(found("0 9 * * MON"), mondays);
+        assert_eq!(found("0 9 */1 * MON"), mondays);
+        assert_eq!(
+            found("0 9 */2 * MON"),
+            ["2026-11-23", "2026-12-07", "2026-12-21", "2027-01-11"]
+        );
+        assert_eq!(
+            found("0 9 1,24 * */3"),
+            ["2027-01-24", "2027-02-24", "2027-03-24", "2027-04-24"]
+        );
+        assert_eq!(
+            found("0 9 1,24 * MON"),
+            ["2026-11-23", "2026-11-24", "2026-11-30", "2026-12-01"]
         );
     }
 
