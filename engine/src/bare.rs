@@ -88,8 +88,14 @@ impl Bare {
         let mut connection = store.connect().await?;
         let worker_id = new_id();
         let lease = Duration::from_secs(3600);
-        let row =
-            worker::NewWorker { worker_id, name: "bare", lease, relays: false, schedules: &[] };
+        let row = worker::NewWorker {
+            worker_id,
+            name: "bare",
+            lease,
+            relays: false,
+            schedules: &[],
+            zones: "",
+        };
         worker::register(store.pool(), row, None).await?;
         let subscriptions = vec![SUBSCRIPTION.to_owned()];
         // Plans are made before the clock runs.

@@ -87,7 +87,7 @@ pub use priority::Priority;
 pub use registry::Steps;
 pub use retry::RetryPolicy;
 pub use saga::{At, Child, Halt, Saga};
-pub use schedule::{Firing, Gap, Overlap, Schedule};
+pub use schedule::{Firing, Gap, Overlap, PrioritizedSchedule, Schedule};
 pub use signal::{SendSignal, Signal, Signalled, Signals};
 pub use status::Status;
 pub use step::{

@@ -31,7 +31,7 @@ use crate::quarantine::{Quarantine, Standing};
 use crate::registry::Registry;
 use crate::relay::Subscriptions;
 use crate::sabotage::Bug;
-use crate::schedule::Definitions;
+use crate::schedule::{Definitions, ZONES};
 use crate::status::Status;
 use crate::store::worker::{self as rows, NewWorker, TakeOver};
 use crate::store::{Hint, Store, mail};
@@ -100,6 +100,7 @@ impl Worker {
             lease: worker.settings.lease,
             relays: !worker.subscriptions.is_empty(),
             schedules: &schedules.texts(),
+            zones: ZONES,
         };
         rows::register(worker.store.pool(), row, worker.clock.pinned()).await?;
         worker.committer = Committer::start(Desk {

@@ -166,7 +166,7 @@ async fn looking_for_due_schedules_looks_at_no_firing_that_is_settled() {
         for mode in ["force_generic_plan", "force_custom_plan"] {
             let set = format!("set plan_cache_mode = {mode}");
             database.execute(AssertSqlSafe(set)).await.unwrap();
-            let plan = plan(&mut database, DUE, 2).await;
+            let plan = plan(&mut database, DUE, 5).await;
             assert!(plan.contains("firing_planned"), "{mode}:\n{plan}");
             assert!(!plan.contains("Seq Scan on firing"), "{mode}:\n{plan}");
         }

@@ -1,5 +1,7 @@
 //! What is started by the clock: once, at its local time, whoever looks, whoever is lost.
 
+mod clocks;
+mod definitions;
 mod operator;
 mod over_http;
 mod processes;
@@ -8,7 +10,9 @@ use std::time::Duration;
 
 use amends::schedule::{Backfill, ScheduleAnswer, ScheduleCommand, ScheduleDetail, ScheduleView};
 use amends::view::{Filter, InstanceView};
-use amends::{Engine, EngineBuilder, Error, Failure, Gap, Overlap, Schedule, Status, StepError};
+use amends::{
+    Engine, EngineBuilder, Error, Failure, Gap, Overlap, Priority, Schedule, Status, StepError,
+};
 use amends_tests::scripted::{Act, ONCE, Script, Scripted};
 use amends_tests::{World, WorldBuilder, cluster};
 use chrono::{DateTime, Utc};
@@ -199,6 +203,30 @@ async fn what_is_caught_up_waits_for_its_turn_where_nothing_may_overlap() {
         world.pass(HOUR).await;
     }
     assert!(instances(&world).await.iter().all(|it| it.status == Status::Completed));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn instances_have_the_priority_of_their_schedule() {
+    for (priority, script) in [(Priority::Low, script()), (Priority::High, script())] {
+        let world = World::builder()
+            .engine(move |builder| {
+                let builder = builder.workflow(Scripted(script.clone()));
+                builder.schedule::<Scripted>(NIGHTLY.priority(priority), |_| 7)
+            })
+            .build()
+            .await;
+        world.pass(UNTIL_TWO).await;
+        world.pass(HOUR).await;
+        assert_eq!(ask(&world, ScheduleCommand::Trigger).await, accepted(1, 0));
+        world.settle().await;
+        let priorities: Vec<_> = instances(&world).await.iter().map(|it| it.priority).collect();
+        assert_eq!(priorities, [priority; 2]);
+        assert_eq!(view(&world).await.priority, priority);
+        world.finish().await;
+    }
+    let world = with(NIGHTLY, script()).build().await;
+    assert_eq!(view(&world).await.priority, Priority::Normal);
     world.finish().await;
 }
 

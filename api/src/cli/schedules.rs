@@ -1,5 +1,6 @@
 //! `amends schedules list`, `show`, `pause`, `resume`, `trigger` and `backfill`
 
+use amends::Priority;
 use amends_api::schedules::command::{ScheduleCommandAccepted, ScheduleCommandRequest};
 use amends_api::schedules::view::{Firing, Schedule, ScheduleCommand, ScheduleDetail, Schedules};
 use chrono::{DateTime, FixedOffset, Utc};
@@ -158,6 +159,14 @@ fn next(schedule: &Schedule) -> String {
     schedule.next.first().copied().map(seconds).unwrap_or_default()
 }
 
+fn priority(priority: Priority) -> &'static str {
+    match priority {
+        Priority::High => "high",
+        Priority::Normal => "normal",
+        Priority::Low => "low",
+    }
+}
+
 fn shown(detail: &ScheduleDetail) -> String {
     let schedule = &detail.schedule;
     let mut facts = table(None);
@@ -169,6 +178,7 @@ fn shown(detail: &ScheduleDetail) -> String {
     fact("starts", printable(&schedule.workflow));
     fact("when missed", printable(&schedule.gap));
     fact("when overlapping", printable(&schedule.overlap));
+    fact("priority", priority(schedule.priority).to_owned());
     fact("next", next(schedule));
     if let Some(pause) = &schedule.paused {
         let (by, reason) = (printable(&pause.by), printable(&pause.reason));
@@ -221,8 +231,8 @@ mod tests {
         let detail: ScheduleDetail = serde_json::from_value(serde_json::json!({
             "schedule": {
                 "name": "nightly", "cron": "0 2 * * *", "zone": "Europe/Berlin",
-                "workflow": "settlement", "gap": "last", "overlap": "skip", "is_defined": true,
-                "next": ["2026-11-23T02:00:00+01:00"],
+                "workflow": "settlement", "gap": "last", "overlap": "skip", "priority": "low",
+                "is_defined": true, "next": ["2026-11-23T02:00:00+01:00"],
                 "missed": {"from": "2026-11-20T02:00:00+01:00", "before": "2026-11-22T02:00:00+01:00"},
             },
             "firings": [{
@@ -242,6 +252,7 @@ mod tests {
         starts            settlement
         when missed       last
         when overlapping  skip
+        priority          low
         next              2026-11-23T02:00:00+01:00
         let go            from 2026-11-20T02:00:00+01:00 to before 2026-11-22T02:00:00+01:00
 

@@ -1,5 +1,6 @@
 //! Schedules as programs outside read them.
 
+use amends::Priority;
 use amends::schedule::{FiringView, ScheduleCommandView, ScheduleView};
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,10 @@ pub struct Schedule {
     /// What becomes of a firing while the instance of the one before has not ended.
     #[schema(example = "skip")]
     pub overlap: String,
+    /// How urgent its instances are: due instances of higher priority are taken up first.
+    #[serde(default)]
+    #[schema(value_type = String, example = "normal")]
+    pub priority: Priority,
     /// Whether a running process defines it so. If none does, it does not fire.
     pub is_defined: bool,
     /// Since when it is paused, by whom and why.
@@ -142,6 +147,7 @@ impl From<ScheduleView> for Schedule {
             workflow: view.workflow,
             gap: view.gap,
             overlap: view.overlap,
+            priority: view.priority,
             is_defined: view.is_defined,
             paused: view.paused.map(|pause| Pause {
                 at: pause.at,

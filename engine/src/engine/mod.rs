@@ -24,7 +24,7 @@ use crate::probe::Probes;
 use crate::registry::Registry;
 use crate::relay::{Relay, Subscriptions};
 use crate::sabotage::Bug;
-use crate::schedule::{self, Definitions, Firing, Schedule};
+use crate::schedule::{self, Definitions, Firing, PrioritizedSchedule};
 use crate::sink::Sink;
 use crate::status::Status;
 use crate::store::write::Written;
@@ -155,17 +155,18 @@ impl EngineBuilder {
         self
     }
 
-    /// Starts a `W` whenever the schedule fires, with the input that is made of the firing.
+    /// Starts a `W` whenever the [`Schedule`](crate::Schedule) fires, with the input that is made of
+    /// the firing.
     ///
     /// The input is made where the firing is heard, perhaps twice, so it should come of the firing
     /// alone. Mistakes come out of [`EngineBuilder::open`].
     #[must_use]
     pub fn schedule<W: Workflow>(
         mut self,
-        schedule: Schedule,
+        schedule: impl Into<PrioritizedSchedule>,
         input: impl Fn(&Firing) -> W::Input + Send + Sync + 'static,
     ) -> Self {
-        self.schedules.add::<W>(schedule, input);
+        self.schedules.add::<W>(schedule.into(), input);
         self
     }
 
@@ -202,12 +203,13 @@ impl EngineBuilder {
         let names: Vec<_> =
             parts.registry.dependencies().iter().map(|it| it.name.to_owned()).collect();
         dependency::declare(parts.store.pool(), &names, parts.clock.pinned()).await?;
-        schedule::define(&parts).await?;
+        schedule::introduce(&parts).await?;
         let any_former_key = former_key::any_former_key(parts.store.pool()).await?;
         let worker = Worker::register(parts.clone()).await?;
         let closed = CancellationToken::new();
         let (worker, by_hand) = (Mutex::new(worker), tokio::sync::Mutex::default());
         let engine = Engine(Arc::new(Shared { parts, worker, closed, by_hand, any_former_key }));
+        schedule::define(&engine).await;
         if !engine.0.parts.clock.is_manual() {
             loops::start(&engine.worker());
             tokio::spawn(succeed(engine.clone()));

@@ -4,8 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::timetable::Timetable;
-use super::{Firing, Gap, Schedule};
+use super::{Firing, Gap, PrioritizedSchedule, Schedule};
 use crate::limits::{CATCH_UP_MAX, SCHEDULE_NAME_BYTES_MAX};
+use crate::priority::Priority;
 use crate::registry::Registry;
 use crate::step::Failure;
 use crate::workflow::Workflow;
@@ -15,6 +16,7 @@ type MakeInput = dyn Fn(&Firing) -> Result<String, serde_json::Error> + Send + S
 /// A schedule, ready to be followed.
 pub(crate) struct Definition {
     pub(crate) schedule: Schedule,
+    pub(crate) priority: Priority,
     pub(crate) workflow: &'static str,
     pub(crate) timetable: Timetable,
     input: Arc<MakeInput>,
@@ -22,10 +24,17 @@ pub(crate) struct Definition {
 
 impl Definition {
     /// Everything that is defined, as one text. A process fires only what the database knows by
-    /// the same text, so that an older build leaves alone what a newer one has changed.
+    /// the same text, so that an older build leaves alone what a newer one has changed. What is as
+    /// usual is not in it, so that a release that cannot say it has the same text.
     pub(crate) fn text(&self) -> String {
         let Schedule { name, cron, zone, gap, overlap } = self.schedule;
-        format!("{name}: {cron}, {zone}, {}, gap {gap}, overlap {overlap}", self.workflow)
+        let text =
+            format!("{name}: {cron}, {zone}, {}, gap {gap}, overlap {overlap}", self.workflow);
+        match self.priority {
+            Priority::High => text + ", priority high",
+            Priority::Normal => text,
+            Priority::Low => text + ", priority low",
+        }
     }
 
     /// The input of a firing's instance.
@@ -42,6 +51,7 @@ impl Definition {
         Self {
             timetable: Timetable::parse(schedule.cron, schedule.zone).unwrap(),
             schedule,
+            priority: Priority::Normal,
             workflow: "w",
             input: Arc::new(|_| Ok("null".to_owned())),
         }
@@ -59,13 +69,14 @@ impl Definitions {
     /// Adds a schedule; mistakes are gathered for [`Definitions::mistakes`].
     pub(crate) fn add<W: Workflow>(
         &mut self,
-        schedule: Schedule,
+        PrioritizedSchedule { schedule, priority }: PrioritizedSchedule,
         input: impl Fn(&Firing) -> W::Input + Send + Sync + 'static,
     ) {
         self.mistakes.extend(mistakes(schedule));
         match Timetable::parse(schedule.cron, schedule.zone) {
             Ok(timetable) => self.definitions.push(Definition {
                 schedule,
+                priority,
                 workflow: W::NAME,
                 timetable,
                 input: Arc::new(move |firing| serde_json::to_string(&input(firing))),

@@ -16,12 +16,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset};
 
+use crate::priority::Priority;
+
 pub use command::{Backfill, ScheduleAnswer, ScheduleCommand};
 pub(crate) use command::{Seen, judge};
-pub(crate) use decide::{Head, Standing};
-pub(crate) use definition::Definitions;
-pub(crate) use run::{define, run_due, watch};
-pub(crate) use timetable::Timetable;
+pub(crate) use decide::{Adopted, Head, Plan, Standing, local};
+pub(crate) use definition::{Definition, Definitions};
+pub(crate) use run::{define, introduce, run_due, watch};
+pub(crate) use timetable::{Timetable, ZONES};
 pub use view::{
     FiringState, FiringView, Missed, Pause, ScheduleCommandView, ScheduleDetail, ScheduleView,
 };
@@ -34,7 +36,8 @@ pub struct Schedule {
     /// part of the business key of every instance it starts, so it never changes.
     pub name: &'static str,
     /// Five fields, as in `0 2 * * MON-FRI`, or `@hourly`, `@daily`, `@weekly`, `@monthly`,
-    /// `@yearly`. Where clocks are changed, an expression without `*` for minute and hour keeps to
+    /// `@yearly`. Of two day fields that are both given, either is enough, unless one begins with
+    /// `*`, as `*/2` does: then both have to fit. Where clocks are changed, an expression without `*` for minute and hour keeps to
     /// the clock on the wall: a time that does not exist fires at the end of what was left out,
     /// one that exists twice fires the first time. One with a `*` keeps to elapsed time.
     pub cron: &'static str,
@@ -44,6 +47,29 @@ pub struct Schedule {
     pub gap: Gap,
     /// What becomes of a firing while the instance of the one before has not ended.
     pub overlap: Overlap,
+}
+
+impl Schedule {
+    /// The same, whose instances are taken up as urgently as this; as usual if it is not said.
+    #[must_use]
+    pub fn priority(self, priority: Priority) -> PrioritizedSchedule {
+        PrioritizedSchedule { schedule: self, priority }
+    }
+}
+
+/// A schedule, and how urgent its instances are: see [`Schedule::priority`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PrioritizedSchedule {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// The priority of every instance that it starts, also of one that was triggered or backfilled.
+    pub priority: Priority,
+}
+
+impl From<Schedule> for PrioritizedSchedule {
+    fn from(schedule: Schedule) -> Self {
+        schedule.priority(Priority::default())
+    }
 }
 
 /// What becomes of firings that were missed, because no process ran or the schedule was paused.
@@ -69,9 +95,9 @@ pub enum Gap {
 pub enum Overlap {
     /// It starts beside it.
     Start,
-    /// It is skipped, and recorded as skipped (`PREVIOUS_NOT_ENDED`). What is caught up or
-    /// backfilled waits instead, one instance after the other; what comes due by itself while
-    /// such firings wait is skipped too.
+    /// It is skipped, and recorded as skipped (`PREVIOUS_NOT_ENDED`). What is caught up, since it
+    /// was heard of a minute late or later, or backfilled waits instead, one instance after the
+    /// other; what comes due in time while such firings wait is skipped too.
     Skip,
 }
 

@@ -9,37 +9,42 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::decide::{Head, Plan, Standing, Turn, turn};
+use super::decide::{Adopted, Head, LetGo, Plan, Standing, Turn, turn};
 use super::definition::Definition;
 use super::{Definitions, Firing};
 use crate::engine::{Engine, Start, Started};
 use crate::error::Error;
-use crate::priority::Priority;
 use crate::step::Failure;
 use crate::store::schedule as rows;
 use crate::worker::Parts;
 
-/// Stores the definitions of this build.
-pub(crate) async fn define(parts: &Parts) -> Result<(), Error> {
+/// Makes the definitions of this build known. Which of those that are known counts is decided when
+/// they are looked at.
+pub(crate) async fn introduce(parts: &Parts) -> Result<(), Error> {
     if parts.schedules.is_empty() {
         return Ok(());
     }
     let now = rows::present(parts.store.pool(), parts.clock.pinned()).await?;
     for definition in parts.schedules.iter() {
-        let schedule = definition.schedule;
-        let row = rows::NewSchedule {
-            name: schedule.name,
-            definition: definition.text(),
-            cron: schedule.cron,
-            zone: schedule.zone,
-            workflow: definition.workflow,
-            gap: schedule.gap.to_string(),
-            overlap: schedule.overlap.to_string(),
-            next_at: definition.timetable.after(now),
-        };
-        rows::define(parts.store.pool(), row).await?;
+        let next_at = definition.timetable.after(now);
+        rows::introduce(parts.store.pool(), &rows::Stored::of(definition), now, next_at).await?;
     }
     Ok(())
+}
+
+/// Has the definitions of this build count, where they do, and their next firings found by its time
+/// zones. What cannot be done now is done at the next look.
+pub(crate) async fn define(engine: &Engine) {
+    loop {
+        match look(engine, Look::Define).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the schedules could not be defined yet; they will be");
+                return;
+            }
+        }
+    }
 }
 
 /// Follows the schedules until the engine is closed.
@@ -69,18 +74,33 @@ pub(crate) async fn watch(engine: Engine, closed: CancellationToken) {
 /// Does the next thing of every schedule that has something to do. Returns how many were changed;
 /// those that somebody else has changed meanwhile are not among them.
 pub(crate) async fn run_due(engine: &Engine) -> Result<usize, Error> {
+    look(engine, Look::Follow).await
+}
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Whatever there is to do.
+    Follow,
+    /// What does not count yet as this build defines it.
+    Define,
+}
+
+async fn look(engine: &Engine, look: Look) -> Result<usize, Error> {
     let parts = engine.parts();
     let definitions: &Arc<Definitions> = &parts.schedules;
     if definitions.is_empty() {
         return Ok(0);
     }
-    let pool = parts.store.pool();
+    let (pool, now) = (parts.store.pool(), parts.clock.pinned());
     let mut count = 0;
-    for standing in rows::due(pool, &definitions.texts(), parts.clock.pinned()).await? {
+    for standing in rows::due(pool, definitions, look == Look::Define, now).await? {
         let Some(definition) = definitions.get(&standing.name) else { continue };
         let done = match turn(definition, &standing) {
             Turn::Rest => continue,
+            Turn::Plan(_) | Turn::Start(_) if look == Look::Define && standing.is_ours => continue,
             Turn::Plan(plan) => write(engine, definition, &standing, plan).await,
+            Turn::Define(adopted) => adopt(engine, definition, &standing, adopted).await,
             Turn::Start(head) => start(engine, definition, &standing, head).await,
         };
         match done {
@@ -101,31 +121,46 @@ async fn write(
     plan: Plan,
 ) -> Result<bool, Error> {
     let (parts, name) = (engine.parts(), &standing.name);
-    let planned = rows::Planned {
-        standing,
-        next_at: plan.next_at,
-        missed: plan.missed,
-        keys: plan.firings.iter().map(|at| definition.timetable.key(*at)).collect(),
-        times: plan.firings,
-        skipped: plan.skipped.as_ref(),
-    };
     parts.probes.reach("schedule.decided").await;
-    if !rows::plan(parts.store.pool(), engine.worker().worker_id, &planned).await? {
+    if !rows::plan(parts.store.pool(), engine.worker().worker_id, standing, &plan).await? {
         return Ok(false);
     }
     parts.probes.reach("schedule.planned").await;
-    if let Some((from, _)) = plan.missed {
-        let from = definition.timetable.key(from);
-        tracing::warn!(
-            schedule.name = name,
-            "schedule {name} let firings go that were missed, from {from} on"
-        );
-    }
+    warn_of_missed(definition, standing, plan.missed);
     if let Some(skipped) = &plan.skipped {
         parts.metrics.firings_skipped.inc();
         tracing::warn!(schedule.name = name, "schedule {name} skipped a firing: {skipped}");
     }
     Ok(true)
+}
+
+/// Stores a definition of this build, where it counts and is not stored.
+async fn adopt(
+    engine: &Engine,
+    definition: &Definition,
+    standing: &Standing,
+    adopted: Adopted,
+) -> Result<bool, Error> {
+    let (pool, worker_id) = (engine.parts().store.pool(), engine.worker().worker_id);
+    let stored = rows::Stored::of(definition);
+    if !rows::adopt(pool, worker_id, standing, &stored, &adopted).await? {
+        return Ok(false);
+    }
+    let name = &standing.name;
+    tracing::info!(schedule.name = name, "schedule {name} counts as this process defines it");
+    warn_of_missed(definition, standing, adopted.missed);
+    Ok(true)
+}
+
+fn warn_of_missed(definition: &Definition, standing: &Standing, missed: Option<LetGo>) {
+    if let Some((from, _)) = missed {
+        let name = &standing.name;
+        let from = standing.before.as_ref().unwrap_or(&definition.timetable).key(from);
+        tracing::warn!(
+            schedule.name = name,
+            "schedule {name} let firings go that were missed, from {from} on"
+        );
+    }
 }
 
 async fn start(
@@ -160,8 +195,7 @@ async fn started(
     definition: &Definition,
     head: &Head,
 ) -> Result<Result<Uuid, Failure>, Error> {
-    let firing =
-        Firing { schedule: definition.schedule.name, at: definition.timetable.local(head.at) };
+    let firing = Firing { schedule: definition.schedule.name, at: head.local()? };
     let input = match definition.input(&firing) {
         Ok(input) => input,
         Err(refused) => return Ok(Err(refused)),
@@ -171,7 +205,7 @@ async fn started(
         business_key: format!("{}/{}", definition.schedule.name, head.key),
         input,
         delivery: None,
-        priority: Priority::Normal,
+        priority: definition.priority,
     };
     match engine.start(start).await {
         Ok(Started::New(id) | Started::Replayed(id) | Started::Duplicate(id)) => Ok(Ok(id)),

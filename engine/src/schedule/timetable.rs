@@ -10,9 +10,12 @@
 //! does: then both have to fit. So it is in Vixie cron.
 
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
-use chrono_tz::Tz;
+use chrono_tz::{IANA_TZDB_VERSION, Tz};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
+
+/// The time-zone database of this build, such as `2025b`. Later ones compare greater.
+pub(crate) const ZONES: &str = IANA_TZDB_VERSION;
 
 /// A cron expression in a zone.
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 use chrono::{DateTime, FixedOffset, Utc};
 use uuid::Uuid;
 
+use crate::priority::Priority;
 use crate::step::Failure;
 
 /// A schedule as it stands.
@@ -20,6 +21,8 @@ pub struct ScheduleView {
     pub gap: String,
     /// What becomes of a firing while the instance of the one before has not ended.
     pub overlap: String,
+    /// How urgent its instances are.
+    pub priority: Priority,
     /// Whether a running process defines it so. If none does, it does not fire.
     pub is_defined: bool,
     /// Since when it is paused, by whom and why.

@@ -20,6 +20,8 @@ pub(crate) struct NewWorker<'a> {
     pub(crate) relays: bool,
     /// The definitions of its schedules.
     pub(crate) schedules: &'a [String],
+    /// The time-zone database by which it reads them.
+    pub(crate) zones: &'a str,
 }
 
 /// Registers a worker. `now` only if the clock is moved by hand.
@@ -29,8 +31,9 @@ pub(crate) async fn register(
     now: Option<DateTime<Utc>>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "insert into amends.worker (worker_id, name, started_at, lease_until, relays, schedules)
-         select $1, $2, present, present + $4, $5, $6
+        "insert into amends.worker
+             (worker_id, name, started_at, lease_until, relays, schedules, zones)
+         select $1, $2, present, present + $4, $5, $6, $7
          from (select coalesce($3::timestamptz, clock_timestamp()) as present) clock",
         worker.worker_id,
         worker.name,
@@ -38,6 +41,7 @@ pub(crate) async fn register(
         interval(worker.lease),
         worker.relays,
         worker.schedules,
+        worker.zones,
     )
     .execute(pool)
     .await?;

@@ -1,5 +1,8 @@
 //! What comes from outside: signals, commands, requests, questions.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use amends::command::{Answer, Command, Finding, Resolution};
 use amends::intake_case::{CaseFilter, NewCase, Stop};
 use amends::schedule::{Backfill, ScheduleCommand};
@@ -146,13 +149,17 @@ async fn ask(kit: &Kit, command: ScheduleCommand) {
     kit.ask(given).await.unwrap().unwrap();
 }
 
-/// A schedule that fires, is triggered, paused, filled up and resumed.
+/// A schedule that fires, is triggered, paused, filled up and resumed, and then defined otherwise.
 pub(super) async fn schedules(kit: KitBuilder) -> Seen {
     let script = Script::new(ONCE, []);
     let registered = script.clone();
+    let is_changed = Arc::new(AtomicBool::new(false));
+    let changed = Arc::clone(&is_changed);
     let mut kit = kit
         .build(move |engine| {
-            engine.workflow(Scripted(registered.clone())).schedule::<Scripted>(NIGHTLY, |_| 7)
+            let cron = if changed.load(Ordering::SeqCst) { "0 3 * * *" } else { NIGHTLY.cron };
+            let schedule = Schedule { cron, ..NIGHTLY };
+            engine.workflow(Scripted(registered.clone())).schedule::<Scripted>(schedule, |_| 7)
         })
         .await;
     kit.pass(14 * HOUR).await;
@@ -169,6 +176,7 @@ pub(super) async fn schedules(kit: KitBuilder) -> Seen {
     for _ in 0..4 {
         kit.settle().await;
     }
+    is_changed.store(true, Ordering::SeqCst);
     kit.restart().await;
     kit.settle().await;
     let detail = kit.ask(async |engine| engine.schedule("nightly").await).await.unwrap().unwrap();

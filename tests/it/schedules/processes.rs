@@ -88,7 +88,9 @@ async fn an_older_build_leaves_alone_what_a_newer_one_has_changed() {
     let mut world = World::builder()
         .engine(move |builder| {
             let cron = crons[shared.fetch_add(1, Ordering::SeqCst).min(1)];
-            defined(builder, Schedule { cron, ..NIGHTLY }, &script())
+            // The newer one lives on when the clock jumps.
+            let settings = Settings { lease: DAY, ..Settings::default() };
+            defined(builder.settings(settings), Schedule { cron, ..NIGHTLY }, &script())
         })
         .build()
         .await;

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::schedule::{Head, Standing};
+use crate::schedule::{Adopted, Definition, Definitions, Head, Plan, Standing, Timetable, ZONES};
 use crate::step::Failure;
 
 /// The present by the clock that decides. `now` only if the clock is moved by hand.
@@ -26,78 +26,153 @@ pub(crate) async fn present(
 }
 
 /// A definition, as it is stored.
-pub(crate) struct NewSchedule<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) definition: String,
-    pub(crate) cron: &'a str,
-    pub(crate) zone: &'a str,
-    pub(crate) workflow: &'a str,
-    pub(crate) gap: String,
-    pub(crate) overlap: String,
-    pub(crate) next_at: Option<DateTime<Utc>>,
+pub(crate) struct Stored<'a> {
+    name: &'a str,
+    definition: String,
+    cron: &'a str,
+    zone: &'a str,
+    workflow: &'a str,
+    gap: String,
+    overlap: String,
+    priority: i16,
 }
 
-/// Stores a definition. A changed expression or zone counts from now; a pause stays.
-pub(crate) async fn define(pool: &PgPool, schedule: NewSchedule<'_>) -> Result<(), sqlx::Error> {
+impl<'a> Stored<'a> {
+    /// As a definition of this build is stored.
+    pub(crate) fn of(definition: &'a Definition) -> Self {
+        let schedule = &definition.schedule;
+        Self {
+            name: schedule.name,
+            definition: definition.text(),
+            cron: schedule.cron,
+            zone: schedule.zone,
+            workflow: definition.workflow,
+            gap: schedule.gap.to_string(),
+            overlap: schedule.overlap.to_string(),
+            priority: definition.priority.number(),
+        }
+    }
+}
+
+/// Makes a definition known, and the schedule too if there is none of this name; that one counts
+/// from now.
+pub(crate) async fn introduce(
+    pool: &PgPool,
+    stored: &Stored<'_>,
+    now: DateTime<Utc>,
+    next_at: Option<DateTime<Utc>>,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "insert into amends.schedule as known
-             (name, definition, cron, zone, workflow, gap, overlap, next_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
-         on conflict (name) do update
-         set definition = excluded.definition, cron = excluded.cron, zone = excluded.zone,
-             workflow = excluded.workflow, gap = excluded.gap, overlap = excluded.overlap,
-             next_at = case
-                 when (known.cron, known.zone) = (excluded.cron, excluded.zone) then known.next_at
-                 else excluded.next_at
-             end,
-             revision = known.revision + 1
-         where known.definition <> excluded.definition",
-        schedule.name,
-        schedule.definition,
-        schedule.cron,
-        schedule.zone,
-        schedule.workflow,
-        schedule.gap,
-        schedule.overlap,
-        schedule.next_at,
+        "with known as (
+             insert into amends.schedule_definition (definition, schedule) values ($2, $1)
+             on conflict (definition) do nothing
+         )
+         insert into amends.schedule
+             (name, definition, cron, zone, workflow, gap, overlap, priority, decided_until, next_at,
+              derived_next_at, zones)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11)
+         on conflict (name) do nothing",
+        stored.name,
+        stored.definition,
+        stored.cron,
+        stored.zone,
+        stored.workflow,
+        stored.gap,
+        stored.overlap,
+        stored.priority,
+        now,
+        next_at,
+        ZONES,
     )
     .execute(pool)
     .await?;
     Ok(())
 }
 
-/// The schedules among these definitions that have something to do, each as it stands.
+/// Stores a definition in the place of another, or what this build's time zones make of it.
+/// `false`: the schedule has changed since it was read, or the worker is lost, and nothing is
+/// written.
+pub(crate) async fn adopt(
+    pool: &PgPool,
+    worker_id: Uuid,
+    standing: &Standing,
+    stored: &Stored<'_>,
+    adopted: &Adopted,
+) -> Result<bool, sqlx::Error> {
+    let (missed_from, missed_before) = adopted.missed.unzip();
+    sqlx::query_scalar!(
+        r#"
+        with fence as materialized (
+            select from amends.worker where worker_id = $15 for key share
+        ), changed as (
+            update amends.schedule
+            set revision = revision + 1, definition = $3, cron = $4, zone = $5, workflow = $6,
+                gap = $7, overlap = $8, priority = $9, decided_until = $10, next_at = $11,
+                derived_next_at = $11, zones = $12, missed_from = coalesce($13, missed_from),
+                missed_before = case when $13::timestamptz is null then missed_before else $14 end
+            from fence
+            where name = $1 and revision = $2
+            returning name
+        )
+        select exists (select from changed) as "changed!"
+        "#,
+        standing.name,
+        standing.revision,
+        stored.definition,
+        stored.cron,
+        stored.zone,
+        stored.workflow,
+        stored.gap,
+        stored.overlap,
+        stored.priority,
+        adopted.decided_until,
+        adopted.next_at,
+        ZONES,
+        missed_from,
+        missed_before.flatten(),
+        worker_id,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// The schedules that this process answers for and that have something to do, each as it stands;
+/// with `all`, also those that have not.
 pub(crate) async fn due(
     pool: &PgPool,
-    definitions: &[String],
+    definitions: &Definitions,
+    all: bool,
     now: Option<DateTime<Utc>>,
 ) -> Result<Vec<Standing>, sqlx::Error> {
-    let rows = sqlx::query_file!("src/store/sql/due_schedules.sql", definitions, now)
-        .fetch_all(pool)
-        .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Standing {
+    let names: Vec<_> = definitions.iter().map(|it| it.schedule.name.to_owned()).collect();
+    let texts = definitions.texts();
+    let query =
+        sqlx::query_file!("src/store/sql/due_schedules.sql", &names, &texts, ZONES, now, all);
+    let rows = query.fetch_all(pool).await?;
+    let standing = rows.into_iter().map(|row| {
+        let defined = definitions.get(&row.name).map(|it| (it.schedule.cron, it.schedule.zone));
+        let is_changed = defined != Some((row.cron.as_str(), row.zone.as_str()));
+        let before = is_changed.then(|| Timetable::parse(&row.cron, &row.zone));
+        let (before, decided_until) = match before {
+            None => (None, row.decided_until),
+            Some(Ok(timetable)) => (Some(timetable), row.decided_until),
+            // Only a build that can read it knows what was due by it.
+            Some(Err(_)) => (None, row.decided_until.max(row.present)),
+        };
+        Standing {
             name: row.name,
             revision: row.revision,
+            is_ours: row.is_ours,
+            before,
+            decided_until,
             next_at: row.next_at,
             is_paused: row.is_paused,
             is_busy: row.is_busy,
             head: row.fire_key.zip(row.fire_at).map(|(key, at)| Head { key, at }),
             now: row.present,
-        })
-        .collect())
-}
-
-/// What was decided about firings that have come due.
-pub(crate) struct Planned<'a> {
-    pub(crate) standing: &'a Standing,
-    pub(crate) next_at: Option<DateTime<Utc>>,
-    /// The first firing that was let go, and the first thereafter that was not.
-    pub(crate) missed: Option<(DateTime<Utc>, Option<DateTime<Utc>>)>,
-    pub(crate) keys: Vec<String>,
-    pub(crate) times: Vec<DateTime<Utc>>,
-    pub(crate) skipped: Option<&'a Failure>,
+        }
+    });
+    Ok(standing.collect())
 }
 
 /// Writes a plan. `false`: the schedule has changed since it was read, or the worker is lost, and
@@ -105,17 +180,20 @@ pub(crate) struct Planned<'a> {
 pub(crate) async fn plan(
     pool: &PgPool,
     worker_id: Uuid,
-    planned: &Planned<'_>,
+    standing: &Standing,
+    plan: &Plan,
 ) -> Result<bool, sqlx::Error> {
-    let (missed_from, missed_before) = planned.missed.unzip();
+    let (missed_from, missed_before) = plan.missed.unzip();
+    let (keys, times): (Vec<_>, Vec<_>) =
+        plan.firings.iter().map(|firing| (firing.key.clone(), firing.at)).unzip();
     sqlx::query_scalar!(
         r#"
         with fence as materialized (
             select from amends.worker where worker_id = $11 for key share
         ), changed as (
             update amends.schedule
-            set revision = revision + 1, next_at = $3,
-                missed_from = coalesce($4, missed_from),
+            set revision = revision + 1, decided_until = $6, next_at = $3, derived_next_at = $3,
+                zones = $12, missed_from = coalesce($4, missed_from),
                 missed_before = case when $4::timestamptz is null then missed_before else $5 end
             from fence
             where name = $1 and revision = $2
@@ -133,17 +211,18 @@ pub(crate) async fn plan(
         )
         select exists (select from changed) as "changed!"
         "#,
-        planned.standing.name,
-        planned.standing.revision,
-        planned.next_at,
+        standing.name,
+        standing.revision,
+        plan.next_at,
         missed_from,
         missed_before.flatten(),
-        planned.standing.now,
-        &planned.keys,
-        &planned.times,
-        planned.skipped.map(|skipped| &*skipped.code),
-        planned.skipped.map(|skipped| skipped.message.as_str()),
+        plan.decided_until,
+        &keys,
+        &times,
+        plan.skipped.as_ref().map(|skipped| &*skipped.code),
+        plan.skipped.as_ref().map(|skipped| skipped.message.as_str()),
         worker_id,
+        ZONES,
     )
     .fetch_one(pool)
     .await

@@ -5,8 +5,9 @@ use sqlx::PgPool;
 
 use crate::error::Error;
 use crate::limits::SHOWN_MAX;
+use crate::priority::Priority;
 use crate::schedule::{
-    FiringState, FiringView, Missed, Pause, ScheduleCommandView, ScheduleView, Timetable,
+    FiringState, FiringView, Missed, Pause, ScheduleCommandView, ScheduleView, Timetable, local,
 };
 use crate::step::Failure;
 
@@ -21,8 +22,8 @@ pub(crate) async fn schedules(
 ) -> Result<Vec<ScheduleView>, Error> {
     let rows = sqlx::query!(
         r#"
-        select s.name, s.cron, s.zone, s.workflow, s.gap, s.overlap, s.next_at, s.paused_at,
-               s.paused_by, s.paused_reason, s.missed_from, s.missed_before, s.last_fired_at,
+        select s.name, s.cron, s.zone, s.workflow, s.gap, s.overlap, s.priority, s.next_at,
+               s.paused_at, s.paused_by, s.paused_reason, s.missed_from, s.missed_before, s.last_fired_at,
                s.last_instance_id,
                exists (
                    select from amends.worker w
@@ -60,6 +61,7 @@ pub(crate) async fn schedules(
                 workflow: row.workflow,
                 gap: row.gap,
                 overlap: row.overlap,
+                priority: Priority::read(row.priority),
                 is_defined: row.is_defined,
                 last_fired_at: row.last_fired_at,
                 last_instance_id: row.last_instance_id,
@@ -80,11 +82,8 @@ pub(crate) async fn firings(pool: &PgPool, name: &str) -> Result<Vec<FiringView>
     .await?;
     rows.into_iter()
         .map(|row| {
-            // The offset of the firing is the end of its key.
-            let offset = row.fire_key.get(16..).unwrap_or_default();
-            let offset = offset.parse().map_err(|_| Error::Stored(row.fire_key.clone()))?;
             Ok(FiringView {
-                at: row.fire_at.with_timezone(&offset),
+                at: local(row.fire_at, &row.fire_key)?,
                 kind: row.kind,
                 state: FiringState::read(&row.state).ok_or(Error::Stored(row.state))?,
                 instance_id: row.instance_id,
