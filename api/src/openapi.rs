@@ -114,9 +114,7 @@ pub(crate) struct Showing;
 pub(crate) struct Listing;
 /// The problems of routes that show all there is.
 pub(crate) struct Overview;
-/// The problems of routes that take a body from somebody with a token.
-pub(crate) struct Accepting;
-/// The problems of the route that accepts orders.
+/// The problems of the routes that accept what may contradict what was accepted before.
 pub(crate) struct AcceptingOnce;
 /// The problems of the route that shows what a command would do.
 pub(crate) struct Previewing;
@@ -146,12 +144,6 @@ impl IntoResponses for Listing {
 impl IntoResponses for Overview {
     fn responses() -> BTreeMap<String, RefOr<ResponseObject>> {
         problems(&[&GUARDED])
-    }
-}
-
-impl IntoResponses for Accepting {
-    fn responses() -> BTreeMap<String, RefOr<ResponseObject>> {
-        problems(&[&GUARDED, &WITH_BODY])
     }
 }
 

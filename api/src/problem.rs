@@ -63,6 +63,8 @@ pub enum Code {
     CommandRefused,
     /// The order was accepted before with other content, and stays as it was.
     OrderConflict,
+    /// The id of the signal came before with other content; this one is not stored.
+    SignalConflict,
     /// This server's build cannot read the instance.
     UnreadableHere,
     /// The body is too large.
@@ -114,9 +116,10 @@ impl Code {
             | Self::UnknownCase => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::CommandRefused | Self::OrderConflict | Self::UnreadableHere => {
-                StatusCode::CONFLICT
-            }
+            Self::CommandRefused
+            | Self::OrderConflict
+            | Self::SignalConflict
+            | Self::UnreadableHere => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidOrder
@@ -310,6 +313,11 @@ impl From<amends::Error> for Problem {
                 let detail = "this key came before with another request; nothing is done: use a \
                               new key";
                 Self::new(Code::IdempotencyKeyReused, detail)
+            }
+            amends::Error::SignalIdReused => {
+                let detail = "this id came before from this sender, for a signal of this name that \
+                              said something else; this one is not stored";
+                Self::new(Code::SignalConflict, detail)
             }
             error if error.is_transient() => {
                 tracing::warn!(%error, "refused a request for now: {error}");

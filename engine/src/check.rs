@@ -171,7 +171,8 @@ fn halted(instance: &Instance, verdict: Verdict) -> Result<(), Misfit> {
         Verdict::Stick(failure) => stuck(failure),
         Verdict::Unrecordable(error) => Err(Misfit::Fails(error)),
         Verdict::Terminate(_) => Ok(()),
-        Verdict::Wait(_) | Verdict::Release | Verdict::Lost => {
+        // Nobody reads mail here.
+        Verdict::Wait(_) | Verdict::Release | Verdict::StepAside(_) | Verdict::Lost => {
             Err(Misfit::Fails("the run goes beyond its history unnoticed".to_owned()))
         }
     }

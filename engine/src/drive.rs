@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use serde_json::value::RawValue;
 
 use crate::attempt::{self, compensation_failed, panic_message};
 use crate::compensation::plan_compensation;
@@ -18,12 +19,14 @@ use crate::instance::{
 use crate::limits;
 use crate::memo::Divergence;
 use crate::probe::{Attempting, Part};
-use crate::record::{CompensationPlanned, Ended, Entry, Reason, ReasonKind, Stuck};
+use crate::reading::Reading;
+use crate::record::{ChildEnded, CompensationPlanned, Ended, Entry, Reason, ReasonKind, Stuck};
 use crate::registry::{self, Finished};
 use crate::saga::{Saga, child_id};
 use crate::status::{Status, Transition};
 use crate::step::{Effect, Failure};
 use crate::undo::AskedUndo;
+use crate::unsettled::Unsettled;
 use crate::workflow::Outcome;
 
 /// What a pass over the instance came to.
@@ -43,9 +46,12 @@ pub(crate) async fn drive(instance: Arc<Instance>) {
     if let Err(panic) = driven {
         let failure = Failure::new("ENGINE_PANICKED", panic_message(&*panic));
         // Mail that comes in between is read and waits in the history for whoever resumes.
+        let mut unsettled = Unsettled::default();
         while settle(&instance, Pass::Halted(Verdict::Stick(failure.clone()))).await.is_some()
             && !instance.worker.lost.is_cancelled()
-        {}
+        {
+            unsettled.pause(&instance).await;
+        }
     }
 }
 
@@ -54,7 +60,9 @@ async fn drive_to_the_end(instance: &Arc<Instance>) {
         Ok(()) => next(instance).await,
         Err(verdict) => Pass::Halted(verdict),
     };
+    let mut unsettled = Unsettled::default();
     while let Some(again) = settle(instance, pass).await {
+        unsettled.pause(instance).await;
         pass = match again {
             Again::Pass => next(instance).await,
             Again::Verdict(verdict) => Pass::Halted(verdict),
@@ -83,6 +91,9 @@ fn without_looking(state: &State) -> Option<Verdict> {
     // Nothing can be decided from a history that cannot be read.
     if let Some(failure) = &state.unreadable {
         return Some(Verdict::Stick(failure.clone()));
+    }
+    if let (Some(refusal), None) = (state.refusal(), history.cancelled()) {
+        return Some(refusal);
     }
     // Mail alone does not move what waits for a person.
     let is_stuck = state.status == Status::Stuck && history.cancelled().is_none();
@@ -134,7 +145,7 @@ pub(crate) async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
                 Err(Verdict::Diverged(Divergence::unasked(key, found)))
             }
             (None, Some(obstacle)) if obstacle.is_wanted() => Err(obstacle),
-            (None, _) => Ok(Pass::Finished(finished)),
+            (None, _) => state.refusal().map_or(Ok(Pass::Finished(finished)), Err),
         },
         Ok(Err(registry::Ended::Unreadable(error))) => {
             Err(Verdict::Stick(Failure::new("RECORD_UNREADABLE", error)))
@@ -192,7 +203,8 @@ async fn backward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
     loop {
         let (reason, planned) = {
             let state = instance.state();
-            if let Some(verdict) = stopped(&state.history) {
+            let refusal = || state.refusal().filter(|_| state.history.cancelled().is_none());
+            if let Some(verdict) = stopped(&state.history).or_else(refusal) {
                 return Err(verdict);
             }
             let Some(undoing) = state.history.undoing() else {
@@ -288,10 +300,16 @@ async fn settle(instance: &Arc<Instance>, pass: Pass) -> Option<Again> {
         Pass::Halted(Verdict::Terminate(reason)) => terminate(instance, reason),
         Pass::Halted(Verdict::Stick(failure)) => stick(instance, failure),
         Pass::Halted(Verdict::Diverged(divergence)) => stick(instance, divergence.into()),
+        Pass::Halted(Verdict::StepAside(unknown)) => step_aside(instance, &unknown),
         Pass::Halted(Verdict::Unrecordable(error)) => {
             // What cannot be recorded is taken out of the memory too; a person is told.
             if let Err(verdict) = instance.reload().await {
                 return Some(Again::Verdict(verdict));
+            }
+            match instance.sift_mail().await {
+                Ok(true) => return Some(Again::Pass),
+                Ok(false) => {}
+                Err(verdict) => return Some(Again::Verdict(verdict)),
             }
             let message = format!("what happened last could not be recorded: {error}");
             stick(instance, Failure::new("RECORD_REFUSED", message))
@@ -358,13 +376,26 @@ fn end(
         Outcome::Cancelled => (Status::Cancelled, Transition::FinishCancelled),
     };
     let (output, events) = match (finished, &failure) {
-        (Some(finished), _) => {
-            (serde_json::value::RawValue::from_string(finished.output).ok(), finished.events)
-        }
+        (Some(finished), _) => (RawValue::from_string(finished.output).ok(), finished.events),
         (None, Some(failure)) => (None, instance.workflow.undone(input.get(), outcome, failure)),
         (None, None) => (None, Vec::new()),
     };
+    if let Some(refusal) = refused_by_parent(instance, status, output.as_ref()) {
+        return stick(instance, Failure::new("OUTPUT_TOO_LARGE", refusal));
+    }
     ended(instance, Ended { status, output, failure, unread: Vec::new() }, transition, events)
+}
+
+/// Why the parent of an instance could not record what that answers, if it could not.
+fn refused_by_parent(
+    instance: &Instance,
+    status: Status,
+    output: Option<&Box<RawValue>>,
+) -> Option<String> {
+    let output = output.cloned();
+    let key = instance.state().history.parent()?.key.clone();
+    let said = ChildEnded { instance_id: instance.instance_id, status, output, failure: None };
+    Reading::child_ended(key, said).refuse().map(|why| format!("the output: {why}"))
 }
 
 /// The end by force: nothing is undone, and nothing is checked.
@@ -385,17 +416,28 @@ fn ended(
     end.unread = instance.state().history.unread_signals();
     let failure = end.failure.clone();
     let entry = Some((Entry::Ended(end), events));
-    Closing { entry, transition, wait: Wait::default(), failure }
+    Closing { entry, transition, wait: Wait::default(), failure, leaves_mail: false }
 }
 
 fn rest(instance: &Instance, wait: Wait) -> Closing {
     let state = instance.state();
     // What is stuck stays so while it has nothing new to say.
     let transition = match state.status {
-        Status::Stuck => Transition::Claim,
+        Status::Stuck | Status::Completed => Transition::Claim,
         _ => Transition::Wait,
     };
-    Closing { entry: None, transition, wait, failure: state.failure.clone() }
+    let failure = state.failure.clone();
+    Closing { entry: None, transition, wait, failure, leaves_mail: false }
+}
+
+/// Leaves an instance to a newer build, and its mail unread.
+fn step_aside(instance: &Instance, unknown: &str) -> Closing {
+    tracing::warn!(
+        instance.id = %instance.instance_id,
+        "instance {} waits for a newer build: {unknown}", instance.instance_id,
+    );
+    let until = instance.worker.clock.now() + limits::UNKNOWN_MAIL_PAUSE;
+    Closing { leaves_mail: true, ..rest(instance, Wait::until(Some(until))) }
 }
 
 fn stick(instance: &Instance, failure: Failure) -> Closing {
@@ -411,5 +453,5 @@ fn stick(instance: &Instance, failure: Failure) -> Closing {
     };
     let entry = Entry::Stuck(Stuck { failure: failure.clone() });
     let (entry, wait) = (Some((entry, Vec::new())), Wait::default());
-    Closing { entry, transition, wait, failure: Some(failure) }
+    Closing { entry, transition, wait, failure: Some(failure), leaves_mail: false }
 }

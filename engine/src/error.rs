@@ -20,12 +20,23 @@ pub enum Error {
     /// The workflow is not registered here.
     #[error("no workflow {0} is registered")]
     UnknownWorkflow(String),
+    /// This version of the workflow is not registered here; another process may have it.
+    #[error("version {version} of workflow {workflow} is not registered here")]
+    UnknownVersion {
+        /// The workflow.
+        workflow: String,
+        /// Its version.
+        version: u32,
+    },
     /// The input does not fit the workflow, or cannot be stored.
     #[error("input: {0}")]
     InvalidInput(String),
     /// The id of a request belongs to another one, which asked for something else.
     #[error("this request id came before, with something else")]
     RequestIdReused,
+    /// The id of a signal belongs to another one of this name and sender, which said something else.
+    #[error("this signal id came before, with something else")]
+    SignalIdReused,
     /// Workflows are declared in a way that cannot work.
     #[error("registration: {0}")]
     Registration(String),
@@ -43,11 +54,12 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database(error) => is_transient(error),
-            Self::Overloaded | Self::Unavailable => true,
+            Self::Overloaded | Self::Unavailable | Self::UnknownVersion { .. } => true,
             Self::Migration(_)
             | Self::UnknownWorkflow(_)
             | Self::InvalidInput(_)
             | Self::RequestIdReused
+            | Self::SignalIdReused
             | Self::Registration(_)
             | Self::UnsafeDatabase(_)
             | Self::Stored(_) => false,

@@ -31,6 +31,7 @@ mod memo;
 mod pivots;
 pub mod preview;
 pub mod priority;
+mod reading;
 mod record;
 pub mod status;
 
@@ -52,6 +53,7 @@ pub mod schedule;
 mod store;
 mod suspects;
 mod undo;
+mod unsettled;
 mod worker;
 
 // What its users hold.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 /// Writes per statement. Beyond this a statement grows longer without growing cheaper per write.
 pub(crate) const BATCH_WRITES_MAX: usize = 512;
 
@@ -16,6 +18,20 @@ pub(crate) const KEY_BYTES_MAX: usize = 500;
 
 /// A person's reason for a command.
 pub(crate) const REASON_BYTES_MAX: usize = 4_000;
+
+/// How long a worker leaves an instance alone whose mail it does not know: long enough to cost
+/// nothing, and short enough for a newer build to come by.
+pub(crate) const UNKNOWN_MAIL_PAUSE: TimeDelta = TimeDelta::seconds(15);
+
+/// How long mail may wait for a build that knows it. Workers of all builds claim alike, so that one
+/// newer worker among many older ones has come by until then.
+pub(crate) const UNKNOWN_MAIL_WAIT: TimeDelta = TimeDelta::hours(1);
+
+/// How often what becomes of an instance may fail to be recorded without a pause in between.
+pub(crate) const UNSETTLED_MAX: u32 = 3;
+
+/// The longest of those pauses.
+pub(crate) const UNSETTLED_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Connections for transactions: signals, commands.
 pub(crate) const TRANSACTIONS_MAX: u32 = 8;
@@ -111,6 +127,13 @@ pub(crate) fn refuse_person(actor: &str, reason: &str) -> Option<String> {
 pub(crate) fn refuse_text(what: &str, text: &str) -> Option<String> {
     let fits = (1..=REASON_BYTES_MAX).contains(&text.len()) && !text.contains('\0');
     (!fits).then(|| format!("{what} must have 1 to {REASON_BYTES_MAX} bytes, none of them NUL"))
+}
+
+/// Why a line that a person writes cannot be kept, if it cannot.
+pub(crate) fn refuse_line(what: &str, text: &str) -> Option<String> {
+    let fits = !text.trim().is_empty() && !text.chars().any(char::is_control);
+    let refusal = (!fits).then(|| format!("{what} must be a line that says something"));
+    refusal.or_else(|| refuse_text(what, text))
 }
 
 /// Why JSON cannot be stored, if it cannot.

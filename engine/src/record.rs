@@ -53,6 +53,8 @@ pub(crate) enum Entry {
     Command(CommandRead),
     /// A signal has been read from the mail.
     Signal(SignalRead),
+    /// A message was in the mail that cannot become a record of its own.
+    MailRefused(MailRefused),
     /// The run sleeps until a time.
     TimerStarted(TimerStarted),
     TimerFired,
@@ -243,6 +245,16 @@ pub(crate) struct SignalRead {
     pub(crate) body: Box<RawValue>,
 }
 
+/// What is stuck because a message could not be recorded.
+pub(crate) const MAIL_REFUSED: &str = "MAIL_REFUSED";
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MailRefused {
+    /// The number of the message: what it says stays in the mail.
+    pub(crate) mail_seq: i32,
+    pub(crate) why: String,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct TimerStarted {
     pub(crate) until: DateTime<Utc>,
@@ -301,6 +313,7 @@ impl Entry {
             Self::CompensationAttemptFailed(_) => "compensation_attempt_failed",
             Self::Command(_) => "command",
             Self::Signal(_) => "signal",
+            Self::MailRefused(_) => "mail_refused",
             Self::TimerStarted(_) => "timer_started",
             Self::TimerFired => "timer_fired",
             Self::WaitStarted(_) => "wait_started",
@@ -328,6 +341,7 @@ impl Entry {
             Self::CompensationAttemptFailed(entry) => serde_json::to_string(entry),
             Self::Command(entry) => serde_json::to_string(entry),
             Self::Signal(entry) => serde_json::to_string(entry),
+            Self::MailRefused(entry) => serde_json::to_string(entry),
             Self::TimerStarted(entry) => serde_json::to_string(entry),
             Self::WaitStarted(entry) => serde_json::to_string(entry),
             Self::WaitEnded(entry) => serde_json::to_string(entry),
@@ -357,6 +371,7 @@ impl Entry {
             "compensation_attempt_failed" => read(payload).map(Self::CompensationAttemptFailed),
             "command" => read(payload).map(Self::Command),
             "signal" => read(payload).map(Self::Signal),
+            "mail_refused" => read(payload).map(Self::MailRefused),
             "timer_started" => read(payload).map(Self::TimerStarted),
             "timer_fired" => Ok(Self::TimerFired),
             "wait_started" => read(payload).map(Self::WaitStarted),
@@ -396,6 +411,7 @@ impl Entry {
             | Self::CompensationPlanned(_)
             | Self::CompensationAttemptFailed(_)
             | Self::Signal(_)
+            | Self::MailRefused(_)
             | Self::TimerStarted(_)
             | Self::TimerFired
             | Self::WaitStarted(_)

@@ -73,8 +73,8 @@ pub struct SendSignal {
     pub body: String,
     /// Who says so, for the history.
     pub sender: String,
-    /// The sender's own id for it: the same id is taken once per instance. Without one, every
-    /// sending is another signal.
+    /// The sender's own id for it: of one sender and one name, the same id is taken once per
+    /// instance. Without one, every sending is another signal.
     pub signal_id: Option<String>,
 }
 

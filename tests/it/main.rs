@@ -27,6 +27,7 @@ mod kit;
 mod lease;
 mod limits;
 mod lock_order;
+mod mail;
 mod mistakes;
 mod one_driver;
 mod open_calls;

@@ -91,7 +91,7 @@ async fn a_commit_finds_what_it_changes_by_its_key_and_never_walks_what_a_worker
             "analysed" => database.execute("analyze").await.unwrap(),
             _ => Default::default(),
         };
-        let plan = plan(&mut database, COMMIT, 70).await;
+        let plan = plan(&mut database, COMMIT, 71).await;
         assert!(plan.contains("Index Scan using instance_pkey on instance"), "{when}:\n{plan}");
         assert!(plan.contains("Index Only Scan using record_pkey on record"), "{when}:\n{plan}");
         assert!(!plan.contains("instance_held"), "{when}:\n{plan}");

@@ -11,7 +11,8 @@ use super::command;
 #[derive(clap::Args)]
 #[group(skip)]
 pub(crate) struct Arguments {
-    /// The step, by its name in the history, such as charge or charge#2
+    /// The step, by its name in the history, such as charge or charge#2, or a wait, such as
+    /// wait:parcel_packed
     #[arg(long, requires = "finding")]
     step: Option<String>,
     #[command(flatten)]
@@ -40,6 +41,9 @@ struct Found {
     /// It is certainly not applied any more; the reference of what took it back, if there is one
     #[arg(long, value_name = "REFERENCE", requires = "step", num_args = 0..=1)]
     undone: Option<Option<String>>,
+    /// Of a wait: the signal that has ended it cannot be read, and is given up
+    #[arg(long, requires = "step")]
+    dropped: bool,
 }
 
 /// Resolves.
@@ -56,7 +60,8 @@ impl Found {
             Self { applied: Some(output), .. } => Some(Finding::Applied(output)),
             Self { undone: Some(reference), .. } => Some(Finding::Undone(reference)),
             Self { not_applied: true, .. } => Some(Finding::NotApplied),
-            Self { not_applied: false, .. } => None,
+            Self { dropped: true, .. } => Some(Finding::Dropped),
+            Self { not_applied: false, dropped: false, .. } => None,
         }
     }
 }
@@ -109,11 +114,13 @@ mod tests {
         assert_eq!(finding(&["--not-applied"]), Some(Finding::NotApplied));
         assert_eq!(finding(&["--undone"]), Some(Finding::Undone(None)));
         assert_eq!(finding(&["--undone", "re_9"]), Some(Finding::Undone(Some("re_9".to_owned()))));
+        assert_eq!(finding(&["--dropped"]), Some(Finding::Dropped));
         let money = found(&["--money", "refund:990:MYR:re:9", "--money", "void:1:JPY:v"]);
         assert_eq!(money.map(|(finding, money)| (finding, money.len())), Some((None, 2)));
         for wrong in [
             &["--step", "charge"][..],
             &["--not-applied"],
+            &["--dropped"],
             &["--step", "charge", "--not-applied", "--undone"],
             &["--step", "charge", "--applied", "{charge_id: 7}"],
             &["--money", "refund:9.90:MYR:re_9"],

@@ -15,8 +15,8 @@ use crate::problem::Invalid;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resolution {
-    /// The step, by its name in the history, such as `charge` or `charge#2`. Without one, only
-    /// money is put right.
+    /// The step, by its name in the history, such as `charge` or `charge#2`, or a wait. Without
+    /// one, only money is put right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "charge")]
     pub step: Option<String>,
@@ -44,6 +44,9 @@ pub enum Finding {
     /// It is certainly not applied any more; the reference of what took it back, if there is one.
     #[schema(example = json!({"undone": "re_9"}))]
     Undone(Option<String>),
+    /// Of a wait, such as `wait:parcel_packed`: the signal that has ended it cannot be read, and is
+    /// given up. The wait goes on for the next one.
+    Dropped,
 }
 
 /// Money that moved outside.
@@ -136,6 +139,7 @@ impl From<Finding> for amends::command::Finding {
             Finding::Applied(output) => Self::Applied(output),
             Finding::NotApplied => Self::NotApplied,
             Finding::Undone(reference) => Self::Undone(reference),
+            Finding::Dropped => Self::Dropped,
         }
     }
 }
@@ -172,6 +176,7 @@ mod tests {
     fn a_finding_is_written_as_it_will_stand_in_the_history() {
         for finding in [json!({"applied": {"charge_id": "ch_7"}}), json!("not_applied")]
             .into_iter()
+            .chain([json!("dropped")])
             .chain([json!({"undone": "re_9"}), json!({"undone": null})])
         {
             let sent = read(json!({"step": "charge", "finding": finding, "money": [refund(5)]}));

@@ -15,7 +15,7 @@ use crate::app::{App, uncancelled};
 use crate::auth::Sender;
 use crate::body::JsonBytes;
 use crate::json;
-use crate::openapi::Accepting;
+use crate::openapi::AcceptingOnce;
 use crate::problem::{Code, Invalid, Problem};
 
 /// News for the instance of a business key.
@@ -35,8 +35,9 @@ pub struct SignalRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
     pub body: Option<Box<RawValue>>,
-    /// The sender's own id for it. The same id is taken once per instance, however often it is
-    /// sent; without one, every sending is another signal.
+    /// The sender's own id for it. Of one token and one `signal` the same id is taken once per
+    /// instance, however often it is sent, and with another `body` it is refused; without one,
+    /// every sending is another signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "scan-000042", min_length = 1, max_length = 500)]
     pub signal_id: Option<String>,
@@ -69,8 +70,12 @@ pub enum SignalOutcome {
 /// Sends news to an instance. What is accepted is durable, and is read when the instance waits for
 /// it.
 ///
+/// It has to be a signal that the instance's version of the workflow takes; before there is an
+/// instance, the newest version.
+///
 /// Safe to repeat with the same `signal_id`. The header `Idempotency-Key` means nothing here: a
-/// signal is known by its id within its instance, and not by the request that carried it.
+/// signal is known by its name, its sender and its id within its instance, and not by the request
+/// that carried it.
 #[utoipa::path(
     post,
     path = "/signals",
@@ -85,7 +90,7 @@ pub enum SignalOutcome {
             body = SignalAnswer),
         (status = 200, description = "It came too late: the instance has ended, and nothing is \
             stored", body = SignalAnswer),
-        Accepting,
+        AcceptingOnce,
     )
 )]
 pub(crate) async fn send(

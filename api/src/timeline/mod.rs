@@ -99,6 +99,10 @@ fn told(record: &Record) -> Option<Told> {
         "signal" => read(record).map(|signal: payload::Signal| {
             Told::text(format!("{actor} sent the signal {}", signal.signal))
         }),
+        "mail_refused" => read(record).map(|refused: payload::MailRefused| {
+            let payload::MailRefused { mail_seq, why } = refused;
+            Told::text(format!("message {mail_seq} could not be taken: {}", sentence(&why)))
+        }),
         "timer_started" => {
             read(record).map(|timer: payload::TimerStarted| Told::text(waits::sleeps(timer.until)))
         }
@@ -212,6 +216,10 @@ fn commanded(command: payload::Command, actor: &str) -> Told {
             let reference = reference.map_or_else(String::new, |it| format!(" ({it})"));
             Some(format!("{thing} is undone{reference}"))
         }
+        Some(Finding::Dropped) => {
+            let signal = words::called(resolution.step.as_deref().unwrap_or_default());
+            Some(format!("{signal} cannot be read and is given up"))
+        }
         None => None,
     };
     let money = Some(words::moved(&command.money)).filter(|money| !money.is_empty());
@@ -323,7 +331,7 @@ fn output(record: &Record) -> Option<Value> {
         "step_done" => read(record).map(|done: payload::StepDone| done.output),
         "command" => match read::<payload::Command>(record)?.resolution?.finding? {
             Finding::Applied(output) => Some(output),
-            Finding::NotApplied | Finding::Undone(_) => None,
+            Finding::NotApplied | Finding::Undone(_) | Finding::Dropped => None,
         },
         _ => None,
     }

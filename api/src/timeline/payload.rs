@@ -105,6 +105,13 @@ pub(super) enum Finding {
     Applied(Value),
     NotApplied,
     Undone(Option<String>),
+    Dropped,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct MailRefused {
+    pub(super) mail_seq: i32,
+    pub(super) why: String,
 }
 
 #[derive(Debug, Deserialize)]

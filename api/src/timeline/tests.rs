@@ -170,6 +170,7 @@ fn what_somebody_found_out_is_told_with_where_it_can_be_seen() {
         resolve(Some("charge"), json!({"applied": {"charge_id": "ch_7"}}), captured.clone()),
         resolve(Some("ship"), json!("not_applied"), json!([])),
         resolve(Some("charge#2"), json!({"undone": "re_9"}), json!([])),
+        resolve(Some("wait:parcel_packed"), json!("dropped"), json!([])),
         resolve(None, Value::Null, captured),
     ]);
     let lines = timeline(&history);
@@ -180,6 +181,9 @@ fn what_somebody_found_out_is_told_with_where_it_can_be_seen() {
             format!("anna resolved it: the charge has succeeded; charged 59.90 MYR (ch_7); {by}"),
             format!("anna resolved it: the shipment has not succeeded; {by}"),
             format!("anna resolved it: the charge (no. 2) is undone (re_9); {by}"),
+            format!(
+                "anna resolved it: the signal parcel_packed cannot be read and is given up; {by}"
+            ),
             format!("anna resolved it: charged 59.90 MYR (ch_7); {by}"),
         ]
     );
@@ -195,6 +199,7 @@ fn waiting_for_time_and_for_signals_is_told_until_it_ends() {
         ("wait_started", Some("wait:parcel_packed"), None, until),
         ("signal", None, None, json!({"signal": "parcel_packed", "id": "7", "body": {}})),
         ("wait_ended", Some("wait:parcel_packed"), None, json!({"signal": 3})),
+        ("mail_refused", None, None, json!({"mail_seq": 2, "why": "7 bytes are too many"})),
         ("wait_started", Some("wait:parcel_packed#2"), None, json!({})),
         ("wait_ended", Some("wait:parcel_packed#2"), None, json!({})),
         ("ended", None, None, json!({"status": "completed", "unread": [7]})),
@@ -208,6 +213,7 @@ fn waiting_for_time_and_for_signals_is_told_until_it_ends() {
             "waits for the signal parcel_packed, at most until 2026-11-18 14:05:00 UTC",
             "anna sent the signal parcel_packed",
             "the signal parcel_packed is here; goes on with it",
+            "message 2 could not be taken: 7 bytes are too many",
             "waits for the signal parcel_packed (no. 2), for as long as it takes",
             "the signal parcel_packed (no. 2) did not come in time; goes on without it",
             "completed; a signal that had come in was not needed",

@@ -59,6 +59,7 @@ fn change(instance_id: Uuid, revision: i32, status: Status) -> Write {
         failure: None,
         past_pivot: true,
         mail_read: 0,
+        leaves_mail: false,
         head: (seq, [9; 32]),
         at: DateTime::UNIX_EPOCH,
     };

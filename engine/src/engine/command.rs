@@ -11,9 +11,11 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::history::{History, Progress};
 use crate::instance::is_to_be_undone;
-use crate::limits::{refuse_key, refuse_person, refuse_text};
+use crate::limits::{refuse_key, refuse_person};
 use crate::preview::{ChildPreview, Preview, preview};
+use crate::reading::Reading;
 use crate::registry::Registry;
+use crate::signal::Signals;
 use crate::store::command::{Given, Look, Request, Seen, give_command, see};
 use crate::store::family::Member;
 use crate::worker::new_id;
@@ -112,23 +114,18 @@ impl Engine {
         requester: impl Into<Requester<'_>>,
         reason: &str,
     ) -> Result<Option<Answer>, Error> {
-        if let Some(refusal) = refuse_text("the evidence", &resolution.evidence) {
+        if let Some(refusal) = resolution.refuse() {
             return Err(Error::InvalidInput(refusal));
         }
-        if resolution.step.is_some() != resolution.finding.is_some() {
-            let refusal = "a resolution has a step and a finding, or neither";
-            return Err(Error::InvalidInput(refusal.to_owned()));
-        }
-        if resolution.step.is_none() && resolution.money.is_empty() {
-            let refusal = "a resolution without a step says what money has moved";
-            return Err(Error::InvalidInput(refusal.to_owned()));
-        }
         let (registry, found) = (Arc::clone(&self.worker().registry), resolution.clone());
+        let said = reason.to_owned();
         let look: Look = Box::new(move |workflow, version, records, family| {
             let history = History::load(instance_id, records).map_err(Error::Stored)?;
             check_child(&found, &history, family)?;
             check(&found, &history, &registry, workflow, version)?;
-            Ok(Answer::Accepted)
+            let upon = (&history, known(&registry, workflow, version)?.steps());
+            let refused = Reading::command(Command::Resolve, said, Some(found), upon).refuse();
+            refused.map_or(Ok(Answer::Accepted), |why| Err(Error::InvalidInput(why)))
         });
         let resolution = Some(resolution);
         let asked = Asked { command: Command::Resolve, plan_hash: None, resolution };
@@ -261,6 +258,10 @@ fn check(
         return Ok(());
     };
     let refused = |why: String| Err(Error::InvalidInput(why));
+    if *finding == Finding::Dropped {
+        let signals = known(registry, workflow, version)?.signals();
+        return check_drop(key, history, signals).map_err(Error::InvalidInput);
+    }
     let Some(recorded) = history.step(key) else {
         return refused(format!("there is no step {key} in the history"));
     };
@@ -276,7 +277,7 @@ fn check(
         Finding::Applied(_) | Finding::NotApplied if is_done => {
             refused(format!("{key} is recorded as done"))
         }
-        Finding::NotApplied => Ok(()),
+        Finding::NotApplied | Finding::Dropped => Ok(()),
         Finding::Applied(output) => {
             let steps = known(registry, workflow, version)?.steps();
             let Some(step) = steps.get(recorded.name()) else {
@@ -286,5 +287,22 @@ fn check(
                 refused(format!("the output of {key}: {}", error.failure().message))
             })
         }
+    }
+}
+
+/// Why the signal that has ended a wait is not to be given up.
+fn check_drop(key: &str, history: &History, signals: &Signals) -> Result<(), String> {
+    let Some((ended_at, signal)) = history.taken_signal(key) else {
+        return Err(format!("{key} is no wait that a signal has ended"));
+    };
+    if signals.refuse(&signal.name, signal.body.get()).is_none() {
+        return Err(format!("the signal that has ended {key} can be read"));
+    }
+    // An earlier build could read it, and has acted upon it.
+    match history.begun_after(ended_at) {
+        Some(later) => Err(format!(
+            "{later} has been begun since {key} ended; a build that can read the signal has to go on"
+        )),
+        None => Ok(()),
     }
 }

@@ -1,10 +1,10 @@
 //! Starting an instance together with the caller's own data.
 
+use super::signal::begun;
 use super::{Engine, Start, Started};
 use crate::error::Error;
 use crate::intake;
 use crate::store::start::start_within;
-use crate::store::write::Written;
 use crate::transaction_step::PgConnection;
 
 impl Engine {
@@ -31,14 +31,8 @@ impl Engine {
             return Err(Error::Unavailable);
         };
         let subscriptions = worker.subscriptions.names();
-        match start_within(connection, &newborn.write, new, &subscriptions).await? {
-            Written::Yes => Ok(Started::New(newborn.write.instance_id)),
-            Written::Replayed(instance_id) => Ok(Started::Replayed(instance_id)),
-            Written::Duplicate(instance_id) => Ok(Started::Duplicate(instance_id)),
-            Written::Conflict => Ok(Started::Conflict),
-            Written::Refused(error) => Err(Error::InvalidInput(error)),
-            Written::Fenced | Written::UnreadMail => Err(Error::Unavailable),
-        }
+        let written = start_within(connection, &newborn.write, new, &subscriptions).await?;
+        begun(written, newborn.write.instance_id)
     }
 
     /// Has all processes look for what is due. A hint: they would find it by themselves.

@@ -8,7 +8,9 @@ use super::{
     Attempts, BRANCH_DROPPED, History, Note, Progress, Received, RecordedStep, Said, Undoing,
 };
 use crate::command::{Command, Finding, Resolution};
-use crate::record::{AttemptOutcome, CommandRead, Entry, SignalRead, StepCompensated};
+use crate::record::{
+    AttemptOutcome, CommandRead, Entry, MAIL_REFUSED, MailRefused, SignalRead, StepCompensated,
+};
 
 impl History {
     /// Takes one record in.
@@ -63,6 +65,7 @@ impl History {
             }
             Entry::Command(read) => self.commanded(read, at),
             Entry::Signal(read) => self.received(read),
+            Entry::MailRefused(refused) => self.refused(step, refused),
             Entry::TimerStarted(timer) => {
                 self.note_down(step, Said::Timer { until: timer.until, fired: false });
             }
@@ -84,6 +87,7 @@ impl History {
             Entry::Stuck(stuck) if stuck.failure.code == BRANCH_DROPPED => {
                 self.dropped_before = self.length;
             }
+            Entry::Stuck(stuck) if stuck.failure.code == MAIL_REFUSED => self.refusal_told = true,
             Entry::Stuck(_) | Entry::Ended(_) => {}
         }
         self.last_at = at;
@@ -119,6 +123,24 @@ impl History {
         self.signals.push(Received { seq, name, body, taken: false });
     }
 
+    /// A message could not be recorded: one of a child, if it says of which.
+    fn refused(&mut self, key: Option<&str>, refused: MailRefused) {
+        self.mail_read += 1;
+        self.mail_refused += 1;
+        if let Some(step) = self.find_mut(key) {
+            step.child_unheard(&refused.why);
+        }
+        let said = format!("message {} could not be recorded: {}", refused.mail_seq, refused.why);
+        self.refusal.get_or_insert(said);
+    }
+
+    /// A person has said to go on. That is an answer to what was put to a person, and to no more.
+    fn refusal_answered(&mut self) {
+        if std::mem::take(&mut self.refusal_told) {
+            self.refusal = None;
+        }
+    }
+
     fn timer_fired(&mut self, key: Option<&str>) {
         if let Some(Said::Timer { fired, .. }) = self.note_mut(key) {
             *fired = true;
@@ -137,13 +159,17 @@ impl History {
     fn commanded(&mut self, read: CommandRead, at: DateTime<Utc>) {
         self.mail_read += 1;
         match read.command {
-            Command::Resume => self.resumed(read.new_keys.as_deref(), at),
+            Command::Resume => {
+                self.refusal_answered();
+                self.resumed(read.new_keys.as_deref(), at);
+            }
             Command::Retry => self.steps.iter_mut().for_each(|step| step.hurry(at)),
             Command::Cancel => {
                 self.cancelled = Some(read.reason);
                 self.held = false;
             }
             Command::Resolve => {
+                self.refusal_answered();
                 self.resumed(read.new_keys.as_deref(), at);
                 if let Some(resolution) = read.resolution {
                     self.resolved(resolution);
@@ -156,6 +182,9 @@ impl History {
     }
 
     fn resolved(&mut self, resolution: Resolution) {
+        if resolution.finding == Some(Finding::Dropped) {
+            return self.dropped(resolution.step.as_deref());
+        }
         let Some(step) = self.find_mut(resolution.step.as_deref()) else {
             return;
         };
@@ -168,7 +197,14 @@ impl History {
             }
             Some(Finding::NotApplied) => step.settled(Progress::Open),
             Some(Finding::Undone(_)) => step.undone(None),
-            None => {}
+            Some(Finding::Dropped) | None => {}
+        }
+    }
+
+    /// The signal that has ended a wait cannot be read: the wait goes on for the next one.
+    fn dropped(&mut self, key: Option<&str>) {
+        if let Some(Said::Wait { ended, .. }) = self.note_mut(key) {
+            *ended = None;
         }
     }
 
@@ -249,7 +285,8 @@ impl History {
 mod tests {
     use super::*;
     use crate::fake;
-    use crate::step::StepError;
+    use crate::record::Stuck;
+    use crate::step::{Failure, StepError};
     use uuid::Uuid;
 
     const LATER: Option<DateTime<Utc>> = DateTime::from_timestamp(60, 0);
@@ -343,5 +380,31 @@ mod tests {
         let stored = r#"{"command":"resume","reason":"go on"}"#;
         let Ok(Entry::Command(read)) = Entry::parse("command", stored) else { panic!() };
         assert_eq!(read.new_keys, None);
+    }
+
+    fn mail_refused(history: &mut History) {
+        let (mail_seq, why) = (1, "too large".to_owned());
+        let entry = Entry::MailRefused(MailRefused { mail_seq, why });
+        history.append(None, None, entry, &[], None, DateTime::UNIX_EPOCH).unwrap();
+    }
+
+    fn put_to_a_person(history: &mut History) {
+        let entry = Entry::Stuck(Stuck { failure: Failure::new(MAIL_REFUSED, "too large") });
+        history.append(None, None, entry, &[], None, DateTime::UNIX_EPOCH).unwrap();
+    }
+
+    #[test]
+    fn only_who_can_have_known_of_a_refused_message_goes_on_without_it() {
+        let go_on: fn(&mut History) = |history| resume(history, true);
+        assert!(after(&[go_on, mail_refused]).refusal().is_some());
+        assert!(after(&[mail_refused, go_on]).refusal().is_some());
+        assert!(after(&[mail_refused, put_to_a_person]).refusal().is_some());
+        assert!(after(&[mail_refused, put_to_a_person, go_on]).refusal().is_none());
+        assert!(after(&[mail_refused, put_to_a_person, go_on, mail_refused, go_on]).refusal().is_some());
+        let mut history = after(&[mail_refused]);
+        let mark = history.mark();
+        put_to_a_person(&mut history);
+        history.revert(&mark);
+        assert!(!history.is_refusal_told(), "it was not written");
     }
 }

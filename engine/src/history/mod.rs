@@ -58,6 +58,12 @@ pub(crate) struct History {
     terminated: Option<String>,
     /// How many messages have been read.
     mail_read: i32,
+    /// How many of them could not be recorded.
+    mail_refused: u32,
+    /// Why one could not, if nobody has said yet to go on without it.
+    refusal: Option<String>,
+    /// It is put to a person.
+    refusal_told: bool,
     ledger: Ledger,
 }
 
@@ -68,6 +74,7 @@ pub(crate) struct Mark {
     head: [u8; 32],
     events: u32,
     dropped_before: u32,
+    refusal_told: bool,
 }
 
 impl Mark {
@@ -108,6 +115,9 @@ impl History {
             held: false,
             terminated: None,
             mail_read: 0,
+            mail_refused: 0,
+            refusal: None,
+            refusal_told: false,
             ledger: Ledger::default(),
         }
     }
@@ -151,6 +161,21 @@ impl History {
         actor: Option<String>,
         at: DateTime<Utc>,
     ) -> Result<Record, serde_json::Error> {
+        let record = self.draft(step, attempt, &entry, events, actor, at)?;
+        self.take_in(&record, entry, events.len() as u32);
+        Ok(record)
+    }
+
+    /// The next record, which nothing follows from yet.
+    pub(crate) fn draft(
+        &self,
+        step: Option<&str>,
+        attempt: Option<u32>,
+        entry: &Entry,
+        events: &[Event],
+        actor: Option<String>,
+        at: DateTime<Utc>,
+    ) -> Result<Record, serde_json::Error> {
         let mut record = Record {
             seq: self.length,
             kind: entry.kind().into(),
@@ -164,8 +189,12 @@ impl History {
         };
         let previous = if Bug::ChainUnlinked.is_on() { chain::GENESIS } else { self.head };
         record.hash = chain::hash(self.instance_id, &record, &previous);
-        self.fold(step, entry, record.at, record.hash, events.len() as u32);
         Ok(record)
+    }
+
+    /// Folds the record that was drafted last, with so many events.
+    pub(crate) fn take_in(&mut self, record: &Record, entry: Entry, events: u32) {
+        self.fold(record.step.as_deref(), entry, record.at, record.hash, events);
     }
 
     /// The oldest signal of this name that no wait has ended with.
@@ -176,6 +205,22 @@ impl History {
     /// The signal of a record.
     pub(crate) fn signal(&self, seq: u32) -> Option<&Received> {
         self.signals.iter().find(|received| received.seq == seq)
+    }
+
+    /// When the wait of this key has ended with a signal, and with which.
+    pub(crate) fn taken_signal(&self, key: &str) -> Option<(u32, &Received)> {
+        let note = self.notes.iter().find(|note| note.key == key)?;
+        let Said::Wait { ended: Some(Some(signal)), .. } = note.said else {
+            return None;
+        };
+        Some((note.last_seq, self.signal(signal)?))
+    }
+
+    /// What the run has begun after a record, if anything.
+    pub(crate) fn begun_after(&self, seq: u32) -> Option<&str> {
+        let step = self.steps.iter().find(|step| step.first_seq > seq).map(|step| &step.key);
+        let note = || self.notes.iter().find(|note| note.first_seq > seq).map(|note| &note.key);
+        step.or_else(note).map(String::as_str)
     }
 
     /// The records of signals that no wait has ended with.
@@ -217,8 +262,8 @@ impl History {
 
     /// Where the history stands, so that a closing record that was not written can be taken off.
     pub(crate) fn mark(&self) -> Mark {
-        let Self { length, head, events, dropped_before, .. } = *self;
-        Mark { length, head, events, dropped_before }
+        let Self { length, head, events, dropped_before, refusal_told, .. } = *self;
+        Mark { length, head, events, dropped_before, refusal_told }
     }
 
     /// Takes closing records off again. They fold into nothing but what a mark holds.
@@ -227,6 +272,7 @@ impl History {
         self.head = mark.head;
         self.events = mark.events;
         self.dropped_before = mark.dropped_before;
+        self.refusal_told = mark.refusal_told;
     }
 
     /// How many records there are.
@@ -260,6 +306,21 @@ impl History {
     /// How many messages have been read: each becomes one record.
     pub(crate) fn mail_read(&self) -> i32 {
         self.mail_read
+    }
+
+    /// How many messages could not be recorded.
+    pub(crate) fn mail_refused(&self) -> u32 {
+        self.mail_refused
+    }
+
+    /// Why a message could not be recorded, if nobody has said yet to go on without it.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// Whether that is put to a person.
+    pub(crate) fn is_refusal_told(&self) -> bool {
+        self.refusal_told
     }
 
     /// Whether no further effect may begin.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::record::{AttemptOutcome, ChildEnded, StepAttemptFailed};
+use crate::record::{AttemptOutcome, ChildEnded, MAIL_REFUSED, StepAttemptFailed};
 use crate::status::Status;
 use crate::step::Failure;
 
@@ -136,6 +136,16 @@ impl RecordedStep {
         });
         // What was stopped by force may have done anything.
         self.unknown = ended.status == Status::Terminated;
+    }
+
+    /// Its child has ended, and how could not be recorded.
+    pub(super) fn child_unheard(&mut self, why: &str) {
+        if self.child.is_some() && matches!(self.progress, Progress::Open) {
+            let message = format!("how {} has ended could not be recorded: {why}", self.key);
+            self.settled(Progress::Failed { failure: Failure::new(MAIL_REFUSED, message) });
+            // It may have completed.
+            self.unknown = true;
+        }
     }
 
     /// Somebody knows what became of it.

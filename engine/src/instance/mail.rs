@@ -1,17 +1,18 @@
-//! Reading mail into the history: each message becomes one record.
+//! Reading mail into the history: each message becomes one record, whatever it says.
 
 use chrono::{DateTime, Utc};
 
-use super::{Instance, State, Verdict};
-use crate::command::{Command, Finding, Resolution};
-use crate::history::{Progress, step_name};
-use crate::record::{CommandRead, Entry, SignalRead};
-use crate::registry::Told;
+use super::state::RowWrite;
+use super::{Flushed, Instance, State, Verdict};
+use crate::command::Command;
+use crate::history::step_name;
+use crate::limits;
+use crate::reading::Reading;
+use crate::record::Entry;
 use crate::sabotage::Bug;
 use crate::status::{Status, Transition};
-use crate::step::Undone;
 use crate::store::mail::{self, Mail, Message};
-use crate::store::signal;
+use crate::store::signal::{self, Judge};
 
 impl Instance {
     /// Tells the instance that there are `count` messages.
@@ -44,12 +45,13 @@ impl Instance {
     /// Takes over the signals that were kept before there was an instance.
     pub(super) async fn adopt_signals(&self) -> Result<(), Verdict> {
         let store = &self.worker.store;
+        let judge = Judge::new(&self.worker.registry, &self.about.workflow);
         self.worker
             .persist(|| {
-                let about = std::sync::Arc::clone(&self.about);
+                let (about, judge) = (std::sync::Arc::clone(&self.about), judge.clone());
                 store.transact(move |connection| {
                     Box::pin(async move {
-                        signal::adopt(connection, &about.workflow, &about.business_key).await
+                        signal::adopt_early(connection, &judge, &about.business_key).await
                     })
                 })
             })
@@ -61,79 +63,90 @@ impl Instance {
     pub(super) async fn read_mail(&self) -> Result<(), Verdict> {
         // Branches of a run hear the bell together; each message is read once.
         let _turn = self.reading.lock().await;
-        let read = self.state().mail_read;
-        let worker = &self.worker;
-        let unread =
-            worker.persist(|| mail::unread(worker.store.pool(), self.instance_id, read)).await?;
-        let at = worker.clock.now();
-        for mail in unread {
+        let at = self.worker.clock.now();
+        let mut unread = self.unread_mail().await?.into_iter();
+        let read = unread.try_for_each(|mail| self.record(mail, at));
+        self.bell.notify_waiters();
+        read
+    }
+
+    /// Reads mail of which the database may refuse something: each message is durable before the
+    /// next one is read, and what is refused becomes a record that says so. Says whether there was
+    /// such a message.
+    ///
+    /// While it reads, nothing else happens to the instance.
+    pub(crate) async fn sift_mail(&self) -> Result<bool, Verdict> {
+        let _turn = self.reading.lock().await;
+        let at = self.worker.clock.now();
+        let refused_before = self.state().history.mail_refused();
+        for mail in self.unread_mail().await? {
+            let (mail_seq, key) = (mail.mail_seq, mail.key.clone());
             self.record(mail, at)?;
+            match self.write(RowWrite::Mail).await {
+                Flushed::Yes | Flushed::MailRead => {}
+                Flushed::Refused(Verdict::Unrecordable(why)) => {
+                    self.reload().await?;
+                    self.state().refuse_mail(mail_seq, key.as_deref(), why, at)?;
+                }
+                Flushed::Refused(verdict) => return Err(verdict),
+            }
         }
         self.bell.notify_waiters();
-        Ok(())
+        Ok(self.state().history.mail_refused() > refused_before)
+    }
+
+    async fn unread_mail(&self) -> Result<Vec<Mail>, Verdict> {
+        let (worker, read) = (&self.worker, self.state().mail_read);
+        worker.persist(|| mail::unread(worker.store.pool(), self.instance_id, read)).await
     }
 
     fn record(&self, mail: Mail, at: DateTime<Utc>) -> Result<(), Verdict> {
+        let Mail { mail_seq, actor, sent_at, key, message } = mail;
+        if let Message::Unknown(what) = &message
+            && at - sent_at < limits::UNKNOWN_MAIL_WAIT
+        {
+            let unknown = format!("message {mail_seq} is unknown to this build: {what}");
+            return Err(Verdict::StepAside(unknown));
+        }
         let mut state = self.state();
-        state.mail_read = mail.mail_seq;
-        state.mail_count = state.mail_count.max(mail.mail_seq);
-        state.row_stale = true;
         if Bug::MailUnread.is_on() {
+            state.has_read(mail_seq);
             return Ok(());
         }
-        let actor = Some(mail.actor);
-        match mail.message {
-            Message::ChildEnded { key, ended } => {
-                let entry = Entry::ChildEnded(ended);
-                state.append(Some(&key), None, entry, &[], None, at)
+        let reading = match message {
+            Message::Unknown(why) | Message::Refused(why) => {
+                return state.refuse_mail(mail_seq, key.as_deref(), why, at);
             }
-            Message::Signal { name, id, body } => {
-                let entry = Entry::Signal(SignalRead { signal: name, id, body });
-                state.append(None, None, entry, &[], actor, at)
+            Message::ChildEnded(ended) => {
+                Reading::child_ended(key.clone().unwrap_or_default(), ended)
             }
+            Message::Signal { name, id, body } => Reading::signal(name, id, body),
             Message::Command { command, reason, resolution } => {
-                let told =
-                    resolution.as_ref().map_or_else(Told::default, |it| self.tell(&state, it));
-                let step = resolution.as_ref().and_then(|resolution| resolution.step.clone());
-                let new_keys = matches!(command, Command::Resume | Command::Resolve)
-                    .then(|| state.history.keys_to_give_up(resolution.as_ref()));
-                let money = told.money;
-                let read = CommandRead { command, reason, resolution, new_keys, money };
-                let entry = Entry::Command(read);
-                state.append(step.as_deref(), None, entry, &told.events, actor, at)?;
-                if let Some(step) = step {
-                    state.settle_pivot(&step, self.workflow.steps());
-                }
-                self.follow(&mut state, command);
-                Ok(())
+                let upon = (&state.history, self.workflow.steps());
+                Reading::command(command, reason, resolution, upon)
             }
-        }
-    }
-
-    /// What a step has to say about what a person found out, and the money he knows of.
-    fn tell(&self, state: &State, resolution: &Resolution) -> Told {
-        let step = resolution.step.as_deref().and_then(|key| state.history.step(key));
-        let known = step.and_then(|step| Some((step, self.workflow.steps().get(step.name())?)));
-        let told = match (known, &resolution.finding) {
-            (Some((step, known)), Some(Finding::Applied(output))) => {
-                known.done(step.input.get(), &output.to_string())
-            }
-            (Some((step, known)), Some(Finding::Undone(reference))) => {
-                let output = match &step.progress {
-                    Progress::Done { output } => Some(output.get()),
-                    Progress::Open | Progress::Failed { .. } => None,
-                };
-                let (reference, before) = (reference.clone(), state.history.ledger().clone());
-                let undone = Undone { applied: true, reference, moved: None, before };
-                known.undone(step.input.get(), output, &undone)
-            }
-            _ => Ok(Told::default()),
         };
-        // What it says was read when the command was accepted; a build that cannot read it any
-        // more has nothing to add.
-        let mut told = told.unwrap_or_default();
-        told.money.extend_from_slice(&resolution.money);
-        told
+        let command = match &reading.entry {
+            Entry::Command(read) => Some(read.command),
+            _ => None,
+        };
+        // A child's end is its own; everything else is somebody's.
+        let actor = key.is_none().then_some(actor);
+        let Reading { step, entry, events } = reading;
+        match state.append(step.as_deref(), None, entry, &events, actor, at) {
+            Ok(()) => state.has_read(mail_seq),
+            Err(Verdict::Unrecordable(why)) => {
+                return state.refuse_mail(mail_seq, key.as_deref(), why, at);
+            }
+            Err(verdict) => return Err(verdict),
+        }
+        if let Some(command) = command {
+            if let Some(step) = step {
+                state.settle_pivot(&step, self.workflow.steps());
+            }
+            self.follow(&mut state, command);
+        }
+        Ok(())
     }
 
     /// Where a command leads, beside what it means for the history.

@@ -33,6 +33,7 @@ use crate::worker::Worker;
 
 pub(crate) use branches::{Branches, Guard, Idle, Wait};
 pub(crate) use mail::is_to_be_undone;
+use state::RowWrite;
 pub(crate) use state::{Closing, State};
 pub(crate) use transact::{Terms, Transaction};
 
@@ -76,6 +77,8 @@ pub(crate) enum Verdict {
     Diverged(Divergence),
     /// This worker is leaving; go on elsewhere, at once.
     Release,
+    /// A newer build has to go on: this one does not know what the instance was sent.
+    StepAside(String),
     /// The database refuses what happened; go back to what is durable, and tell a person.
     Unrecordable(String),
     /// This worker does not hold the instance any more.
@@ -100,8 +103,9 @@ impl Verdict {
 
     fn rank(&self) -> u8 {
         match self {
-            Self::Lost => 7,
-            Self::Unrecordable(_) => 6,
+            Self::Lost => 8,
+            Self::Unrecordable(_) => 7,
+            Self::StepAside(_) => 6,
             Self::Terminate(_) => 5,
             Self::Compensate(Reason { kind: ReasonKind::Cancel, .. }) => 4,
             Self::Release => 3,
@@ -261,23 +265,23 @@ impl Instance {
         let (answer, answered) = oneshot::channel();
         let instance = Arc::clone(self);
         self.spawn_attempt(async move {
-            let _ = answer.send(instance.write(None).await);
+            let _ = answer.send(instance.write(RowWrite::Changes).await);
         });
         answered.await.unwrap_or(Flushed::Refused(Verdict::Lost))
     }
 
     /// Makes everything durable, and lets go of the instance.
     pub(crate) async fn close(&self, closing: Closing) -> Flushed {
-        self.write(Some(closing)).await
+        self.write(RowWrite::Closing(closing)).await
     }
 
-    async fn write(&self, closing: Option<Closing>) -> Flushed {
+    async fn write(&self, row: RowWrite) -> Flushed {
         let _turn = self.writing.lock().await;
         let at = self.worker.clock.now();
         let (mark, records, change) = {
             let mut state = self.state();
             let mark = state.history.mark();
-            let change = match state.prepare(closing, at) {
+            let change = match state.prepare(row, at) {
                 Ok(change) => change,
                 Err(verdict) => return Flushed::Refused(verdict),
             };
@@ -400,6 +404,9 @@ impl Instance {
         }
         if history.is_held() {
             return Some(Verdict::Wait(Wait::default()));
+        }
+        if let Some(refusal) = state.refusal() {
+            return Some(refusal);
         }
         if history.length() >= limits::HISTORY_RECORDS_MAX {
             let message = format!("the history has {} records", history.length());

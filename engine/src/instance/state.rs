@@ -13,7 +13,7 @@ use crate::history::{History, Mark};
 use crate::limits::refuse_payload;
 use crate::pivots::Pivots;
 use crate::quarantine::Losses;
-use crate::record::Entry;
+use crate::record::{Entry, MAIL_REFUSED, MailRefused};
 use crate::registry::Steps;
 use crate::sabotage::Bug;
 use crate::saga::UnderWay;
@@ -55,12 +55,24 @@ pub(crate) struct State {
     pub(super) revision: i32,
 }
 
+/// What a write does to the row.
+pub(super) enum RowWrite {
+    /// It says what has changed.
+    Changes,
+    /// It says how much mail has been read, though there may be more.
+    Mail,
+    /// It lets go of the instance.
+    Closing(Closing),
+}
+
 /// How a write ends that lets go of the instance.
 pub(crate) struct Closing {
     pub(crate) entry: Option<(Entry, Vec<Event>)>,
     pub(crate) transition: Transition,
     pub(crate) wait: Wait,
     pub(crate) failure: Option<Failure>,
+    /// There may be mail that this worker has not read: it cannot.
+    pub(crate) leaves_mail: bool,
 }
 
 impl State {
@@ -109,19 +121,46 @@ impl State {
         actor: Option<String>,
         at: DateTime<Utc>,
     ) -> Result<(), Verdict> {
-        let money = entry.money().to_vec();
+        let (money, events_count) = (entry.money().to_vec(), events.len() as u32);
         if entry.is_progress() {
             self.lost = Losses::default();
         }
         let record = self
             .history
-            .append(step, attempt, entry, events, actor, at)
+            .draft(step, attempt, &entry, events, actor, at)
             .map_err(|error| Verdict::Unrecordable(error.to_string()))?;
         if let Some(refusal) = refuse_payload(&record.payload) {
             return Err(Verdict::Unrecordable(refusal));
         }
-        self.pending.push(Arc::new(NewRecord { record, events: events.len() as u32, money }));
+        self.history.take_in(&record, entry, events_count);
+        self.pending.push(Arc::new(NewRecord { record, events: events_count, money }));
         Ok(())
+    }
+
+    /// Appends that a message could not be recorded, perhaps one of the child of this key.
+    pub(super) fn refuse_mail(
+        &mut self,
+        mail_seq: i32,
+        child: Option<&str>,
+        why: String,
+        at: DateTime<Utc>,
+    ) -> Result<(), Verdict> {
+        self.append(child, None, Entry::MailRefused(MailRefused { mail_seq, why }), &[], None, at)?;
+        self.has_read(mail_seq);
+        Ok(())
+    }
+
+    /// Says that messages up to this one are in the history.
+    pub(super) fn has_read(&mut self, mail_seq: i32) {
+        self.mail_read = mail_seq;
+        self.mail_count = self.mail_count.max(mail_seq);
+        self.row_stale = true;
+    }
+
+    /// Puts it to a person that a message could not be recorded, if it has not been.
+    pub(crate) fn refusal(&self) -> Option<Verdict> {
+        let why = self.history.refusal().filter(|_| !self.history.is_refusal_told())?;
+        Some(Verdict::Stick(Failure::new(MAIL_REFUSED, why)))
     }
 
     /// Halts this replay, unless it is halted for something that counts more.
@@ -140,6 +179,11 @@ impl State {
         } else {
             tracing::error!(status = %self.status, ?transition, "a transition that does not exist");
         }
+    }
+
+    /// How often the row has been changed by its holders.
+    pub(crate) fn revision(&self) -> i32 {
+        self.revision
     }
 
     /// How many messages have been read.
@@ -193,12 +237,17 @@ impl State {
     /// What the next write does to the row; a closing record goes to the end of what is pending.
     pub(super) fn prepare(
         &mut self,
-        closing: Option<Closing>,
+        row: RowWrite,
         at: DateTime<Utc>,
     ) -> Result<Option<Change>, Verdict> {
-        let Some(closing) = closing else {
-            let stale = std::mem::take(&mut self.row_stale);
-            return Ok(stale.then(|| self.change(self.status, false, Wait::default(), at)));
+        let closing = match row {
+            RowWrite::Closing(closing) => closing,
+            RowWrite::Changes | RowWrite::Mail => {
+                let leaves_mail = matches!(row, RowWrite::Mail);
+                let stale = std::mem::take(&mut self.row_stale);
+                let change = || self.change(self.status, false, Wait::default(), at);
+                return Ok(stale.then(|| Change { leaves_mail, ..change() }));
+            }
         };
         let status = self.status.after(closing.transition).unwrap_or(Status::Stuck);
         if let Some((entry, events)) = closing.entry {
@@ -206,6 +255,7 @@ impl State {
         }
         let mut change = self.change(status, true, closing.wait, at);
         change.failure = closing.failure;
+        change.leaves_mail = closing.leaves_mail;
         Ok(Some(change))
     }
 
@@ -219,6 +269,7 @@ impl State {
             failure: self.failure.clone(),
             past_pivot: self.past_pivot,
             mail_read: self.mail_read,
+            leaves_mail: false,
             head: self.history.head(),
             at,
         }

@@ -12,9 +12,9 @@ use crate::fake::input;
 use crate::history::History;
 use crate::record::{
     AttemptOutcome, ChildEnded, ChildStarted, CommandRead, CompensationAttemptFailed,
-    CompensationPlanned, Ended, Entry, Noted, Parent, Reason, ReasonKind, Record, SignalRead,
-    Started, StepAttemptFailed, StepCompensated, StepDone, StepInterrupted, StepNotFound,
-    StepStarted, Stuck, TimerStarted, WaitEnded, WaitStarted,
+    CompensationPlanned, Ended, Entry, MailRefused, Noted, Parent, Reason, ReasonKind, Record,
+    SignalRead, Started, StepAttemptFailed, StepCompensated, StepDone, StepInterrupted,
+    StepNotFound, StepStarted, Stuck, TimerStarted, WaitEnded, WaitStarted,
 };
 use crate::status::Status;
 use crate::step::{Failure, Undone};
@@ -96,6 +96,7 @@ fn other_entry() -> impl Strategy<Value = Entry> {
         Just(Finding::Applied(serde_json::json!([1, null]))),
         Just(Finding::NotApplied),
         Just(Finding::Undone(None)),
+        Just(Finding::Dropped),
     ]);
     let resolution = prop::option::of((prop::option::of(key()), finding)).prop_map(|found| {
         found.map(|(step, finding)| {
@@ -133,6 +134,7 @@ fn other_entry() -> impl Strategy<Value = Entry> {
         Just(Entry::Signal(SignalRead { signal: "s".to_owned(), id: None, body: input() })),
         (0..100_i64).prop_map(|seconds| Entry::TimerStarted(TimerStarted { until: at(seconds) })),
         Just(Entry::TimerFired),
+        Just(Entry::MailRefused(MailRefused { mail_seq: 3, why: "unknown".to_owned() })),
         due().prop_map(|until| Entry::WaitStarted(WaitStarted { until })),
         prop::option::of(0..8_u32).prop_map(|signal| Entry::WaitEnded(WaitEnded { signal })),
         Just(Entry::Noted(Noted { value: input() })),

@@ -70,6 +70,7 @@ pub(crate) async fn tell_parent(
         body: &body,
         actor: "child",
         mail_id: Some(&format!("{child_id}#{seq}")),
+        refused: None,
         sent_at: at,
     };
     Ok(send(connection, parent_id, &letter).await?)

@@ -100,6 +100,7 @@ async fn accept(connection: &mut PgConnection, given: &Given) -> Result<(), Erro
         body: &body,
         actor: &given.actor,
         mail_id: None,
+        refused: None,
         sent_at: given.at,
     };
     send(connection, given.instance_id, &letter).await?;

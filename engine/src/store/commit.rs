@@ -105,6 +105,7 @@ struct Changes<'a> {
     failure_message: Vec<Option<&'a str>>,
     past_pivot: Vec<bool>,
     mail_read: Vec<i32>,
+    leaves_mail: Vec<bool>,
     head_seq: Vec<i32>,
     head_hash: Vec<&'a [u8]>,
     at: Vec<DateTime<Utc>>,
@@ -228,6 +229,7 @@ impl<'a> Columns<'a> {
         to.failure_message.push(change.failure.as_ref().map(|failure| failure.message.as_str()));
         to.past_pivot.push(change.past_pivot);
         to.mail_read.push(change.mail_read);
+        to.leaves_mail.push(change.leaves_mail);
         to.head_seq.push(change.head.0.cast_signed());
         to.head_hash.push(&change.head.1);
         to.at.push(change.at);
@@ -382,6 +384,7 @@ pub(crate) async fn commit(
         &s.parent_mail_read as _,
         &c.claim_id as _,
         &c.first_seq as _,
+        &c.leaves_mail,
     );
     if Bug::ClaimUnfenced.is_on() {
         return unfenced::commit(connection, commit).await;

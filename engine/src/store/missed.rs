@@ -45,7 +45,11 @@ pub(crate) async fn held(
     let is_held = seen.worker_id == Some(worker_id) && seen.claim_id == write.claim_id;
     Ok(match &write.change {
         _ if went_in => Written::Yes,
-        Some(change) if is_held && (seen.early || seen.mail_count != change.mail_read) => {
+        Some(change)
+            if is_held
+                && !change.leaves_mail
+                && (seen.early || seen.mail_count != change.mail_read) =>
+        {
             Written::UnreadMail
         }
         _ => Written::Fenced,

@@ -96,7 +96,8 @@ pub(crate) struct Bearer {
     pub(crate) mail_read: i32,
 }
 
-/// A change of the instance's row. It takes place only if all mail has been read.
+/// A change of the instance's row. It takes place only if all mail has been read, or where some is
+/// left on purpose.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
     /// How often the row has been changed, this change included.
@@ -110,6 +111,8 @@ pub(crate) struct Change {
     pub(crate) failure: Option<Failure>,
     pub(crate) past_pivot: bool,
     pub(crate) mail_read: i32,
+    /// There may be mail that has not been read.
+    pub(crate) leaves_mail: bool,
     pub(crate) head: (u32, [u8; 32]),
     pub(crate) at: DateTime<Utc>,
 }

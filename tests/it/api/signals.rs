@@ -114,6 +114,22 @@ async fn a_signal_that_is_kept_is_taken_once_under_its_id_too() {
 }
 
 #[tokio::test]
+async fn one_id_with_another_body_is_a_conflict_before_and_after_the_start() {
+    let world = world().await;
+    let conflict = async || {
+        let answer = Api::of(&world).send(Call::signal(&packed("p_2", Some("scan-1")))).await;
+        assert_eq!(answer.differs_from_problem(409, "signal_conflict"), Vec::<String>::new());
+    };
+    send(&world, &packed("p_1", Some("scan-1"))).await;
+    conflict().await;
+    start(&world).await;
+    conflict().await;
+    world.settle().await;
+    conflict().await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_signal_that_comes_too_late_is_told_so_and_need_not_be_sent_again() {
     let world = world().await;
     let id = start(&world).await;

@@ -41,6 +41,7 @@ pub(super) async fn signals(kit: KitBuilder) -> Seen {
     let stage = Stage::plain();
     let kit = stage.kit(kit, three_parcels).await;
     send(&kit, "it", "one").await;
+    send(&kit, "it", "one").await;
     let start = start_request("it");
     kit.begin(start.clone()).await;
     kit.settle().await;

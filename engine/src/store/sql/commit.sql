@@ -34,10 +34,10 @@ with fence as materialized (
                 $31::timestamptz[], $32::text[], $33::text[],
                 $34::text[], $35::boolean[], $36::int[],
                 $37::int[], $38::bytea[], $39::timestamptz[],
-                $40::timestamptz[], $69::uuid[], $70::int[])
+                $40::timestamptz[], $69::uuid[], $70::int[], $71::boolean[])
         as c(instance_id, revision, status, released, run_at, parked_on, failure_code,
              failure_message, past_pivot, mail_read, head_seq, head_hash, updated_at, ended_at,
-             claim_id, first_seq)
+             claim_id, first_seq, leaves_mail)
 ), changed as (
     update amends.instance i
     set status = c.status,
@@ -68,13 +68,14 @@ with fence as materialized (
       and (select true from amends.record r
            where r.instance_id = c.instance_id and r.seq >= c.first_seq
            limit 1) is null
-      -- Mail that the worker has not read yet comes first.
-      and i.mail_count = c.mail_read
+      -- Mail that the worker has not read yet comes first, unless it cannot read it.
+      and (i.mail_count = c.mail_read or c.leaves_mail)
       -- And so do signals that were sent before the instance was there.
       and (select true from amends.early_signal e
            where e.workflow = i.workflow and e.business_key = i.business_key
+             and not c.leaves_mail
            limit 1) is null
-    returning i.instance_id, i.claim_id, i.mail_read
+    returning i.instance_id, i.claim_id, i.mail_read, c.leaves_mail
 ), after_changed as materialized (
     -- What uses this is done when the rows that change are locked: those locks are waited for.
     select worker_id from fence where (select count(*) from changed) is not null
@@ -129,7 +130,7 @@ with fence as materialized (
       and (s.parent_id is null
            or s.parent_id in (select instance_id from parent)
            or (s.parent_id, s.parent_claim_id, s.parent_mail_read)
-              in (select instance_id, claim_id, mail_read from changed))
+              in (select instance_id, claim_id, mail_read from changed where not leaves_mail))
     order by s.workflow, s.business_key
     on conflict (workflow, business_key) do nothing
     returning instance_id
