@@ -400,7 +400,9 @@ mod tests {
         assert!(after(&[mail_refused, go_on]).refusal().is_some());
         assert!(after(&[mail_refused, put_to_a_person]).refusal().is_some());
         assert!(after(&[mail_refused, put_to_a_person, go_on]).refusal().is_none());
-        assert!(after(&[mail_refused, put_to_a_person, go_on, mail_refused, go_on]).refusal().is_some());
+        assert!(
+            after(&[mail_refused, put_to_a_person, go_on, mail_refused, go_on]).refusal().is_some()
+        );
         let mut history = after(&[mail_refused]);
         let mark = history.mark();
         put_to_a_person(&mut history);
