@@ -380,7 +380,7 @@ fn end(
         (None, Some(failure)) => (None, instance.workflow.undone(input.get(), outcome, failure)),
         (None, None) => (None, Vec::new()),
     };
-    if let Some(refusal) = refused_by_parent(instance, status, output.as_ref()) {
+    if let Some(refusal) = refused_by_parent(instance, status, output.as_deref()) {
         return stick(instance, Failure::new("OUTPUT_TOO_LARGE", refusal));
     }
     ended(instance, Ended { status, output, failure, unread: Vec::new() }, transition, events)
@@ -390,9 +390,9 @@ fn end(
 fn refused_by_parent(
     instance: &Instance,
     status: Status,
-    output: Option<&Box<RawValue>>,
+    output: Option<&RawValue>,
 ) -> Option<String> {
-    let output = output.cloned();
+    let output = output.map(ToOwned::to_owned);
     let key = instance.state().history.parent()?.key.clone();
     let said = ChildEnded { instance_id: instance.instance_id, status, output, failure: None };
     Reading::child_ended(key, said).refuse().map(|why| format!("the output: {why}"))

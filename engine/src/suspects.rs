@@ -3,7 +3,7 @@
 use std::sync::{Arc, MutexGuard};
 
 use crate::error::Error;
-use crate::quarantine::{Quarantine, at_once, lost_after_max};
+use crate::quarantine::{Quarantine, lost_after_max};
 use crate::store::claim::Claimed;
 use crate::store::suspect;
 use crate::worker::Worker;
@@ -49,7 +49,7 @@ impl Worker {
                 None => return Ok(0),
             },
         };
-        let room = at_once(level).saturating_sub(count);
+        let room = self.quarantine().room(level, count);
         let permits: Vec<_> = std::iter::from_fn(|| self.permit()).take(room).collect();
         if permits.is_empty() {
             return Ok(0);

@@ -99,23 +99,14 @@ fn told(record: &Record) -> Option<Told> {
         "signal" => read(record).map(|signal: payload::Signal| {
             Told::text(format!("{actor} sent the signal {}", signal.signal))
         }),
-        "mail_refused" => read(record).map(|refused: payload::MailRefused| {
-            let payload::MailRefused { mail_seq, why } = refused;
-            Told::text(format!("message {mail_seq} could not be taken: {}", sentence(&why)))
-        }),
+        "mail_refused" => read(record).map(not_taken),
         "timer_started" => {
             read(record).map(|timer: payload::TimerStarted| Told::text(waits::sleeps(timer.until)))
         }
         "timer_fired" => Some(Told::text("woke up".to_owned())),
         "wait_started" => read(record)
             .map(|wait: payload::WaitStarted| Told::text(waits::for_signal(step, wait.until))),
-        "wait_ended" => read(record).map(|wait: payload::WaitEnded| {
-            let signal = words::called(step);
-            Told::text(match wait.signal {
-                Some(_) => format!("{signal} is here; goes on with it"),
-                None => format!("{signal} did not come in time; goes on without it"),
-            })
-        }),
+        "wait_ended" => read(record).map(|wait| waited(step, &wait)),
         "noted" => {
             read(record).map(|noted: payload::Noted| Told::text(words::noted(step, &noted.value)))
         }
@@ -156,6 +147,19 @@ fn accepted(started: &payload::Started) -> String {
         Some(order) => format!("accepted order {} over {}", order.number, amount(order.total())),
         None => format!("accepted {}", started.business_key),
     }
+}
+
+fn not_taken(refused: payload::MailRefused) -> Told {
+    let payload::MailRefused { mail_seq, why } = refused;
+    Told::text(format!("message {mail_seq} could not be taken: {}", sentence(&why)))
+}
+
+fn waited(step: &str, wait: &payload::WaitEnded) -> Told {
+    let signal = words::called(step);
+    Told::text(match wait.signal {
+        Some(_) => format!("{signal} is here; goes on with it"),
+        None => format!("{signal} did not come in time; goes on without it"),
+    })
 }
 
 fn step_failed(step: &str, failed: payload::AttemptFailed, at: DateTime<Utc>) -> Told {

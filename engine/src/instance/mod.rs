@@ -272,7 +272,7 @@ impl Instance {
 
     /// Makes everything durable, and lets go of the instance.
     pub(crate) async fn close(&self, closing: Closing) -> Flushed {
-        self.write(RowWrite::Closing(closing)).await
+        self.write(RowWrite::Closing(Box::new(closing))).await
     }
 
     async fn write(&self, row: RowWrite) -> Flushed {

@@ -62,7 +62,7 @@ pub(super) enum RowWrite {
     /// It says how much mail has been read, though there may be more.
     Mail,
     /// It lets go of the instance.
-    Closing(Closing),
+    Closing(Box<Closing>),
 }
 
 /// How a write ends that lets go of the instance.
@@ -241,7 +241,7 @@ impl State {
         at: DateTime<Utc>,
     ) -> Result<Option<Change>, Verdict> {
         let closing = match row {
-            RowWrite::Closing(closing) => closing,
+            RowWrite::Closing(closing) => *closing,
             RowWrite::Changes | RowWrite::Mail => {
                 let leaves_mail = matches!(row, RowWrite::Mail);
                 let stale = std::mem::take(&mut self.row_stale);

@@ -7,11 +7,16 @@ use uuid::Uuid;
 
 use super::Evidence;
 use super::evidence::Record;
+use amends_workflows::failure::PROVIDER_TIMEOUT;
+
 use crate::provider::Applied;
 use crate::proxy::Called;
 
 /// Clocks of one machine: a record is timed by its writer.
 const LEEWAY: TimeDelta = TimeDelta::seconds(1);
+
+/// How much later than its caller the proxy may notice that a call was given up.
+const NOTICED: TimeDelta = TimeDelta::milliseconds(250);
 
 /// When which instance was found to have lost its worker.
 type Losses = HashMap<Uuid, Vec<DateTime<Utc>>>;
@@ -27,10 +32,12 @@ pub(super) fn two_at_once(evidence: &Evidence) -> Vec<String> {
 }
 
 /// A call that was answered with success is never made again, unless the worker was lost that had
-/// the answer.
+/// the answer, or heard it too late: a server that stood still finds its time-out over first.
 pub(super) fn again_after_done(evidence: &Evidence) -> Vec<String> {
     let is_kept = |call: &Called| !is_refused(evidence, call);
-    let again = |earlier: &Called, _: &Called| earlier.is_done && is_kept(earlier);
+    let again = |earlier: &Called, later: &Called| {
+        earlier.is_done && is_kept(earlier) && !timed_out(evidence, earlier, later)
+    };
     repeated(&evidence.calls, &losses(evidence), again)
 }
 
@@ -48,8 +55,20 @@ fn is_refused(evidence: &Evidence, call: &Called) -> bool {
     records.into_iter().flatten().any(Record::is_refusal)
 }
 
+/// Whether the caller has written down between the two that it had no answer in time.
+fn timed_out(evidence: &Evidence, earlier: &Called, later: &Called) -> bool {
+    let records = instance_of(earlier).and_then(|id| evidence.records.get(&id));
+    let between = |record: &&Record| record.at > earlier.from && record.at < later.from;
+    records
+        .into_iter()
+        .flatten()
+        .filter(between)
+        .any(|record| record.payload.get("code").is_some_and(|code| code == PROVIDER_TIMEOUT))
+}
+
 fn overlap(earlier: &Called, later: &Called) -> bool {
-    earlier.to.is_none_or(|to| to > later.from)
+    let noticed = if earlier.is_done { TimeDelta::zero() } else { NOTICED };
+    earlier.to.is_none_or(|to| to > later.from + noticed)
 }
 
 /// Calls that follow the same call, if the two are as is said and no worker was lost between.
