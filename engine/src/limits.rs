@@ -55,7 +55,7 @@ pub(crate) const SUSPECTS_AT_ONCE: [usize; 3] = [256, 16, 1];
 pub(crate) const TRIALS_ALONE_MAX: i32 = 3;
 
 /// Instances that are let through per turn to a dependency without limits.
-pub(crate) const RELEASE_MAX: u32 = 256;
+pub(crate) const TAKEN_UP_MAX: u32 = 256;
 
 /// The share of calls to a dependency with a rate that a worker reserves at a time.
 pub(crate) const TURNS_SPAN: Duration = Duration::from_millis(100);

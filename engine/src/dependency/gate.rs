@@ -39,7 +39,7 @@ pub(crate) struct Gate {
 #[derive(Debug)]
 struct Inside {
     health: Health,
-    /// How many this worker has let through while it recovers, if it was this one that did.
+    /// See [`Gate::turn`].
     turn: Option<u32>,
     /// Calls in a row that brought no answer.
     failures: u32,
@@ -179,6 +179,11 @@ impl Gate {
     pub(crate) fn turned(&self, health: Health) {
         self.inside().turn = (health.state == State::Recovering).then_some(health.admitted);
         self.set_health(health);
+    }
+
+    /// How many this worker has let through while it recovers, if it was this one that did.
+    pub(crate) fn turn(&self) -> Option<u32> {
+        self.inside().turn
     }
 
     /// Says who lacks slots: anybody, if only in the database, and this worker.

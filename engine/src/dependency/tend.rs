@@ -17,25 +17,25 @@ use crate::store::Hint;
 use crate::store::dependency::{self as rows, Row};
 use crate::worker::Worker;
 
-/// Looks after every dependency. Says how many instances were let through.
+/// Looks after every dependency. Says how many instances were taken up that waited for one.
 pub(crate) async fn tend(worker: &Arc<Worker>) -> Result<u64, Error> {
     for gate in worker.dependencies.iter() {
         report(worker, gate).await?;
     }
-    let mut let_through = 0;
+    let mut taken_up = 0;
     let pool = worker.store.pool();
     let workflows = worker.workflows();
     for row in rows::read(pool, &workflows, worker.clock.pinned()).await? {
-        let_through += match worker.dependencies.get(&row.name) {
+        taken_up += match worker.dependencies.get(&row.name) {
             Some(gate) => look_after(worker, gate, row).await?,
             // Nothing that this build runs calls it any more.
             None if row.parked => {
-                take_up(worker, &row.name, limits::RELEASE_MAX, In::Order).await?
+                take_up(worker, &row.name, limits::TAKEN_UP_MAX, In::Order).await?
             }
             None => 0,
         };
     }
-    Ok(let_through)
+    Ok(taken_up)
 }
 
 /// Tells the others what this worker has seen.
@@ -69,7 +69,7 @@ async fn look_after(worker: &Arc<Worker>, gate: &Gate, row: Row) -> Result<u64, 
     let name = gate.dependency.name;
     let is_wanted = row.parked || gate.is_awaited();
     let mut health = row.health;
-    let mut let_through = 0;
+    let mut next_turn = None;
     // Whoever can take nobody up leaves it to others to let somebody try.
     let is_mine = health.state == State::Recovering || gate.is_awaited() || worker.places() > 0;
     if health.state != State::Up && health.tend_at <= row.present && is_mine {
@@ -80,27 +80,27 @@ async fn look_after(worker: &Arc<Worker>, gate: &Gate, row: Row) -> Result<u64, 
             }
             gate.turned(next.clone());
             // Those who are let through are taken up here: only this worker admits them.
-            let order = if next.admitted == 1 { In::Turn } else { In::Order };
-            let_through += take_up(worker, name, count, order).await?;
+            next_turn = Some((count, if next.admitted == 1 { In::Turn } else { In::Order }));
             health = next;
         }
     }
+    let more = match health.state {
+        State::Up if row.parked => worker.places() as u32,
+        State::Recovering => gate.turn().unwrap_or(0),
+        _ => 0,
+    };
     let is_up = health.state == State::Up;
     gate.set_health(health);
-    share(worker, gate, is_up && row.parked).await?;
+    share(worker, gate, more).await?;
+    let mut taken_up = 0;
+    if let Some((count, order)) = next_turn {
+        taken_up += take_up(worker, name, count, order).await?;
+    }
     if is_up && row.parked {
         let ahead = row.present + worker.settings.linger - row.next_call_at;
-        let room = room(gate, ahead);
-        let_through += if gate.dependency.calls_max.is_some() {
-            // Whoever has a slot takes up those who wait for one.
-            take_up(worker, name, room, In::Order).await?
-        } else {
-            let released = rows::release(pool, name, room, worker.clock.pinned()).await?;
-            worker.due.notify_one();
-            released
-        };
+        taken_up += take_up(worker, name, room(gate, ahead), In::Order).await?;
     }
-    Ok(let_through)
+    Ok(taken_up)
 }
 
 /// Who is taken up first of those who wait.
@@ -136,19 +136,18 @@ fn room(gate: &Gate, ahead: TimeDelta) -> u32 {
         let calls = |ahead: Duration| ahead.as_nanos() / rate.interval().as_nanos().max(1) + 1;
         ahead.to_std().map_or(0, |ahead| u32::try_from(calls(ahead)).unwrap_or(u32::MAX))
     });
-    let most = Some(limits::RELEASE_MAX);
+    let most = Some(limits::TAKEN_UP_MAX);
     [by_slots, by_rate, most].into_iter().flatten().min().unwrap_or_default()
 }
 
-/// Takes this worker's share of the calls at a time. `is_parked`: instances wait for it in the
-/// database that this worker could run.
-async fn share(worker: &Worker, gate: &Gate, is_parked: bool) -> Result<(), Error> {
+/// Takes this worker's share of the calls at a time. `more`: how many instances it could take up
+/// that wait in the database.
+async fn share(worker: &Worker, gate: &Gate, more: u32) -> Result<(), Error> {
     let Some(calls_max) = gate.dependency.calls_max else {
         return Ok(());
     };
     let (pool, name, worker_id) = (worker.store.pool(), gate.dependency.name, worker.worker_id);
-    let parked = if is_parked { worker.places() as u32 } else { 0 };
-    let wanted = gate.calls().saturating_add(parked).min(calls_max);
+    let wanted = gate.calls().saturating_add(more).min(calls_max);
     let own = Stake { worker_id, slots: gate.slots_held() as u32, wanted };
     let (stored, others) = stakes(rows::stakes(pool, name).await?, worker_id);
     let lack = |stake: &Stake| stake.wanted > stake.slots;
@@ -181,7 +180,7 @@ async fn share(worker: &Worker, gate: &Gate, is_parked: bool) -> Result<(), Erro
             worker.store.hint(Hint::Slots).await;
         }
     }
-    gate.set_lacking(others_lack || is_parked, (gate.slots_held() as u32) < wanted);
+    gate.set_lacking(others_lack || more > 0, (gate.slots_held() as u32) < wanted);
     Ok(())
 }
 

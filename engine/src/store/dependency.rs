@@ -145,33 +145,6 @@ pub(crate) async fn note_answer(
     Ok(())
 }
 
-/// Makes instances due that wait for a dependency, the most urgent and oldest first. Returns how
-/// many.
-pub(crate) async fn release(
-    pool: &PgPool,
-    name: &str,
-    count: u32,
-    now: Option<DateTime<Utc>>,
-) -> Result<u64, sqlx::Error> {
-    let released = sqlx::query!(
-        "update amends.instance
-         set parked_on = null, run_at = coalesce($3::timestamptz, clock_timestamp())
-         where instance_id in (
-             select instance_id from amends.instance
-             where parked_on = $1
-             order by priority, instance_id
-             limit $2
-             for update skip locked
-         )",
-        name,
-        i64::from(count),
-        now,
-    )
-    .execute(pool)
-    .await?;
-    Ok(released.rows_affected())
-}
-
 /// Which workers hold slots of a dependency, and want some.
 pub(crate) async fn stakes(
     database: impl PgExecutor<'_>,
