@@ -94,7 +94,7 @@ pub(crate) fn recording(history: &mut History, make: impl FnOnce(&mut History)) 
     RECORDED.take()
 }
 
-fn append(history: &mut History, step: &str, entry: Entry) {
+pub(crate) fn append(history: &mut History, step: &str, entry: Entry) {
     let at = DateTime::UNIX_EPOCH;
     let record = history.append(Some(step), Some(1), entry, &[], None, at).unwrap();
     RECORDED.with_borrow_mut(|recorded| recorded.push(record));
@@ -118,10 +118,17 @@ pub(crate) fn failed(
     error: &StepError,
     retry_at: Option<DateTime<Utc>>,
 ) {
+    append(history, step, Entry::StepAttemptFailed(attempt_failed(error, retry_at)));
+}
+
+/// What is recorded of an attempt that ended with `error`.
+pub(crate) fn attempt_failed(
+    error: &StepError,
+    retry_at: Option<DateTime<Utc>>,
+) -> StepAttemptFailed {
     let (outcome, failure) = (outcome(error), error.failure().clone());
-    let failed =
-        StepAttemptFailed { input: input(), outcome, failure, retry_at, money: Vec::new() };
-    append(history, step, Entry::StepAttemptFailed(failed));
+    let (began_at, money) = (None, Vec::new());
+    StepAttemptFailed { input: input(), outcome, failure, began_at, retry_at, money }
 }
 
 /// An attempt at undoing it ended with `error`.

@@ -5,8 +5,8 @@
 //! fewer, and after a longer life, with each trial that a worker has not survived. Such a loss is
 //! that of the suspects on trial and of nobody else. Whoever is lost three times as the only
 //! suspect of its worker is found guilty. Progress, being let go of, and outliving the trial clear.
-//! A worker that has cleared some takes up twice as many at a time: most are innocent, and after an
-//! hour of crashes there are hundreds.
+//! A worker that has cleared more of them than one group was takes up twice as many at a time: most
+//! are innocent, and after an hour of crashes there are hundreds.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,6 +19,9 @@ use crate::sabotage::Bug;
 
 /// The level at which a suspect is tried alone.
 const ALONE: i32 = SUSPECTS_AT_ONCE.len() as i32 - 1;
+
+/// How many are tried at a time before that.
+const GROUP: usize = SUSPECTS_AT_ONCE[SUSPECTS_AT_ONCE.len() - 2];
 
 /// How many suspects of a level a worker tries at a time, to begin with.
 fn at_once(level: i32) -> usize {
@@ -125,7 +128,8 @@ impl Quarantine {
     /// been lost alone is tried so until it is cleared.
     pub(crate) fn room(&self, level: i32, tried: usize) -> usize {
         let most = match level {
-            ALONE => (1 + self.cleared_alone).min(SUSPECTS_AT_ONCE[1]),
+            // There were more of them than come of one group.
+            ALONE if self.cleared_alone > GROUP => (self.cleared_alone - GROUP).min(GROUP),
             level => at_once(level),
         };
         most.saturating_sub(tried)
@@ -212,7 +216,8 @@ mod tests {
         for innocents in 0..100 {
             for place in 0..=innocents {
                 let lost = workers_lost(innocents, place);
-                assert!((3..=8).contains(&lost), "{lost}, {place} of {innocents}");
+                let most = if place <= GROUP { 3 } else { 8 };
+                assert!((3..=most).contains(&lost), "{lost}, {place} of {innocents}");
             }
         }
     }

@@ -165,6 +165,10 @@ pub(crate) struct StepAttemptFailed {
     pub(crate) outcome: AttemptOutcome,
     #[serde(flatten)]
     pub(crate) failure: Failure,
+    /// When the attempt began, if it is the first record of its step. Where an earlier release has
+    /// not said so, it is taken to have begun with the record before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) began_at: Option<DateTime<Utc>>,
     /// When the next attempt is due; none if this was the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) retry_at: Option<DateTime<Utc>>,

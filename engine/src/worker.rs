@@ -207,11 +207,13 @@ impl Worker {
         self.metrics.instances_held.inc();
         let worker = Arc::clone(self);
         self.tasks.spawn(async move {
+            // Large, and moved about with the task otherwise.
+            let driving = Box::pin(drive(Arc::clone(&instance)));
             let driven = async {
                 if let Some(earlier) = earlier.filter(|_| !Bug::ClaimUnfenced.is_on()) {
                     earlier.drive_ended().await;
                 }
-                drive(Arc::clone(&instance)).await;
+                driving.await;
             };
             tokio::select! {
                 biased;

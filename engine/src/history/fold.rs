@@ -9,7 +9,8 @@ use super::{
 };
 use crate::command::{Command, Finding, Resolution};
 use crate::record::{
-    AttemptOutcome, CommandRead, Entry, MAIL_REFUSED, MailRefused, SignalRead, StepCompensated,
+    AttemptOutcome, CommandRead, Entry, MAIL_REFUSED, MailRefused, SignalRead, StepAttemptFailed,
+    StepCompensated,
 };
 
 impl History {
@@ -39,10 +40,7 @@ impl History {
                 self.interrupted = false;
                 self.step_mut(step, done.input).settled(Progress::Done { output: done.output });
             }
-            Entry::StepAttemptFailed(failed) => {
-                self.interrupted = false;
-                self.step_mut(step, failed.input.clone()).attempt_failed(failed, at);
-            }
+            Entry::StepAttemptFailed(failed) => self.attempt_failed(step, failed, at),
             Entry::StepInterrupted(interrupted) => {
                 self.step_mut(step, interrupted.input).interrupted(interrupted.retry_at, at);
             }
@@ -84,13 +82,26 @@ impl History {
                     step.child_ended(ended);
                 }
             }
-            Entry::Stuck(stuck) if stuck.failure.code == BRANCH_DROPPED => {
-                self.dropped_before = self.length;
-            }
-            Entry::Stuck(stuck) if stuck.failure.code == MAIL_REFUSED => self.refusal_told = true,
-            Entry::Stuck(_) | Entry::Ended(_) => {}
+            Entry::Stuck(stuck) => self.stuck(&stuck.failure.code, at),
+            Entry::Ended(_) => {}
         }
         self.last_at = at;
+    }
+
+    fn attempt_failed(&mut self, key: Option<&str>, failed: StepAttemptFailed, at: DateTime<Utc>) {
+        self.interrupted = false;
+        let step = self.step_mut(key, failed.input.clone());
+        step.first_at = failed.began_at.unwrap_or(step.first_at);
+        step.attempt_failed(failed, at);
+    }
+
+    fn stuck(&mut self, code: &str, at: DateTime<Utc>) {
+        self.people.stuck(at);
+        match code {
+            BRANCH_DROPPED => self.dropped_before = self.length,
+            MAIL_REFUSED => self.refusal_told = true,
+            _ => {}
+        }
     }
 
     fn worker_lost(&mut self, at: DateTime<Utc>) {
@@ -158,6 +169,7 @@ impl History {
 
     fn commanded(&mut self, read: CommandRead, at: DateTime<Utc>) {
         self.mail_read += 1;
+        self.people.commanded(read.command, at);
         match read.command {
             Command::Resume => {
                 self.refusal_answered();
@@ -166,7 +178,6 @@ impl History {
             Command::Retry => self.steps.iter_mut().for_each(|step| step.hurry(at)),
             Command::Cancel => {
                 self.cancelled = Some(read.reason);
-                self.held = false;
             }
             Command::Resolve => {
                 self.refusal_answered();
@@ -175,8 +186,7 @@ impl History {
                     self.resolved(resolution);
                 }
             }
-            Command::Hold => self.held = true,
-            Command::Release => self.held = false,
+            Command::Hold | Command::Release => {}
             Command::Terminate => self.terminated = Some(read.reason),
         }
     }
@@ -290,6 +300,23 @@ mod tests {
     use uuid::Uuid;
 
     const LATER: Option<DateTime<Utc>> = DateTime::from_timestamp(60, 0);
+
+    #[test]
+    fn a_step_has_begun_with_its_first_attempt_if_that_says_when() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0);
+        let begun = |began_at| {
+            let mut history = History::new(Uuid::nil());
+            let error = StepError::retry("X", "x");
+            for began_at in [began_at, None] {
+                let mut failed = fake::attempt_failed(&error, LATER);
+                failed.began_at = began_at;
+                fake::append(&mut history, "charge", Entry::StepAttemptFailed(failed));
+            }
+            history.step("charge").map(|step| step.first_at)
+        };
+        assert_eq!(begun(at(3_600)), at(3_600));
+        assert_eq!(begun(None), at(0), "the time of the record before");
+    }
 
     fn unknown(history: &mut History) {
         fake::failed(history, "charge", &StepError::unknown("X", "x"), LATER);

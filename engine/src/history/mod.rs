@@ -5,6 +5,7 @@
 mod exchange;
 mod fold;
 mod note;
+mod people;
 mod replay;
 mod step;
 
@@ -21,6 +22,8 @@ use crate::money::Ledger;
 use crate::record::{Entry, Parent, Reason, ReasonKind, Record, publish};
 use crate::sabotage::Bug;
 use crate::step::Failure;
+
+use people::People;
 
 pub(crate) use note::{MARKER, Note, Received, Said, marker};
 pub(crate) use replay::BRANCH_DROPPED;
@@ -52,8 +55,7 @@ pub(crate) struct History {
     cancelled: Option<String>,
     /// The last worker was lost, and no attempt has ended since.
     interrupted: bool,
-    /// Somebody has asked for no further effect to begin.
-    held: bool,
+    people: People,
     /// Why somebody has asked for the end, by force.
     terminated: Option<String>,
     /// How many messages have been read.
@@ -112,7 +114,7 @@ impl History {
             undoing: None,
             cancelled: None,
             interrupted: false,
-            held: false,
+            people: People::new(),
             terminated: None,
             mail_read: 0,
             mail_refused: 0,
@@ -325,7 +327,7 @@ impl History {
 
     /// Whether no further effect may begin.
     pub(crate) fn is_held(&self) -> bool {
-        self.held
+        self.people.is_held()
     }
 
     /// Why somebody has asked for the end, by force.
@@ -338,9 +340,10 @@ impl History {
         self.parent.as_ref()
     }
 
-    /// When the instance was accepted.
-    pub(crate) fn started_at(&self) -> DateTime<Utc> {
-        self.started_at
+    /// From when on its deadline runs: since it was accepted, less the time for which people have had
+    /// it.
+    pub(crate) fn deadline_from(&self) -> DateTime<Utc> {
+        self.started_at + self.people.had_it_for()
     }
 
     /// Why everything is to be undone, if somebody has asked for that and was promised it.

@@ -422,6 +422,8 @@ impl Instance {
     /// Runs what is not ended by dropping whoever waits for it, but by losing the worker.
     pub(crate) fn spawn_attempt(&self, attempt: impl Future<Output = ()> + Send + 'static) {
         let lost = self.worker.lost.clone();
+        // Large, and moved about with the task otherwise.
+        let attempt = Box::pin(attempt);
         self.attempts.spawn(async move {
             tokio::select! {
                 biased;

@@ -100,7 +100,8 @@ impl State {
         }
     }
 
-    /// Begins a replay of the run, which has to be completed within `deadline` of the start.
+    /// Begins a replay of the run, which has to be completed within `deadline` of the start, the time
+    /// aside for which people have had it.
     pub(crate) fn begin_replay(&mut self, deadline: Option<Duration>) {
         self.history.rewind();
         self.occurrences.clear();
@@ -109,7 +110,7 @@ impl State {
         self.is_replaying = true;
         let deadline = deadline.and_then(|deadline| TimeDelta::from_std(deadline).ok());
         self.deadline =
-            deadline.and_then(|deadline| self.history.started_at().checked_add_signed(deadline));
+            deadline.and_then(|deadline| self.history.deadline_from().checked_add_signed(deadline));
     }
 
     pub(crate) fn append(

@@ -51,7 +51,8 @@ fn step_entry() -> impl Strategy<Value = Entry> {
     ]);
     let failed = (outcome.clone(), due()).prop_map(|(outcome, retry_at)| {
         let (failure, money) = (failure(), Vec::new());
-        let failed = StepAttemptFailed { input: input(), outcome, failure, retry_at, money };
+        let failed =
+            StepAttemptFailed { input: input(), outcome, failure, began_at: None, retry_at, money };
         Entry::StepAttemptFailed(failed)
     });
     let undo_failed = (outcome, due()).prop_map(|(outcome, retry_at)| {

@@ -134,6 +134,7 @@ impl Asked<'_> {
                 input: self.input.to_owned(),
                 outcome: AttemptOutcome::Retry,
                 failure: Failure::new("NOT_STARTED", "a command came before the call"),
+                began_at: None,
                 retry_at: Some(at),
                 money: Vec::new(),
             });
@@ -170,6 +171,7 @@ impl Asked<'_> {
             input: input.clone(),
             raw: self.input.to_owned(),
             attempt,
+            began_at: self.instance.worker.clock.now(),
             timeout: facts.timeout,
             pass,
         };

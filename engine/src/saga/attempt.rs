@@ -26,6 +26,7 @@ pub(super) struct Attempt<S: Work<How>, How> {
     pub(super) input: S::Input,
     pub(super) raw: Box<RawValue>,
     pub(super) attempt: u32,
+    pub(super) began_at: DateTime<Utc>,
     pub(super) timeout: Duration,
     pub(super) pass: Pass,
 }
@@ -107,7 +108,8 @@ impl<S: Work<How>, How> Attempt<S, How> {
         let now = instance.worker.clock.now();
         let step = state.history.step(&self.key);
         let (counted, first_at) =
-            step.map_or((0, now), |step| (step.attempts.counted, step.first_at));
+            step.map_or((0, self.began_at), |step| (step.attempts.counted, step.first_at));
+        let began_at = step.is_none().then_some(self.began_at);
         let unknown = step.is_some_and(|step| step.unknown);
         let chance = crate::attempt::chance(instance.instance_id, &self.key, self.attempt);
         let Attempted { outcome, retry_at } =
@@ -124,7 +126,7 @@ impl<S: Work<How>, How> Attempt<S, How> {
         state.failure = Some(failure.clone());
         let input = self.raw.clone();
         let money = told.money;
-        let failed = StepAttemptFailed { input, outcome, failure, retry_at, money };
+        let failed = StepAttemptFailed { input, outcome, failure, began_at, retry_at, money };
         Ok((Entry::StepAttemptFailed(failed), told.events))
     }
 }
