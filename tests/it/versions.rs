@@ -16,18 +16,18 @@ use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
 /// Engines of different builds on one database, at one time.
-struct Builds {
+pub(crate) struct Builds {
     options: PgConnectOptions,
     clock: Clock,
 }
 
 impl Builds {
-    fn of(world: &World) -> Self {
+    pub(crate) fn of(world: &World) -> Self {
         let start = chrono::DateTime::from_timestamp(1_795_000_000, 0).unwrap();
         Self { options: world.options(), clock: Clock::manual(start) }
     }
 
-    async fn open(&self, with: impl FnOnce(EngineBuilder) -> EngineBuilder) -> Engine {
+    pub(crate) async fn open(&self, with: impl FnOnce(EngineBuilder) -> EngineBuilder) -> Engine {
         let settings = Settings { linger: Duration::ZERO, ..Settings::default() };
         let builder = Engine::builder(self.options.clone()).clock(self.clock.clone());
         with(builder.settings(settings)).open().await.unwrap()

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use amends::command::{Answer, Command, Finding, Resolution};
 use amends::{
-    Clock, Engine, EngineBuilder, Error, Halt, Saga, SendSignal, Settings, Signal, Signalled,
-    Signals, Start, Started, Status, Steps, Workflow,
+    Engine, Error, Halt, Saga, SendSignal, Signal, Signalled, Signals, Start, Started, Status,
+    Steps, Workflow,
 };
 use amends_tests::World;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
+
+use crate::versions::Builds;
 
 /// The news that something is packed, in the form of some version.
 #[derive(Serialize, Deserialize)]
@@ -68,25 +69,6 @@ fn packed(id: &str, parcel: &str) -> SendSignal {
         body: format!(r#"{{"parcel":{parcel}}}"#),
         sender: "warehouse".to_owned(),
         signal_id: Some(id.to_owned()),
-    }
-}
-
-/// Engines of different builds on one database, at one time.
-struct Builds {
-    options: PgConnectOptions,
-    clock: Clock,
-}
-
-impl Builds {
-    fn of(world: &World) -> Self {
-        let start = chrono::DateTime::from_timestamp(1_795_000_000, 0).unwrap();
-        Self { options: world.options(), clock: Clock::manual(start) }
-    }
-
-    async fn open(&self, with: impl FnOnce(EngineBuilder) -> EngineBuilder) -> Engine {
-        let settings = Settings { linger: Duration::ZERO, ..Settings::default() };
-        let builder = Engine::builder(self.options.clone()).clock(self.clock.clone());
-        with(builder.settings(settings)).open().await.unwrap()
     }
 }
 
