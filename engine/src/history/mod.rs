@@ -77,6 +77,7 @@ pub(crate) struct Mark {
     events: u32,
     dropped_before: u32,
     refusal_told: bool,
+    people: People,
 }
 
 impl Mark {
@@ -264,8 +265,8 @@ impl History {
 
     /// Where the history stands, so that a closing record that was not written can be taken off.
     pub(crate) fn mark(&self) -> Mark {
-        let Self { length, head, events, dropped_before, refusal_told, .. } = *self;
-        Mark { length, head, events, dropped_before, refusal_told }
+        let Self { length, head, events, dropped_before, refusal_told, people, .. } = *self;
+        Mark { length, head, events, dropped_before, refusal_told, people }
     }
 
     /// Takes closing records off again. They fold into nothing but what a mark holds.
@@ -275,6 +276,7 @@ impl History {
         self.events = mark.events;
         self.dropped_before = mark.dropped_before;
         self.refusal_told = mark.refusal_told;
+        self.people = mark.people;
     }
 
     /// How many records there are.

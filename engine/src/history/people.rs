@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::command::Command;
 
 /// What people have of an instance, and how long they have had it before.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct People {
     is_held: bool,
     is_stuck: bool,
