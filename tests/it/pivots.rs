@@ -131,18 +131,23 @@ async fn news_that_meets_the_announcement_does_not_keep_the_pivot_from_being_tri
 #[tokio::test]
 async fn a_deadline_counts_again_when_the_announcement_is_taken_back() {
     for effect in EFFECTS {
-        let (stage, gates) = (stage(effect).deadline(HOUR), Gates::default());
+        let c = Part::default().effect(effect).pivot().acts([retry("down")]);
+        let stage = Stage::new(Part::default().acts([retry("down")]), Part::default(), c);
+        let (stage, gates) = (stage.deadline(HOUR), Gates::default());
         let kit = stage.kit(Kit::builder().probes(gates.probes()), a_then_c).await;
         let id = kit.begin(start_request("it")).await;
         kit.settle().await;
         assert_eq!(meet(&gates, &kit, id, Command::Hold).await, Answer::Accepted);
         kit.pass(2 * HOUR).await;
+        assert!(!past_pivot(&kit, id).await, "{effect:?}");
         assert_eq!(kit.command(id, Command::Release).await, Answer::Accepted);
         kit.settle().await;
+        assert_eq!(kit.status(id).await, Status::Waiting, "the time of the hold does not count");
+        kit.pass(2 * HOUR).await;
         let ended = kit.instance(id).await;
         assert_eq!(ended.status, Status::Compensated, "{effect:?}");
         assert_eq!(ended.failure.unwrap().code, "DEADLINE_EXCEEDED");
-        assert_eq!(stage.log(), ["a 1", "a 1", "undo a 1"], "{effect:?}");
+        assert_eq!(stage.log(), ["a 1", "a 1", "c 2", "undo a 1"], "{effect:?}");
         kit.finish().await;
     }
 }
