@@ -5,6 +5,7 @@ use std::time::Duration;
 use amends::view::DependencyView;
 use amends::{Dependency, Priority, Start, Started, Status};
 use amends_tests::World;
+use amends_tests::detour::{Detour, Loss};
 use amends_tests::improvised::{Part, Stage, start, start_request};
 use amends_tests::scripted::{Act, retry, unknown};
 use futures::FutureExt;
@@ -130,6 +131,41 @@ async fn no_more_calls_are_under_way_than_the_dependency_takes_over_all_workers(
         .await
         .unwrap();
     assert_eq!((stage.log().len(), held), (3, 3));
+    world.engine().abandon();
+}
+
+#[tokio::test]
+async fn slots_that_are_given_back_are_free_for_others_also_if_the_first_word_of_it_is_lost() {
+    let stage = stage([], Dependency::new("courier").concurrency(2));
+    let detour = Detour::default();
+    let world = stage
+        .builder(|saga, stage| async { saga.run(&stage.a, &"x".to_owned()).await }.boxed())
+        .detour(&detour)
+        .build()
+        .await;
+    many(&world, "first", 3).await;
+    world.settle().await;
+    let mut database = world.database().await;
+    let slots = "select slots from amends.dependency_slot order by wanted";
+    let held: Vec<i32> = sqlx::query_scalar(slots).fetch_all(&mut database).await.unwrap();
+    assert_eq!(held, [2]);
+    let wants_none = "update amends.dependency_slot set wanted = 0";
+    sqlx::query(wants_none).execute(&mut database).await.unwrap();
+    let another_wants_one = "with other as (
+            insert into amends.worker (worker_id, name, started_at, lease_until, relays, schedules)
+            select gen_random_uuid(), 'other', started_at, lease_until + interval '1 day', false, '{}'
+            from amends.worker
+            returning worker_id
+        )
+        insert into amends.dependency_slot (name, worker_id, slots, wanted)
+        select 'courier', worker_id, 0, 1 from other";
+    sqlx::query(another_wants_one).execute(&mut database).await.unwrap();
+    detour.lose_next("begin isolation level read committed", Loss::Request);
+    let _ = world.engine().run_until_idle().await;
+    assert_eq!(detour.lost().len(), 1);
+    world.settle().await;
+    let held: Vec<i32> = sqlx::query_scalar(slots).fetch_all(&mut database).await.unwrap();
+    assert_eq!(held, [0, 0], "nobody is kept from them");
     world.engine().abandon();
 }
 

@@ -157,7 +157,9 @@ async fn share(worker: &Worker, gate: &Gate, more: u32) -> Result<(), Error> {
     let own = Stake { slots, ..own };
     let stored_lacks = stored.as_ref().is_some_and(lack);
     let is_told = stored.map_or(0, |stored| stored.wanted) == wanted;
-    if slots as usize != gate.slots_held()
+    // What an earlier write has not said, since it was lost, others still take to be held here.
+    if slots != stored.map_or(0, |stored| stored.slots)
+        || slots as usize != gate.slots_held()
         || !is_told && (others_lack || stored_lacks || lack(&own))
     {
         // Slots in use are given back when they come free.
