@@ -62,6 +62,9 @@ const LEFT_ALONE_MAX: Duration = Duration::from_secs(60);
 
 /// The providers that are left alone at this moment.
 const LEFT_ALONE: &str = "select name from amends.dependency where state = 'down'";
+/// For how many seconds those are tried, in all, that may be what kills their workers.
+const TRIALS: &str = "select coalesce(sum(lost_after_seconds), 0) from amends.instance
+    where losses >= 2 and ended_at is null";
 
 /// Breaks Amends in every way that is known, and checks that it keeps what it promises
 #[derive(Parser)]
@@ -175,7 +178,8 @@ async fn judge(scene: &Arc<Scene>, schedule: &Schedule) -> anyhow::Result<Report
 /// Waits until every order has ended and every event is delivered, and has people put right what
 /// needs them. Says what is left when the time is over. What people take for decisions that nobody
 /// else can make does not count: after an hour there are many. Nor does the time for which the
-/// engine leaves a provider alone that was down again and again.
+/// engine leaves a provider alone that was down again and again, nor what each server takes for
+/// trying one suspect after the other.
 async fn until_all_has_ended(
     scene: &Scene,
     operator: &Operator,
@@ -184,7 +188,8 @@ async fn until_all_has_ended(
 ) -> anyhow::Result<Vec<String>> {
     let liveness = scene.pace.liveness();
     let (mut seen, mut changed) = (Vec::new(), healed);
-    let (mut taken_by_people, mut left_alone) = (Duration::ZERO, Duration::ZERO);
+    let [mut taken_by_people, mut left_alone, mut on_trial] = [Duration::ZERO; 3];
+    let mut on_trial_max = None;
     let healing = Log::create(&scene.folder.join("healing.jsonl"))?;
     loop {
         let begun = Instant::now();
@@ -192,6 +197,9 @@ async fn until_all_has_ended(
         let deciding = begun.elapsed();
         let database = &mut scene.database().await?;
         let down: Vec<String> = sqlx::query_scalar(LEFT_ALONE).fetch_all(&mut *database).await?;
+        let trials: i64 = sqlx::query_scalar(TRIALS).fetch_one(&mut *database).await?;
+        let trials = Duration::from_secs(trials.try_into()?) / u32::try_from(scene.servers.len())?;
+        let on_trial_max = *on_trial_max.get_or_insert(trials);
         let waiting: i64 =
             sqlx::query_scalar("select count(*) from amends.outbox").fetch_one(database).await?;
         if waiting > 0 {
@@ -200,12 +208,12 @@ async fn until_all_has_ended(
         if !sending.is_finished() {
             left.push("some customers are still being served".to_owned());
         }
-        healing.add((healed.elapsed().as_secs(), down.clone(), left.clone()));
+        healing.add((healed.elapsed().as_secs(), down.clone(), trials, left.clone()));
         if left != seen {
             (seen, changed) = (left, Instant::now());
         }
-        let allowed = liveness + taken_by_people + left_alone.min(LEFT_ALONE_MAX);
-        let is_over = healed.elapsed() > allowed
+        let excused = taken_by_people + left_alone.min(LEFT_ALONE_MAX) + on_trial.min(on_trial_max);
+        let is_over = healed.elapsed() > liveness + excused
             || down.is_empty() && changed.elapsed() > STANDSTILL * scene.pace.0;
         if seen.is_empty() || is_over {
             break;
@@ -213,6 +221,8 @@ async fn until_all_has_ended(
         sleep(LOOK).await;
         if !down.is_empty() {
             left_alone += begun.elapsed();
+        } else if !trials.is_zero() {
+            on_trial += begun.elapsed();
         } else if decisions > 0 {
             taken_by_people += deciding;
         }

@@ -18,6 +18,9 @@ const LEEWAY: TimeDelta = TimeDelta::seconds(1);
 /// How much later than its caller the proxy may notice that a call was given up.
 const NOTICED: TimeDelta = TimeDelta::milliseconds(250);
 
+/// How much later than its caller a starved proxy may notice that a call was made.
+const ACCEPTED: TimeDelta = TimeDelta::seconds(2);
+
 /// When which instance was found to have lost its worker.
 type Losses = HashMap<Uuid, Vec<DateTime<Utc>>>;
 
@@ -26,9 +29,14 @@ pub(super) fn instance_of(call: &Called) -> Option<Uuid> {
     call.key.split_once('/')?.0.parse().ok()
 }
 
-/// A call is never made while the same call is under way, unless the worker that made it was lost.
+/// A call is never made while the same call is under way, unless the worker that made it was lost,
+/// or its caller has written down that it gave it up.
 pub(super) fn two_at_once(evidence: &Evidence) -> Vec<String> {
-    repeated(&evidence.calls, &losses(evidence), overlap)
+    let is_given_up =
+        |earlier: &Called, later: &Called| !earlier.is_done && timed_out(evidence, earlier, later);
+    repeated(&evidence.calls, &losses(evidence), |earlier, later| {
+        overlap(earlier, later) && !is_given_up(earlier, later)
+    })
 }
 
 /// A call that was answered with success is never made again, unless the worker was lost that had
@@ -58,7 +66,8 @@ fn is_refused(evidence: &Evidence, call: &Called) -> bool {
 /// Whether the caller has written down between the two that it had no answer in time.
 fn timed_out(evidence: &Evidence, earlier: &Called, later: &Called) -> bool {
     let records = instance_of(earlier).and_then(|id| evidence.records.get(&id));
-    let between = |record: &&Record| record.at > earlier.from && record.at < later.from;
+    let span = earlier.from - ACCEPTED..later.from;
+    let between = |record: &&Record| span.contains(&record.at);
     records
         .into_iter()
         .flatten()
