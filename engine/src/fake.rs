@@ -128,7 +128,15 @@ pub(crate) fn attempt_failed(
 ) -> StepAttemptFailed {
     let (outcome, failure) = (outcome(error), error.failure().clone());
     let (began_at, money) = (None, Vec::new());
-    StepAttemptFailed { input: input(), outcome, failure, began_at, retry_at, money }
+    StepAttemptFailed {
+        input: input(),
+        outcome,
+        failure,
+        began_at,
+        parked_until: None,
+        retry_at,
+        money,
+    }
 }
 
 /// An attempt at undoing it ended with `error`.

@@ -43,6 +43,8 @@ pub(crate) enum Entry {
     StepStarted(StepStarted),
     StepDone(StepDone),
     StepAttemptFailed(StepAttemptFailed),
+    /// The step's deadline has passed before the next attempt could begin.
+    StepLate(StepLate),
     /// An attempt may have been under way when the worker was lost. It does not count as one.
     StepInterrupted(StepInterrupted),
     /// The provider was asked about an unknown outcome, and did not know the call.
@@ -169,9 +171,21 @@ pub(crate) struct StepAttemptFailed {
     /// not said so, it is taken to have begun with the record before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) began_at: Option<DateTime<Utc>>,
+    /// Until when its dependency kept the instance from this attempt, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parked_until: Option<DateTime<Utc>>,
     /// When the next attempt is due; none if this was the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) retry_at: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) money: Vec<Movement>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StepLate {
+    pub(crate) input: Box<RawValue>,
+    #[serde(flatten)]
+    pub(crate) failure: Failure,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) money: Vec<Movement>,
 }
@@ -310,6 +324,7 @@ impl Entry {
             Self::StepStarted(_) => "step_started",
             Self::StepDone(_) => "step_done",
             Self::StepAttemptFailed(_) => "step_attempt_failed",
+            Self::StepLate(_) => "step_late",
             Self::StepInterrupted(_) => "step_interrupted",
             Self::StepNotFound(_) => "step_not_found",
             Self::CompensationPlanned(_) => CompensationPlanned::KIND,
@@ -338,6 +353,7 @@ impl Entry {
             Self::StepStarted(entry) => serde_json::to_string(entry),
             Self::StepDone(entry) => serde_json::to_string(entry),
             Self::StepAttemptFailed(entry) => serde_json::to_string(entry),
+            Self::StepLate(entry) => serde_json::to_string(entry),
             Self::StepInterrupted(entry) => serde_json::to_string(entry),
             Self::StepNotFound(entry) => serde_json::to_string(entry),
             Self::CompensationPlanned(entry) => serde_json::to_string(entry),
@@ -368,6 +384,7 @@ impl Entry {
             "step_started" => read(payload).map(Self::StepStarted),
             "step_done" => read(payload).map(Self::StepDone),
             "step_attempt_failed" => read(payload).map(Self::StepAttemptFailed),
+            "step_late" => read(payload).map(Self::StepLate),
             "step_interrupted" => read(payload).map(Self::StepInterrupted),
             "step_not_found" => read(payload).map(Self::StepNotFound),
             CompensationPlanned::KIND => read(payload).map(Self::CompensationPlanned),
@@ -395,6 +412,7 @@ impl Entry {
             self,
             Self::StepDone(_)
                 | Self::StepAttemptFailed(_)
+                | Self::StepLate(_)
                 | Self::StepCompensated(_)
                 | Self::CompensationAttemptFailed(_)
         )
@@ -405,6 +423,7 @@ impl Entry {
         match self {
             Self::StepDone(entry) => &entry.money,
             Self::StepAttemptFailed(entry) => &entry.money,
+            Self::StepLate(entry) => &entry.money,
             Self::StepCompensated(entry) => &entry.money,
             Self::Command(entry) => &entry.money,
             Self::Started(_)

@@ -1,14 +1,14 @@
-//! Steps side by side, timers and deadlines.
+//! Steps side by side, and timers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use amends::command::{Answer, Command, Finding, Resolution};
-use amends::{Effect, Started, Status, StepError};
+use amends::command::{Answer, Command};
+use amends::{Started, Status, StepError};
 use amends_tests::crash::Crash;
 use amends_tests::improvised::{Packed, Part, Stage, send, start, start_request};
-use amends_tests::scripted::{Act, retry, unknown};
+use amends_tests::scripted::{Act, retry};
 use futures::FutureExt;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -189,70 +189,6 @@ async fn a_sleep_survives_a_crash_and_is_not_begun_anew() {
     // What the step was given is the same in the replay that ends the instance.
     world.pass(MINUTE).await;
     assert_eq!(world.instance(id).await.status, Status::Completed);
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn an_instance_that_is_not_completed_in_time_is_undone() {
-    let stage = Stage::plain().deadline(10 * MINUTE);
-    let world = stage
-        .world(|saga, stage| {
-            async move {
-                saga.run(&stage.a, &text("1")).await?;
-                saga.wait::<Packed>(Duration::MAX).await?;
-                saga.run(&stage.b, &text("2")).await
-            }
-            .boxed()
-        })
-        .await;
-    let id = start(&world, "it").await;
-    world.settle().await;
-    world.pass(9 * MINUTE).await;
-    assert_eq!(world.instance(id).await.status, Status::Waiting);
-    world.pass(MINUTE).await;
-    insta::assert_snapshot!(world.timeline(id).await);
-    assert_eq!(stage.log(), ["a 1", "undo a 1"]);
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn the_time_for_which_people_have_an_instance_does_not_run_against_its_deadline() {
-    let stuck = Part::default().effect(Effect::AtMostOnce).acts([unknown()]);
-    let stage = Stage::new(Part::default(), stuck, Part::default()).deadline(10 * MINUTE);
-    let world = stage
-        .world(|saga, stage| {
-            async move {
-                saga.run(&stage.a, &text("1")).await?;
-                saga.sleep(5 * MINUTE).await?;
-                saga.run(&stage.b, &text("2")).await?;
-                saga.sleep(4 * MINUTE).await?;
-                saga.run(&stage.c, &text("3")).await
-            }
-            .boxed()
-        })
-        .await;
-    let id = start(&world, "it").await;
-    world.settle().await;
-    world.command(id, Command::Hold).await;
-    world.settle().await;
-    world.pass(60 * MINUTE).await;
-    world.command(id, Command::Release).await;
-    world.settle().await;
-    world.pass(MINUTE).await;
-    assert_eq!(world.instance(id).await.status, Status::Stuck, "its sleep was over");
-    world.pass(60 * MINUTE).await;
-    let applied = Resolution {
-        step: Some(text("b")),
-        evidence: text("the bank's statement"),
-        finding: Some(Finding::Applied(serde_json::json!("2"))),
-        money: Vec::new(),
-    };
-    world.engine().resolve(id, applied, "anna", "asked").await.unwrap();
-    world.settle().await;
-    assert_eq!(world.instance(id).await.status, Status::Waiting);
-    world.pass(4 * MINUTE).await;
-    assert_eq!(world.instance(id).await.status, Status::Completed);
-    assert_eq!(stage.log(), ["a 1", "b 2", "c 3"]);
     world.finish().await;
 }
 

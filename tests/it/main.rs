@@ -13,6 +13,7 @@ mod compensation;
 mod contract;
 mod crash;
 mod crowd;
+mod deadlines;
 mod dropped;
 mod endurance;
 mod everywhere;

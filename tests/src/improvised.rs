@@ -65,6 +65,7 @@ pub struct Part<N> {
     log: Log,
     effect: Option<Effect>,
     settles_within: Duration,
+    deadline: Option<Duration>,
     dependency: Option<&'static str>,
     is_pivot: bool,
     name: std::marker::PhantomData<N>,
@@ -78,6 +79,7 @@ impl<N> Clone for Part<N> {
             log: Arc::clone(&self.log),
             effect: self.effect,
             settles_within: self.settles_within,
+            deadline: self.deadline,
             dependency: self.dependency,
             is_pivot: self.is_pivot,
             name: self.name,
@@ -93,6 +95,7 @@ impl<N> Default for Part<N> {
             log: Log::default(),
             effect: None,
             settles_within: Duration::ZERO,
+            deadline: None,
             dependency: None,
             is_pivot: false,
             name: std::marker::PhantomData,
@@ -136,6 +139,13 @@ impl<N> Part<N> {
         self
     }
 
+    /// No attempt begins later than this after the first one.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
     /// What the step calls.
     #[must_use]
     pub fn through(mut self, dependency: &'static str) -> Self {
@@ -167,6 +177,10 @@ impl<N: Name> Step for Part<N> {
         let retry = RetryPolicy { jitter: 0.0, ..RetryPolicy::default() };
         let declared = if self.is_pivot { declared.pivot() } else { declared.undo() };
         let declared = declared.retry(retry.clone()).undo_retry(retry);
+        let declared = match self.deadline {
+            Some(deadline) => declared.deadline(deadline),
+            None => declared,
+        };
         match self.dependency {
             Some(dependency) => declared.through(dependency),
             None => declared,

@@ -76,6 +76,11 @@ fn told(record: &Record) -> Option<Told> {
         }),
         "step_attempt_failed" => read(record).map(|failed| step_failed(step, failed, record.at)),
         "worker_lost" => Some(Told::text("the server was lost; another one goes on".to_owned())),
+        "step_late" => read(record).map(|late: payload::Late| Told {
+            text: format!("{} is not tried any more: its deadline has passed", words::thing(step)),
+            failure: Some(late.failure),
+            money: late.money,
+        }),
         "step_interrupted" => read(record).map(|interrupted: payload::Interrupted| {
             let thing = words::thing(step);
             let again = next_try(interrupted.retry_at, record.at);

@@ -44,6 +44,14 @@ pub(super) struct AttemptFailed {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct Late {
+    #[serde(flatten)]
+    pub(super) failure: Failure,
+    #[serde(default)]
+    pub(super) money: Vec<Movement>,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct Interrupted {
     pub(super) retry_at: Option<DateTime<Utc>>,
 }

@@ -4,13 +4,14 @@ use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
 use super::step::{Key, undo_key};
+use super::step_clock::StepClock;
 use super::{
     Attempts, BRANCH_DROPPED, History, Note, Progress, Received, RecordedStep, Said, Undoing,
 };
 use crate::command::{Command, Finding, Resolution};
 use crate::record::{
     AttemptOutcome, CommandRead, Entry, MAIL_REFUSED, MailRefused, SignalRead, StepAttemptFailed,
-    StepCompensated,
+    StepCompensated, StepInterrupted,
 };
 
 impl History {
@@ -41,9 +42,8 @@ impl History {
                 self.step_mut(step, done.input).settled(Progress::Done { output: done.output });
             }
             Entry::StepAttemptFailed(failed) => self.attempt_failed(step, failed, at),
-            Entry::StepInterrupted(interrupted) => {
-                self.step_mut(step, interrupted.input).interrupted(interrupted.retry_at, at);
-            }
+            Entry::StepLate(late) => self.step_mut(step, late.input.clone()).late(late),
+            Entry::StepInterrupted(interrupted) => self.attempt_interrupted(step, interrupted, at),
             Entry::StepNotFound(probed) => self.not_found(step, probed.retry_at, at),
             Entry::CompensationPlanned(planned) => {
                 self.undoing = Some(Undoing { reason: planned.reason, plan: planned.plan });
@@ -90,9 +90,26 @@ impl History {
 
     fn attempt_failed(&mut self, key: Option<&str>, failed: StepAttemptFailed, at: DateTime<Utc>) {
         self.interrupted = false;
+        let (last_at, people_had) = (self.last_at, self.people.had_it_for());
         let step = self.step_mut(key, failed.input.clone());
         step.first_at = failed.began_at.unwrap_or(step.first_at);
+        let began_at = failed.began_at.or(failed.parked_until);
+        let was_parked = failed.parked_until.is_some();
+        let clock = step.clock_at(began_at.unwrap_or(last_at), was_parked, people_had, last_at);
+        step.clock = Some(clock);
         step.attempt_failed(failed, at);
+    }
+
+    fn attempt_interrupted(
+        &mut self,
+        key: Option<&str>,
+        interrupted: StepInterrupted,
+        at: DateTime<Utc>,
+    ) {
+        let (last_at, people_had) = (self.last_at, self.people.had_it_for());
+        let step = self.step_mut(key, interrupted.input);
+        step.clock.get_or_insert(StepClock::start(last_at, people_had));
+        step.interrupted(interrupted.retry_at, at);
     }
 
     fn stuck(&mut self, code: &str, at: DateTime<Utc>) {
@@ -267,6 +284,7 @@ impl History {
                 begun: false,
                 attempts: Attempts::default(),
                 first_at,
+                clock: None,
                 undo: Attempts::default(),
                 compensated: false,
                 child: None,

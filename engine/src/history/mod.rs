@@ -8,10 +8,11 @@ mod note;
 mod people;
 mod replay;
 mod step;
+mod step_clock;
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -28,6 +29,7 @@ use people::People;
 pub(crate) use note::{MARKER, Note, Received, Said, marker};
 pub(crate) use replay::BRANCH_DROPPED;
 pub(crate) use step::{Attempts, Progress, RecordedStep, step_name};
+pub(crate) use step_clock::StepClock;
 
 /// The folded records of one instance.
 #[derive(Debug)]
@@ -346,6 +348,16 @@ impl History {
     /// it.
     pub(crate) fn deadline_from(&self) -> DateTime<Utc> {
         self.started_at + self.people.had_it_for()
+    }
+
+    /// For how long people have had it, until it went on last.
+    pub(crate) fn people_had_it_for(&self) -> TimeDelta {
+        self.people.had_it_for()
+    }
+
+    /// The time of its last record.
+    pub(crate) fn last_at(&self) -> DateTime<Utc> {
+        self.last_at
     }
 
     /// Why everything is to be undone, if somebody has asked for that and was promised it.

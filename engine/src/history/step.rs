@@ -1,10 +1,11 @@
 //! What is recorded of one step, and of its attempts.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::record::{AttemptOutcome, ChildEnded, MAIL_REFUSED, StepAttemptFailed};
+use super::step_clock::StepClock;
+use crate::record::{AttemptOutcome, ChildEnded, MAIL_REFUSED, StepAttemptFailed, StepLate};
 use crate::status::Status;
 use crate::step::Failure;
 
@@ -32,6 +33,8 @@ pub(crate) struct RecordedStep {
     /// No attempt began before: the time of the record before the step's first one. Provider key
     /// windows count from here.
     pub(crate) first_at: DateTime<Utc>,
+    /// Runs against its deadline; none before its first attempt.
+    pub(crate) clock: Option<StepClock>,
     pub(crate) undo: Attempts,
     pub(crate) compensated: bool,
     /// The instance that does it, if it is no step but a child.
@@ -57,6 +60,28 @@ impl RecordedStep {
         self.attempts.failed(failed.outcome, failed.failure, failed.retry_at);
     }
 
+    /// Its clock as an attempt finds it that has begun at `began_at`; `was_parked`: since it was due.
+    pub(crate) fn clock_at(
+        &self,
+        began_at: DateTime<Utc>,
+        was_parked: bool,
+        people_had: TimeDelta,
+        last_at: DateTime<Utc>,
+    ) -> StepClock {
+        match self.clock {
+            None => StepClock::start(began_at, people_had),
+            Some(clock) if was_parked => clock
+                .parked(self.attempts.retry_at.map_or(last_at, |due| due.max(last_at)), began_at),
+            Some(clock) => clock,
+        }
+    }
+
+    /// No attempt is made any more: it would come after the deadline.
+    pub(super) fn late(&mut self, late: StepLate) {
+        self.progress = Progress::Failed { failure: late.failure };
+        self.attempts.retry_at = None;
+    }
+
     /// Whether its effect may be applied without being recorded as done.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.unknown || self.begun
@@ -73,6 +98,7 @@ impl RecordedStep {
     pub(super) fn resumed(&mut self, key: Key, undo_key: Key, at: DateTime<Utc>) {
         self.attempts.resumed(key);
         self.undo.resumed(undo_key);
+        self.clock = None;
         if key == Key::Another {
             self.first_at = at;
         }

@@ -201,6 +201,7 @@ impl Instance {
             state.mail_count = mail_count;
             state.mail_read = mail_read;
             state.lost = claimed.lost;
+            state.was_parked = claimed.was_parked;
             state.revision = claimed.revision;
             if was == Status::Running {
                 let at = instance.worker.clock.now();

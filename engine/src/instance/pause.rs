@@ -32,7 +32,10 @@ impl Instance {
         };
         match self.worker.persist(|| self.worker.enter(name)).await? {
             Some(pass) => Ok(Some(pass)),
-            None => self.pause(Wait::parked_on(name)).await.map(|()| None),
+            None => {
+                self.state().was_parked = true;
+                self.pause(Wait::parked_on(name)).await.map(|()| None)
+            }
         }
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) under_way: UnderWay,
     /// The calls that a lost worker kept from leaving the history.
     pub(crate) stopped_at: Vec<String>,
+    /// Its worker or the one before has kept it waiting for a dependency.
+    pub(crate) was_parked: bool,
     /// When the run has to be completed.
     pub(crate) deadline: Option<DateTime<Utc>>,
     /// Workers that were lost while they held it, since there was progress.
@@ -94,6 +96,7 @@ impl State {
             occurrences: HashMap::new(),
             under_way: UnderWay::new(),
             stopped_at: Vec::new(),
+            was_parked: false,
             deadline: None,
             lost: Losses::default(),
             revision: 0,

@@ -51,8 +51,15 @@ fn step_entry() -> impl Strategy<Value = Entry> {
     ]);
     let failed = (outcome.clone(), due()).prop_map(|(outcome, retry_at)| {
         let (failure, money) = (failure(), Vec::new());
-        let failed =
-            StepAttemptFailed { input: input(), outcome, failure, began_at: None, retry_at, money };
+        let failed = StepAttemptFailed {
+            input: input(),
+            outcome,
+            failure,
+            began_at: None,
+            parked_until: None,
+            retry_at,
+            money,
+        };
         Entry::StepAttemptFailed(failed)
     });
     let undo_failed = (outcome, due()).prop_map(|(outcome, retry_at)| {

@@ -265,8 +265,15 @@ impl<'a> Life<'a> {
             let failure = Failure::new(CODE, "not started");
             let (outcome, retry_at) = (AttemptOutcome::Retry, Some(self.now));
             let (input, money) = (input(), Vec::new());
-            let failed =
-                StepAttemptFailed { input, outcome, failure, began_at: None, retry_at, money };
+            let failed = StepAttemptFailed {
+                input,
+                outcome,
+                failure,
+                began_at: None,
+                parked_until: None,
+                retry_at,
+                money,
+            };
             self.append(Some(step), Entry::StepAttemptFailed(failed));
         }
         self.settle_pivot(step);
@@ -290,8 +297,15 @@ impl<'a> Life<'a> {
         let attempted = next_attempt(error, counted + 1, policy, self.effect, 0.0, self.now);
         let (outcome, retry_at) = (attempted.outcome, attempted.retry_at);
         let (failure, money) = (error.failure().clone(), Vec::new());
-        let failed =
-            StepAttemptFailed { input: input(), outcome, failure, began_at: None, retry_at, money };
+        let failed = StepAttemptFailed {
+            input: input(),
+            outcome,
+            failure,
+            began_at: None,
+            parked_until: None,
+            retry_at,
+            money,
+        };
         self.append(Some(step), Entry::StepAttemptFailed(failed));
         self.settle_pivot(step);
     }

@@ -11,16 +11,17 @@ use tokio::sync::oneshot;
 use super::attempt::{Attempt, Attemptable, done};
 use crate::declaration::Declaration;
 use crate::dependency::Pass;
+use crate::history::RecordedStep;
 use crate::instance::{Direction, Instance, State, Verdict, Wait};
 use crate::memo::{Memo, recall};
 use crate::probe::{Attempting, Part};
 use crate::record::{
-    AttemptOutcome, Entry, Reason, ReasonKind, StepAttemptFailed, StepInterrupted, StepNotFound,
-    StepStarted,
+    AttemptOutcome, Entry, Reason, ReasonKind, StepAttemptFailed, StepInterrupted, StepLate,
+    StepNotFound, StepStarted,
 };
-use crate::registry::AnyStep;
+use crate::registry::{AnyStep, Told};
 use crate::sabotage::Bug;
-use crate::step::{Compensation, Effect, Failure, Probed, Work};
+use crate::step::{Compensation, Effect, Failure, Moment, Probed, Work};
 
 /// A step as it is asked for in this replay.
 pub(super) struct Asked<'a> {
@@ -135,6 +136,7 @@ impl Asked<'_> {
                 outcome: AttemptOutcome::Retry,
                 failure: Failure::new("NOT_STARTED", "a command came before the call"),
                 began_at: None,
+                parked_until: None,
                 retry_at: Some(at),
                 money: Vec::new(),
             });
@@ -146,6 +148,41 @@ impl Asked<'_> {
             state.settle_pivot(self.key, self.instance.workflow.steps());
         }
         taken_back
+    }
+
+    /// Whether the step's deadline has passed while its next attempt was due: nobody was there to
+    /// make it. Time for which people had the instance, or a dependency kept it, does not count.
+    pub(super) fn is_late(&self) -> bool {
+        let state = self.instance.state();
+        let people_had = state.history.people_had_it_for();
+        let clock = state.history.step(self.key).and_then(|step| step.clock);
+        let latest = clock.and_then(|clock| clock.latest(self.erased.facts().deadline, people_had));
+        !state.was_parked && latest.is_some_and(|latest| self.instance.worker.clock.now() > latest)
+    }
+
+    /// Records that no attempt is made any more, and says what that means for the instance.
+    pub(super) fn give_up<S: Work<How>, How>(
+        &self,
+        step: &S,
+        input: &S::Input,
+    ) -> Result<Verdict, Verdict> {
+        let at = self.instance.worker.clock.now();
+        let mut state = self.instance.state();
+        let recorded = state.history.step(self.key);
+        let failure = recorded.and_then(|step| step.attempts.last.clone()).unwrap_or_else(|| {
+            Failure::new("DEADLINE_EXCEEDED", format!("{} has had no answer in time", self.key))
+        });
+        let told = if recorded.is_some_and(RecordedStep::is_in_doubt) {
+            Told::default()
+        } else {
+            Told::by(step, || Moment::Failed { input, failure: &failure })
+        };
+        state.failure = Some(failure.clone());
+        let (input, money) = (self.input.to_owned(), told.money);
+        let late = Entry::StepLate(StepLate { input, failure: failure.clone(), money });
+        state.append(Some(self.key), None, late, &told.events, None, at)?;
+        state.settle_pivot(self.key, self.instance.workflow.steps());
+        Ok(failed(failure))
     }
 
     /// The announcement of an attempt, which is not made yet.
@@ -172,6 +209,7 @@ impl Asked<'_> {
             raw: self.input.to_owned(),
             attempt,
             began_at: self.instance.worker.clock.now(),
+            was_parked: self.instance.state().was_parked,
             timeout: facts.timeout,
             pass,
         };

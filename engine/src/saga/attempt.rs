@@ -4,13 +4,14 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::attempt::{Attempted, next_attempt};
 use crate::dependency::Pass;
 use crate::event::Event;
+use crate::history::StepClock;
 use crate::instance::{Direction, Instance, State, Terms, Transaction, Verdict};
 use crate::probe::{Attempting, Part};
 use crate::record::{Entry, StepAttemptFailed, StepDone};
@@ -27,6 +28,8 @@ pub(super) struct Attempt<S: Work<How>, How> {
     pub(super) raw: Box<RawValue>,
     pub(super) attempt: u32,
     pub(super) began_at: DateTime<Utc>,
+    /// Its instance was kept from it by a dependency.
+    pub(super) was_parked: bool,
     pub(super) timeout: Duration,
     pub(super) pass: Pass,
 }
@@ -106,15 +109,20 @@ impl<S: Work<How>, How> Attempt<S, How> {
         };
         let facts = erased.facts();
         let now = instance.worker.clock.now();
+        let (last_at, people_had) = (state.history.last_at(), state.history.people_had_it_for());
         let step = state.history.step(&self.key);
-        let (counted, first_at) =
-            step.map_or((0, self.began_at), |step| (step.attempts.counted, step.first_at));
+        let counted = step.map_or(0, |step| step.attempts.counted);
+        let clock = step.map_or(StepClock::start(self.began_at, people_had), |step| {
+            step.clock_at(self.began_at, self.was_parked, people_had, last_at)
+        });
         let began_at = step.is_none().then_some(self.began_at);
+        let parked_until = (step.is_some() && self.was_parked).then_some(self.began_at);
         let unknown = step.is_some_and(|step| step.unknown);
         let chance = crate::attempt::chance(instance.instance_id, &self.key, self.attempt);
         let Attempted { outcome, retry_at } =
             next_attempt(error, counted + 1, facts.retry, facts.effect, chance, now);
-        let retry_at = retry_at.filter(|at| !is_late(*at, first_at, facts.deadline));
+        let latest = clock.latest(facts.deadline, people_had);
+        let retry_at = retry_at.filter(|at| latest.is_none_or(|latest| *at <= latest));
         let failure = error.failure().clone();
         let in_doubt = outcome.leaves_doubt(unknown);
         let told = if retry_at.is_none() && !in_doubt {
@@ -126,17 +134,10 @@ impl<S: Work<How>, How> Attempt<S, How> {
         state.failure = Some(failure.clone());
         let input = self.raw.clone();
         let money = told.money;
-        let failed = StepAttemptFailed { input, outcome, failure, began_at, retry_at, money };
+        let failed =
+            StepAttemptFailed { input, outcome, failure, began_at, parked_until, retry_at, money };
         Ok((Entry::StepAttemptFailed(failed), told.events))
     }
-}
-
-/// Whether an attempt at this time would come after the step's deadline.
-fn is_late(at: DateTime<Utc>, first_at: DateTime<Utc>, deadline: Option<Duration>) -> bool {
-    let latest = deadline
-        .and_then(|deadline| TimeDelta::from_std(deadline).ok())
-        .and_then(|deadline| first_at.checked_add_signed(deadline));
-    latest.is_some_and(|latest| at > latest)
 }
 
 /// The record of a step that is done.

@@ -179,6 +179,9 @@ impl Saga {
                 instance.pause_until(due).await?;
                 continue;
             }
+            if !probe && asked.is_late() {
+                return Err(asked.give_up(step, input)?);
+            }
             let Some(pass) = instance.enter(asked.erased.facts().dependency).await? else {
                 continue;
             };

@@ -26,6 +26,8 @@ pub(crate) struct Claimed {
     /// Its status before: an instance that still says running has lost its worker.
     pub(crate) was: Status,
     pub(crate) past_pivot: bool,
+    /// It has waited for a dependency.
+    pub(crate) was_parked: bool,
     pub(crate) failure: Option<Failure>,
     pub(crate) mail_count: i32,
     pub(crate) mail_read: i32,
@@ -105,8 +107,8 @@ pub(crate) async fn find_claimed(
         Row,
         r#"
         select instance_id, claim_id, workflow, version, business_key, priority,
-               status as "was", past_pivot, failure_code, failure_message, mail_count, mail_read,
-               losses, trials, lost_after_seconds, revision
+               status as "was", past_pivot, false as "was_parked!", failure_code,
+               failure_message, mail_count, mail_read, losses, trials, lost_after_seconds, revision
         from amends.instance
         where worker_id = $1 and claim_id = any($2)
         "#,
@@ -128,6 +130,7 @@ pub(super) struct Row {
     pub(super) priority: i16,
     pub(super) was: String,
     pub(super) past_pivot: bool,
+    pub(super) was_parked: bool,
     pub(super) failure_code: Option<String>,
     pub(super) failure_message: Option<String>,
     pub(super) mail_count: i32,
@@ -159,6 +162,7 @@ pub(super) async fn with_histories(
                 priority: Priority::read(row.priority),
                 was: row.was.parse()?,
                 past_pivot: row.past_pivot,
+                was_parked: row.was_parked,
                 failure: row
                     .failure_code
                     .map(|code| Failure::new(code, row.failure_message.unwrap_or_default())),

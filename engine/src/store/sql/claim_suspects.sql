@@ -7,10 +7,10 @@ with fence as materialized (
     where worker_id = $1 and draining_since is null
     for key share
 ), due as materialized (
-    select d.instance_id, d.status
+    select d.instance_id, d.status, d.parked_on
     from fence
     cross join lateral (
-        select i.instance_id, i.status
+        select i.instance_id, i.status, i.parked_on
         from amends.instance i
         where i.trials = $7
           and i.lost_after_seconds <= $8
@@ -35,5 +35,5 @@ set worker_id = $1,
 from due
 where i.instance_id = due.instance_id
 returning i.instance_id, i.claim_id, i.workflow, i.version, i.business_key, i.priority,
-          due.status as "was!", i.past_pivot, i.failure_code, i.failure_message,
-          i.mail_count, i.mail_read, i.losses, i.trials, i.lost_after_seconds, i.revision
+          due.status as "was!", i.past_pivot, due.parked_on is not null as "was_parked!",
+          i.failure_code, i.failure_message, i.mail_count, i.mail_read, i.losses, i.trials, i.lost_after_seconds, i.revision
