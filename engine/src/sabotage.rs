@@ -1,7 +1,8 @@
-//! Bugs on purpose, to see that the chaos program notices them.
+//! Bugs on purpose, to see that the tests notice them: the chaos program, and the model of short
+//! lives ([`crate::lives`]).
 //!
-//! Only with the feature `sabotage`, which nothing but `make bugs` asks for, and then only the one
-//! that was put in. Without the feature every question here is a constant `false`.
+//! Only with the feature `sabotage`, which nothing but `make bugs` asks for, and in the engine's own
+//! unit tests; and then only the one that was put in. Else every question here is a constant `false`.
 
 /// A bug: a protection that is missing, or a habit that others got burnt by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +59,34 @@ pub enum Bug {
     UndoSharesKey,
     /// An unknown outcome counts as not done.
     UnknownIsNotDone,
+
+    // The chaos program has nothing that would show these; the model of short lives has.
+    /// A child that has failed counts as running again once its parent is resumed.
+    ChildReopened,
+    /// The end of a child that cannot be recorded is left out.
+    ChildUnheard,
+    /// A signal that a person has given up still ends its wait.
+    DroppedStays,
+    /// A retry is made however long after its step's deadline.
+    LateAttempt,
+    /// A message that cannot be recorded stays in the mail.
+    MailKept,
+    /// Time for which a dependency was down runs against the deadline of a step.
+    ParkedTimeCounts,
+    /// That an instance was on the old side of a patch is found out anew in each replay.
+    PatchUnrecorded,
+    /// Time for which people had an instance runs against its deadline.
+    PeopleTimeCounts,
+    /// A person who says "go on" goes on without a message that nobody has told of yet.
+    RefusalAnsweredUnheard,
+    /// A resolve is accepted beside one that nobody has read yet.
+    ResolvedTwice,
+    /// A child that was stopped by force counts as undone.
+    TerminatedIsUndone,
 }
 
 impl Bug {
-    /// Every bug.
+    /// The bugs that the chaos program notices.
     pub const ALL: [Self; 26] = [
         Self::AnsweredEarly,
         Self::AtMostOnceAgain,
@@ -91,6 +116,15 @@ impl Bug {
         Self::UnknownIsNotDone,
     ];
 
+    /// Has this thread have it while it does something.
+    #[cfg(test)]
+    pub(crate) fn put_in_for<T>(self, something: impl FnOnce() -> T) -> T {
+        TRIED.set(Some(self));
+        let done = something();
+        TRIED.set(None);
+        done
+    }
+
     /// Puts it into this process; the first one stays alone.
     #[cfg(feature = "sabotage")]
     pub fn put_in(self) {
@@ -102,15 +136,30 @@ impl Bug {
     #[cfg(feature = "sabotage")]
     #[must_use]
     pub fn is_on(self) -> bool {
+        #[cfg(test)]
+        if TRIED.get() == Some(self) {
+            return true;
+        }
         PUT_IN.get() == Some(&self)
     }
 
+    /// Whether this thread has it.
+    #[cfg(all(test, not(feature = "sabotage")))]
+    pub(crate) fn is_on(self) -> bool {
+        TRIED.get() == Some(self)
+    }
+
     /// Whether this process has it: no.
-    #[cfg(not(feature = "sabotage"))]
+    #[cfg(not(any(test, feature = "sabotage")))]
     #[must_use]
     pub const fn is_on(self) -> bool {
         false
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    static TRIED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
 }
 
 #[cfg(feature = "sabotage")]

@@ -13,6 +13,7 @@ use crate::record::{
     AttemptOutcome, CommandRead, Entry, MAIL_REFUSED, MailRefused, SignalRead, StepAttemptFailed,
     StepCompensated, StepInterrupted,
 };
+use crate::sabotage::Bug;
 
 impl History {
     /// Takes one record in.
@@ -164,7 +165,7 @@ impl History {
 
     /// A person has said to go on. That is an answer to what was put to a person, and to no more.
     fn refusal_answered(&mut self) {
-        if std::mem::take(&mut self.refusal_told) {
+        if std::mem::take(&mut self.refusal_told) || Bug::RefusalAnsweredUnheard.is_on() {
             self.refusal = None;
         }
     }
@@ -230,7 +231,9 @@ impl History {
 
     /// The signal that has ended a wait cannot be read: the wait goes on for the next one.
     fn dropped(&mut self, key: Option<&str>) {
-        if let Some(Said::Wait { ended, .. }) = self.note_mut(key) {
+        if let Some(Said::Wait { ended, .. }) = self.note_mut(key)
+            && !Bug::DroppedStays.is_on()
+        {
             *ended = None;
         }
     }

@@ -347,6 +347,9 @@ impl History {
     /// From when on its deadline runs: since it was accepted, less the time for which people have had
     /// it.
     pub(crate) fn deadline_from(&self) -> DateTime<Utc> {
+        if Bug::PeopleTimeCounts.is_on() {
+            return self.started_at;
+        }
         self.started_at + self.people.had_it_for()
     }
 
@@ -355,9 +358,17 @@ impl History {
         self.people.had_it_for()
     }
 
-    /// The time of its last record.
-    pub(crate) fn last_at(&self) -> DateTime<Utc> {
-        self.last_at
+    /// The clock of a step as an attempt finds it that began then; `was_parked`: since it was due.
+    pub(crate) fn clock_of(
+        &self,
+        key: &str,
+        began_at: DateTime<Utc>,
+        was_parked: bool,
+    ) -> StepClock {
+        let people_had = self.people.had_it_for();
+        self.step(key).map_or(StepClock::start(began_at, people_had), |step| {
+            step.clock_at(began_at, was_parked, people_had, self.last_at)
+        })
     }
 
     /// Why everything is to be undone, if somebody has asked for that and was promised it.

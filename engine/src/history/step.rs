@@ -1,11 +1,14 @@
 //! What is recorded of one step, and of its attempts.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::step_clock::StepClock;
 use crate::record::{AttemptOutcome, ChildEnded, MAIL_REFUSED, StepAttemptFailed, StepLate};
+use crate::sabotage::Bug;
 use crate::status::Status;
 use crate::step::Failure;
 
@@ -60,6 +63,18 @@ impl RecordedStep {
         self.attempts.failed(failed.outcome, failed.failure, failed.retry_at);
     }
 
+    /// Whether its deadline has passed while its next attempt was due. Time for which people had the
+    /// instance does not count.
+    pub(crate) fn is_late(
+        &self,
+        deadline: Option<Duration>,
+        people_had: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> bool {
+        let latest = self.clock.and_then(|clock| clock.latest(deadline, people_had));
+        latest.is_some_and(|latest| now > latest) && !Bug::LateAttempt.is_on()
+    }
+
     /// Its clock as an attempt finds it that has begun at `began_at`; `was_parked`: since it was due.
     pub(crate) fn clock_at(
         &self,
@@ -103,7 +118,8 @@ impl RecordedStep {
             self.first_at = at;
         }
         // How a child has ended it says once.
-        if matches!(self.progress, Progress::Failed { .. }) && self.child.is_none() {
+        let is_open = self.child.is_none() || Bug::ChildReopened.is_on();
+        if matches!(self.progress, Progress::Failed { .. }) && is_open {
             self.progress = Progress::Open;
         }
     }
@@ -161,12 +177,13 @@ impl RecordedStep {
             },
         });
         // What was stopped by force may have done anything.
-        self.unknown = ended.status == Status::Terminated;
+        self.unknown = ended.status == Status::Terminated && !Bug::TerminatedIsUndone.is_on();
     }
 
     /// Its child has ended, and how could not be recorded.
     pub(super) fn child_unheard(&mut self, why: &str) {
-        if self.child.is_some() && matches!(self.progress, Progress::Open) {
+        let is_open = matches!(self.progress, Progress::Open) && !Bug::ChildUnheard.is_on();
+        if self.child.is_some() && is_open {
             let message = format!("how {} has ended could not be recorded: {why}", self.key);
             self.settled(Progress::Failed { failure: Failure::new(MAIL_REFUSED, message) });
             // It may have completed.

@@ -9,6 +9,7 @@ use crate::history::step_name;
 use crate::limits;
 use crate::reading::Reading;
 use crate::record::Entry;
+use crate::registry::Steps;
 use crate::sabotage::Bug;
 use crate::status::{Status, Transition};
 use crate::store::mail::{self, Mail, Message};
@@ -65,7 +66,7 @@ impl Instance {
         let _turn = self.reading.lock().await;
         let at = self.worker.clock.now();
         let mut unread = self.unread_mail().await?.into_iter();
-        let read = unread.try_for_each(|mail| self.record(mail, at));
+        let read = unread.try_for_each(|mail| self.state().read(mail, self.workflow.steps(), at));
         self.bell.notify_waiters();
         read
     }
@@ -81,7 +82,7 @@ impl Instance {
         let refused_before = self.state().history.mail_refused();
         for mail in self.unread_mail().await? {
             let (mail_seq, key) = (mail.mail_seq, mail.key.clone());
-            self.record(mail, at)?;
+            self.state().read(mail, self.workflow.steps(), at)?;
             match self.write(RowWrite::Mail).await {
                 Flushed::Yes | Flushed::MailRead => {}
                 Flushed::Refused(Verdict::Unrecordable(why)) => {
@@ -99,8 +100,16 @@ impl Instance {
         let (worker, read) = (&self.worker, self.state().mail_read);
         worker.persist(|| mail::unread(worker.store.pool(), self.instance_id, read)).await
     }
+}
 
-    fn record(&self, mail: Mail, at: DateTime<Utc>) -> Result<(), Verdict> {
+impl State {
+    /// Reads a message into the history of a workflow with these steps.
+    pub(crate) fn read(
+        &mut self,
+        mail: Mail,
+        steps: &Steps,
+        at: DateTime<Utc>,
+    ) -> Result<(), Verdict> {
         let Mail { mail_seq, actor, sent_at, key, message } = mail;
         if let Message::Unknown(what) = &message
             && at - sent_at < limits::UNKNOWN_MAIL_WAIT
@@ -108,22 +117,20 @@ impl Instance {
             let unknown = format!("message {mail_seq} is unknown to this build: {what}");
             return Err(Verdict::StepAside(unknown));
         }
-        let mut state = self.state();
         if Bug::MailUnread.is_on() {
-            state.has_read(mail_seq);
+            self.has_read(mail_seq);
             return Ok(());
         }
         let reading = match message {
             Message::Unknown(why) | Message::Refused(why) => {
-                return state.refuse_mail(mail_seq, key.as_deref(), why, at);
+                return self.refuse_mail(mail_seq, key.as_deref(), why, at);
             }
             Message::ChildEnded(ended) => {
                 Reading::child_ended(key.clone().unwrap_or_default(), ended)
             }
             Message::Signal { name, id, body } => Reading::signal(name, id, body),
             Message::Command { command, reason, resolution } => {
-                let upon = (&state.history, self.workflow.steps());
-                Reading::command(command, reason, resolution, upon)
+                Reading::command(command, reason, resolution, (&self.history, steps))
             }
         };
         let command = match &reading.entry {
@@ -133,30 +140,30 @@ impl Instance {
         // A child's end is its own; everything else is somebody's.
         let actor = key.is_none().then_some(actor);
         let Reading { step, entry, events } = reading;
-        match state.append(step.as_deref(), None, entry, &events, actor, at) {
-            Ok(()) => state.has_read(mail_seq),
+        match self.append(step.as_deref(), None, entry, &events, actor, at) {
+            Ok(()) => self.has_read(mail_seq),
             Err(Verdict::Unrecordable(why)) => {
-                return state.refuse_mail(mail_seq, key.as_deref(), why, at);
+                return self.refuse_mail(mail_seq, key.as_deref(), why, at);
             }
             Err(verdict) => return Err(verdict),
         }
         if let Some(command) = command {
             if let Some(step) = step {
-                state.settle_pivot(&step, self.workflow.steps());
+                self.settle_pivot(&step, steps);
             }
-            self.follow(&mut state, command);
+            self.follow(command);
         }
         Ok(())
     }
 
     /// Where a command leads, beside what it means for the history.
-    fn follow(&self, state: &mut State, command: Command) {
-        if !matches!(command, Command::Resume | Command::Resolve) || state.status != Status::Stuck {
+    fn follow(&mut self, command: Command) {
+        if !matches!(command, Command::Resume | Command::Resolve) || self.status != Status::Stuck {
             return;
         }
-        let undoing = state.history.undoing().is_some();
-        state.transit(if undoing { Transition::Compensate } else { Transition::Resume });
-        state.failure = None;
+        let undoing = self.history.undoing().is_some();
+        self.transit(if undoing { Transition::Compensate } else { Transition::Resume });
+        self.failure = None;
     }
 }
 

@@ -3,6 +3,7 @@
 //! What happens is appended to the history at once and becomes durable with the next write, which
 //! is awaited before the next effect begins. Only the holder writes; everybody else sends mail.
 
+mod asks;
 mod branches;
 mod mail;
 mod pause;
@@ -19,7 +20,6 @@ use uuid::Uuid;
 
 use crate::event::Event;
 use crate::history::{History, step_name};
-use crate::limits;
 use crate::memo::Divergence;
 use crate::priority::Priority;
 use crate::record::{Entry, Reason, ReasonKind, StepInterrupted};
@@ -31,6 +31,7 @@ use crate::store::claim::{self, Claimed};
 use crate::store::write::{About, Write, Written};
 use crate::worker::Worker;
 
+pub(crate) use asks::{Paused, later};
 pub(crate) use branches::{Branches, Guard, Idle, Wait};
 pub(crate) use mail::is_to_be_undone;
 use state::RowWrite;
@@ -391,33 +392,11 @@ impl Instance {
 
     /// The same, in a state that is held.
     pub(crate) fn obstacle_in(&self, state: &State) -> Option<Verdict> {
-        let history = &state.history;
         // Nobody gets beyond the history anyway.
         if self.worker.lost.is_cancelled() {
             return None;
         }
-        if let Some(reason) = history.terminated() {
-            return Some(Verdict::Terminate(reason.to_owned()));
-        }
-        // A cancel that was accepted stops the run before its next effect.
-        if let Some(reason) = history.cancelled() {
-            return Some(Verdict::Compensate(reason));
-        }
-        if history.is_held() {
-            return Some(Verdict::Wait(Wait::default()));
-        }
-        if let Some(refusal) = state.refusal() {
-            return Some(refusal);
-        }
-        if history.length() >= limits::HISTORY_RECORDS_MAX {
-            let message = format!("the history has {} records", history.length());
-            return Some(Verdict::Stick(Failure::new("HISTORY_TOO_LONG", message)));
-        }
-        let now = self.worker.clock.now();
-        let late = state.deadline.filter(|deadline| *deadline <= now && !state.past_pivot)?;
-        let message = format!("not completed by {}", late.format("%Y-%m-%dT%H:%M:%SZ"));
-        let failure = Failure::new("DEADLINE_EXCEEDED", message);
-        Some(Verdict::Compensate(Reason { kind: ReasonKind::Failure, failure }))
+        state.obstacle(self.worker.clock.now())
     }
 
     /// Runs what is not ended by dropping whoever waits for it, but by losing the worker.
@@ -453,10 +432,7 @@ impl Instance {
 
     /// The key of what the run asks for now: its name, and which time it is.
     pub(crate) fn occurrence(&self, name: String) -> String {
-        let mut state = self.state();
-        let occurrence = state.occurrences.entry(name.clone()).or_insert(0);
-        *occurrence += 1;
-        if *occurrence == 1 { name } else { format!("{name}#{occurrence}") }
+        self.state().occurrence(name)
     }
 
     /// Goes back to what is durable. Steps whose outcome could not be recorded are unknown from

@@ -79,7 +79,7 @@ pub(crate) struct Closing {
 
 impl State {
     /// The state of an instance that has just been born.
-    pub(super) fn new(history: History) -> Self {
+    pub(crate) fn new(history: History) -> Self {
         Self {
             history,
             pending: Vec::new(),
@@ -149,6 +149,9 @@ impl State {
         why: String,
         at: DateTime<Utc>,
     ) -> Result<(), Verdict> {
+        if Bug::MailKept.is_on() {
+            return Err(Verdict::Unrecordable(why));
+        }
         self.append(child, None, Entry::MailRefused(MailRefused { mail_seq, why }), &[], None, at)?;
         self.has_read(mail_seq);
         Ok(())
@@ -165,6 +168,16 @@ impl State {
     pub(crate) fn refusal(&self) -> Option<Verdict> {
         let why = self.history.refusal().filter(|_| !self.history.is_refusal_told())?;
         Some(Verdict::Stick(Failure::new(MAIL_REFUSED, why)))
+    }
+
+    /// The records that are not durable yet, by kind and step.
+    #[cfg(test)]
+    pub(crate) fn told(&self) -> Vec<String> {
+        let word = |new: &Arc<NewRecord>| match &new.record.step {
+            Some(step) => format!("{} {step}", new.record.kind),
+            None => new.record.kind.to_string(),
+        };
+        self.pending.iter().map(word).collect()
     }
 
     /// Halts this replay, unless it is halted for something that counts more.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::life::{Life, NAMES, Scope};
+pub(super) use super::life::Scope;
+use super::life::{Life, NAMES};
 use super::world::Trial;
 use super::{Choices, every};
 use crate::status::{Status, Transition};
@@ -14,7 +15,7 @@ const QUERYABLE: Effect = Effect::Queryable { quiet: Duration::from_secs(90) };
 const EFFECTS: &[Effect] = &[KEYED, QUERYABLE, Effect::AtMostOnce, Effect::Transaction];
 
 /// Every history of up to five steps.
-const LONG: Scope = Scope {
+pub(super) const LONG: Scope = Scope {
     steps_max: 5,
     effects: &[KEYED],
     trials: &[Trial::Done, Trial::Failed, Trial::Refused, Trial::LostApplied],
@@ -22,7 +23,7 @@ const LONG: Scope = Scope {
     disturbances: 0,
 };
 /// Everything that can become of an attempt at a step or at its undo.
-const VARIED: Scope = Scope {
+pub(super) const VARIED: Scope = Scope {
     steps_max: 2,
     effects: EFFECTS,
     trials: &Trial::ANSWERED,
@@ -40,14 +41,19 @@ const DISTURBED: Scope = Scope {
 const DISTURBED_TWICE: Scope = Scope { steps_max: 1, disturbances: 2, ..DISTURBED };
 
 /// Providers that apply late, and do not remember what was undone before they had heard of it.
-const LATE: Scope = Scope {
+pub(super) const LATE: Scope = Scope {
     trials: &[Trial::Done, Trial::Failed, Trial::LostLate],
     undo_trials: &[Trial::Done, Trial::LostApplied],
     ..VARIED
 };
 
+/// Lives every life in a scope, and says how many there are.
+pub(super) fn every_life(scope: Scope) -> usize {
+    every(|choices: &mut Choices| check(&Life::live(choices, scope)))
+}
+
 fn all_lives(scope: Scope, lives_min: usize) {
-    let lives = every(|choices: &mut Choices| check(&Life::live(choices, scope)));
+    let lives = every_life(scope);
     assert!(lives >= lives_min, "{lives} lives");
 }
 

@@ -8,7 +8,10 @@ mod backward;
 mod claims;
 mod folds;
 mod life;
+mod order;
+mod orders;
 mod person;
+mod put_back;
 mod world;
 
 /// The choices along a life.

@@ -151,13 +151,13 @@ impl Asked<'_> {
     }
 
     /// Whether the step's deadline has passed while its next attempt was due: nobody was there to
-    /// make it. Time for which people had the instance, or a dependency kept it, does not count.
+    /// make it.
     pub(super) fn is_late(&self) -> bool {
         let state = self.instance.state();
         let people_had = state.history.people_had_it_for();
-        let clock = state.history.step(self.key).and_then(|step| step.clock);
-        let latest = clock.and_then(|clock| clock.latest(self.erased.facts().deadline, people_had));
-        !state.was_parked && latest.is_some_and(|latest| self.instance.worker.clock.now() > latest)
+        let (deadline, now) = (self.erased.facts().deadline, self.instance.worker.clock.now());
+        let step = state.history.step(self.key);
+        !state.was_parked && step.is_some_and(|step| step.is_late(deadline, people_had, now))
     }
 
     /// Records that no attempt is made any more, and says what that means for the instance.

@@ -11,7 +11,6 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::attempt::{Attempted, next_attempt};
 use crate::dependency::Pass;
 use crate::event::Event;
-use crate::history::StepClock;
 use crate::instance::{Direction, Instance, State, Terms, Transaction, Verdict};
 use crate::probe::{Attempting, Part};
 use crate::record::{Entry, StepAttemptFailed, StepDone};
@@ -109,19 +108,16 @@ impl<S: Work<How>, How> Attempt<S, How> {
         };
         let facts = erased.facts();
         let now = instance.worker.clock.now();
-        let (last_at, people_had) = (state.history.last_at(), state.history.people_had_it_for());
+        let clock = state.history.clock_of(&self.key, self.began_at, self.was_parked);
+        let latest = clock.latest(facts.deadline, state.history.people_had_it_for());
         let step = state.history.step(&self.key);
         let counted = step.map_or(0, |step| step.attempts.counted);
-        let clock = step.map_or(StepClock::start(self.began_at, people_had), |step| {
-            step.clock_at(self.began_at, self.was_parked, people_had, last_at)
-        });
         let began_at = step.is_none().then_some(self.began_at);
         let parked_until = (step.is_some() && self.was_parked).then_some(self.began_at);
         let unknown = step.is_some_and(|step| step.unknown);
         let chance = crate::attempt::chance(instance.instance_id, &self.key, self.attempt);
         let Attempted { outcome, retry_at } =
             next_attempt(error, counted + 1, facts.retry, facts.effect, chance, now);
-        let latest = clock.latest(facts.deadline, people_had);
         let retry_at = retry_at.filter(|at| latest.is_none_or(|latest| *at <= latest));
         let failure = error.failure().clone();
         let in_doubt = outcome.leaves_doubt(unknown);

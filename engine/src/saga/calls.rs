@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
 
 use super::open_call::CallName;
 use super::{Halt, Saga};
 use crate::event::Event;
-use crate::history::{MARKER, Note, Said, marker};
-use crate::instance::{State, Verdict};
-use crate::record::{Entry, Noted, TimerStarted, WaitEnded, WaitStarted};
+use crate::history::{MARKER, Note, Said};
+use crate::instance::{Paused, State, Verdict, later};
+use crate::record::{Entry, Noted};
 use crate::signal::Signal;
 use crate::step::Failure;
 
@@ -90,20 +90,8 @@ impl Saga {
     /// since the change. Then the question may be dropped.
     pub async fn patched(&self, name: &str) -> Result<bool, Halt> {
         self.call(CallName::note(MARKER, name), async {
-            let mut state = self.0.state();
-            let [yes, no] = [true, false].map(|answer| marker(name, answer));
-            if state.history.ask_note(&yes).is_some() {
-                return Ok(true);
-            }
-            if state.history.ask_note(&no).is_some() {
-                return Ok(false);
-            }
-            let answer = state.history.unasked().is_none();
-            let value = if answer { RawValue::TRUE } else { RawValue::FALSE };
-            let noted = Entry::Noted(Noted { value: value.to_owned() });
-            let at = self.0.worker.clock.now();
-            state.append(Some(&marker(name, answer)), None, noted, &[], None, at)?;
-            Ok(answer)
+            let now = self.0.worker.clock.now();
+            self.0.state().patched(name, now)
         })
         .await
     }
@@ -111,7 +99,10 @@ impl Saga {
     async fn sleep_to(&self, time: Option<DateTime<Utc>>) -> Result<(), Verdict> {
         let key = self.0.occurrence("timer:sleep".to_owned());
         loop {
-            let until = match self.slept(&key, time.unwrap_or(DateTime::<Utc>::MAX_UTC))? {
+            let (time, now) = (time.unwrap_or(DateTime::<Utc>::MAX_UTC), self.0.worker.clock.now());
+            let is_turn = |state: &State, seq| self.0.is_turn(state, seq);
+            let slept = self.0.state().slept(&key, time, now, is_turn)?;
+            let until = match slept {
                 Paused::Over(()) => return Ok(()),
                 Paused::OutOfTurn(seq) => {
                     self.0.turn(seq).await;
@@ -125,37 +116,6 @@ impl Saga {
         }
     }
 
-    /// How a sleep stands.
-    fn slept(&self, key: &str, time: DateTime<Utc>) -> Result<Paused<()>, Verdict> {
-        let now = self.0.worker.clock.now();
-        let mut state = self.0.state();
-        let until = match state.history.ask_note(key) {
-            Some(Note { said: Said::Timer { fired: true, .. }, last_seq, .. }) => {
-                let said = *last_seq;
-                return Ok(self.in_turn(&state, said, ()));
-            }
-            Some(Note { said: Said::Timer { until, .. }, .. }) => *until,
-            _ => {
-                let started = Entry::TimerStarted(TimerStarted { until: time });
-                state.append(Some(key), None, started, &[], None, now)?;
-                time
-            }
-        };
-        if until > now {
-            return Ok(Paused::Until(Some(until)));
-        }
-        let over = self.in_turn(&state, state.history.length(), ());
-        if matches!(over, Paused::Over(())) {
-            state.append(Some(key), None, Entry::TimerFired, &[], None, now)?;
-        }
-        Ok(over)
-    }
-
-    /// An answer that record `seq` holds, or will hold, if it is its turn.
-    fn in_turn<T>(&self, state: &State, seq: u32, answer: T) -> Paused<T> {
-        if self.0.is_turn(state, seq) { Paused::Over(answer) } else { Paused::OutOfTurn(seq) }
-    }
-
     async fn wait_for(
         &self,
         name: &'static str,
@@ -167,7 +127,10 @@ impl Saga {
         }
         let key = self.0.occurrence(format!("{WAIT}{name}"));
         loop {
-            let until = match self.waited(&key, name, timeout)? {
+            let now = self.0.worker.clock.now();
+            let is_turn = |state: &State, seq| self.0.is_turn(state, seq);
+            let waited = self.0.state().waited(&key, name, timeout, now, is_turn)?;
+            let until = match waited {
                 Paused::Over(body) => return Ok(body),
                 Paused::OutOfTurn(seq) => {
                     self.0.turn(seq).await;
@@ -179,53 +142,6 @@ impl Saga {
             self.0.obstacle().map_or(Ok(()), Err)?;
             self.0.pause_until(until).await?;
         }
-    }
-
-    /// How a wait stands; over, with the signal that has ended it, if one has.
-    fn waited(
-        &self,
-        key: &str,
-        name: &str,
-        timeout: Duration,
-    ) -> Result<Paused<Option<Box<RawValue>>>, Verdict> {
-        let now = self.0.worker.clock.now();
-        let mut state = self.0.state();
-        let until = match state.history.ask_note(key) {
-            Some(Note { said: Said::Wait { ended: Some(signal), .. }, last_seq, .. }) => {
-                let (signal, said) = (*signal, *last_seq);
-                let body = signal.map(|seq| {
-                    let taken = state.history.signal(seq);
-                    taken.map_or_else(|| RawValue::NULL.to_owned(), |it| it.body.clone())
-                });
-                return Ok(self.in_turn(&state, said, body));
-            }
-            Some(Note { said: Said::Wait { until, .. }, .. }) => *until,
-            _ => {
-                let until = later(now, timeout);
-                let started = Entry::WaitStarted(WaitStarted { until });
-                state.append(Some(key), None, started, &[], None, now)?;
-                // Writing the row finds signals that came before there was an instance.
-                state.touch_row();
-                until
-            }
-        };
-        let next = state.history.next_signal(name).map(|next| (next.seq, next.body.clone()));
-        if next.is_none() && until.is_none_or(|until| until > now) {
-            return Ok(Paused::Until(until));
-        }
-        let (signal, body) = next.unzip();
-        let over = self.in_turn(&state, state.history.length(), body);
-        if matches!(over, Paused::Over(_)) {
-            state.append(
-                Some(key),
-                None,
-                Entry::WaitEnded(WaitEnded { signal }),
-                &[],
-                None,
-                now,
-            )?;
-        }
-        Ok(over)
     }
 
     /// The value under a key: what is recorded, or what `make` makes and is recorded now.
@@ -246,20 +162,6 @@ impl Saga {
         state.append(Some(&key), None, noted, events, None, at)?;
         Ok(value)
     }
-}
-
-/// How a sleep or a wait stands.
-enum Paused<T> {
-    Over(T),
-    /// It is over, and the run hears of it when it is the turn of this record.
-    OutOfTurn(u32),
-    /// Until a time; without one, until a signal comes.
-    Until(Option<DateTime<Utc>>),
-}
-
-/// The time after a duration; none if there is no such time.
-fn later(now: DateTime<Utc>, duration: Duration) -> Option<DateTime<Utc>> {
-    TimeDelta::from_std(duration).ok().and_then(|delta| now.checked_add_signed(delta))
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: &RawValue) -> Result<T, Verdict> {
