@@ -69,6 +69,8 @@ pub enum Bug {
     DroppedStays,
     /// A retry is made however long after its step's deadline.
     LateAttempt,
+    /// A worker that is lost in the middle of an undo is not recorded.
+    LossWhileUndoing,
     /// A message that cannot be recorded stays in the mail.
     MailKept,
     /// Time for which a dependency was down runs against the deadline of a step.

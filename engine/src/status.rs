@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sabotage::Bug;
+
 /// Where an instance stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -65,6 +67,16 @@ impl Status {
         Self::Cancelled,
         Self::Terminated,
     ];
+
+    /// Whether an instance that is taken up in this status has lost its worker. `was_freed`: nobody
+    /// has let go of it. What is being undone has the same status with and without a worker.
+    pub(crate) fn has_lost_its_worker(self, was_freed: bool) -> bool {
+        match self {
+            Self::Running => true,
+            Self::Compensating => was_freed && !Bug::LossWhileUndoing.is_on(),
+            _ => false,
+        }
+    }
 
     /// Where `transition` leads, or `None` if it is not possible from here.
     ///

@@ -25,7 +25,7 @@ use crate::priority::Priority;
 use crate::record::{Entry, Reason, ReasonKind, StepInterrupted};
 use crate::registry::AnyWorkflow;
 use crate::sabotage::Bug;
-use crate::status::{Status, Transition};
+use crate::status::Transition;
 use crate::step::{Call, Effect, Failure};
 use crate::store::claim::{self, Claimed};
 use crate::store::write::{About, Write, Written};
@@ -204,7 +204,7 @@ impl Instance {
             state.lost = claimed.lost;
             state.was_parked = claimed.was_parked;
             state.revision = claimed.revision;
-            if was == Status::Running {
+            if was.has_lost_its_worker(claimed.was_freed) {
                 let at = instance.worker.clock.now();
                 // It holds no data that could be refused.
                 let _ = state.append(None, None, Entry::WorkerLost, &[], None, at);

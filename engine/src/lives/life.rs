@@ -351,10 +351,14 @@ impl<'a> Life<'a> {
 
     /// Another worker takes it over.
     pub(super) fn lose_the_worker(&mut self) {
-        let was_running = self.status == Status::Running;
+        let is_recorded = self.status.has_lost_its_worker(true);
         self.scope.disturbances = self.scope.disturbances.saturating_sub(1);
+        if self.status == Status::Compensating && self.choices.one_of(&[false, true]) {
+            // It was found out when providers had settled.
+            self.now += settling_time();
+        }
         self.transit(Transition::Claim);
-        if was_running {
+        if is_recorded {
             self.append(None, Entry::WorkerLost);
         }
         self.pivots = Pivots::claimed(self.past_pivot, &self.history, &self.steps);

@@ -21,9 +21,10 @@ use Lives::{Of, Order};
 const TWO: Scope = Scope { steps_max: 2, ..LONG };
 const ONE_VARIED: Scope = Scope { steps_max: 1, ..VARIED };
 const ONE_LATE: Scope = Scope { steps_max: 1, ..LATE };
+const LATE_DISTURBED: Scope = Scope { disturbances: 1, ..ONE_LATE };
 
 /// Every bug that lives can show, with lives that show it.
-const BUGS: [(Bug, Lives); 17] = [
+const BUGS: [(Bug, Lives); 18] = [
     (Bug::AtMostOnceAgain, Of(ONE_VARIED)),
     (Bug::FailSettlesDoubt, Of(ONE_VARIED)),
     (Bug::PlanForward, Of(TWO)),
@@ -34,6 +35,7 @@ const BUGS: [(Bug, Lives); 17] = [
     (Bug::ChildUnheard, Order(a_child_ends_once_and_nothing_of_it_is_forgotten)),
     (Bug::TerminatedIsUndone, Order(a_child_ends_once_and_nothing_of_it_is_forgotten)),
     (Bug::DroppedStays, Order(every_message_becomes_a_record)),
+    (Bug::LossWhileUndoing, Of(LATE_DISTURBED)),
     (Bug::MailKept, Order(every_message_becomes_a_record)),
     (Bug::RefusalAnsweredUnheard, Order(every_message_becomes_a_record)),
     (Bug::LateAttempt, Order(deadlines_count_what_could_be_used)),

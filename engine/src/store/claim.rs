@@ -28,6 +28,8 @@ pub(crate) struct Claimed {
     pub(crate) past_pivot: bool,
     /// It has waited for a dependency.
     pub(crate) was_parked: bool,
+    /// Its holder was lost, and has not let go of it. A child that nobody has held yet says so too.
+    pub(crate) was_freed: bool,
     pub(crate) failure: Option<Failure>,
     pub(crate) mail_count: i32,
     pub(crate) mail_read: i32,
@@ -107,7 +109,7 @@ pub(crate) async fn find_claimed(
         Row,
         r#"
         select instance_id, claim_id, workflow, version, business_key, priority,
-               status as "was", past_pivot, false as "was_parked!", failure_code,
+               status as "was", past_pivot, false as "was_parked!", true as "was_freed!", failure_code,
                failure_message, mail_count, mail_read, losses, trials, lost_after_seconds, revision
         from amends.instance
         where worker_id = $1 and claim_id = any($2)
@@ -131,6 +133,7 @@ pub(super) struct Row {
     pub(super) was: String,
     pub(super) past_pivot: bool,
     pub(super) was_parked: bool,
+    pub(super) was_freed: bool,
     pub(super) failure_code: Option<String>,
     pub(super) failure_message: Option<String>,
     pub(super) mail_count: i32,
@@ -163,6 +166,7 @@ pub(super) async fn with_histories(
                 was: row.was.parse()?,
                 past_pivot: row.past_pivot,
                 was_parked: row.was_parked,
+                was_freed: row.was_freed,
                 failure: row
                     .failure_code
                     .map(|code| Failure::new(code, row.failure_message.unwrap_or_default())),

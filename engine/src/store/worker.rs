@@ -226,7 +226,8 @@ async fn blame_suspects(
     let losses = if is_guilty(level) { 1 } else { SUSPECT_LOSSES };
     let blamed = sqlx::query!(
         "update amends.instance
-         set worker_id = null, run_at = coalesce($2::timestamptz, clock_timestamp()),
+         set worker_id = null, claim_id = null,
+             run_at = coalesce($2::timestamptz, clock_timestamp()),
              claimed_at = null, on_trial = false, trials = $5, losses = $6,
              lost_after_seconds = greatest(lost_after_seconds, 1,
                  ceil(extract(epoch from $4 - coalesce(claimed_at, $3)))::int)
@@ -252,7 +253,8 @@ async fn free(
 ) -> Result<u64, sqlx::Error> {
     let freed = sqlx::query!(
         "update amends.instance
-         set worker_id = null, run_at = coalesce($2::timestamptz, clock_timestamp()),
+         set worker_id = null, claim_id = null,
+             run_at = coalesce($2::timestamptz, clock_timestamp()),
              claimed_at = null, on_trial = false,
              losses = losses + case when $5 then 1 else 0 end,
              trials = case when losses = 0 then 0 else trials end,

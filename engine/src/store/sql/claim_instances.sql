@@ -10,11 +10,11 @@ with fence as materialized (
     where worker_id = $1 and draining_since is null
     for key share
 ), due as materialized (
-    select d.instance_id, d.status, d.parked_on
+    select d.instance_id, d.status, d.parked_on, d.claim_id
     from fence
     cross join unnest(array[0, 1, 2]::smallint[]) as p(priority)
     cross join lateral (
-        select i.instance_id, i.status, i.parked_on
+        select i.instance_id, i.status, i.parked_on, i.claim_id
         from amends.instance i
         where i.priority = p.priority
           and i.worker_id is null
@@ -41,4 +41,5 @@ from due
 where i.instance_id = due.instance_id
 returning i.instance_id, i.claim_id, i.workflow, i.version, i.business_key, i.priority,
           due.status as "was!", i.past_pivot, due.parked_on is not null as "was_parked!",
+          due.claim_id is null as "was_freed!",
           i.failure_code, i.failure_message, i.mail_count, i.mail_read, i.losses, i.trials, i.lost_after_seconds, i.revision
