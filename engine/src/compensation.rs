@@ -45,8 +45,7 @@ impl Plan {
 /// or may be done, or a step of the history is not part of this build.
 pub(crate) fn plan_compensation(history: &History, steps: &Steps) -> Result<Plan, Failure> {
     let mut plan = Plan::default();
-    // A child that is to be started again has left nothing, and is not there yet.
-    for recorded in history.steps().rev().filter(|recorded| !recorded.is_wanted_again) {
+    for recorded in history.steps().rev() {
         let known = match recorded.progress {
             Progress::Done { .. } => true,
             _ if Bug::PlanKnownOnly.is_on() => continue,

@@ -7,9 +7,10 @@ use amends::command::{Answer, Command, Finding, Resolution};
 use amends::view::{Filter, InstanceView};
 use amends::{Error, Saga, Status, StepError};
 use amends_tests::World;
+use amends_tests::crash::Crash;
 use amends_tests::family::{Book, Family, Plan, register};
 use amends_tests::gates::Gates;
-use amends_tests::improvised::{Part, Ran, Stage, start};
+use amends_tests::improvised::{Part, Ran, Stage, start, start_request};
 use amends_tests::kit::Kit;
 use amends_tests::scripted::{Act, ONCE, Script, Scripted, retry, unknown};
 use futures::FutureExt;
@@ -163,6 +164,40 @@ async fn what_would_be_let_go_of_is_not_started_after_a_cancel() {
     assert_eq!(world.instance(id).await.status, Status::Cancelled);
     assert_eq!(status(&world, "it/pack").await, None);
     world.finish().await;
+}
+
+#[tokio::test]
+async fn a_crash_at_any_point_leaves_one_instance_that_is_let_go_of() {
+    for nth in 0.. {
+        let script = Script::new(ONCE, []);
+        let (crash, probes) = Crash::at(Some(nth));
+        let stage = Stage::plain().child(&script);
+        let mut world = stage.builder(a_detached_b).probes(probes).build().await;
+        let engine = world.engine().clone();
+        let running = tokio::spawn(async move {
+            let _ = engine.start(start_request("it")).await;
+            let _ = engine.run_until_idle().await;
+        });
+        let crashed = tokio::select! {
+            () = crash.happened() => true,
+            _ = running => false,
+        };
+        world.crash().await;
+        let _ = world.engine().start(start_request("it")).await;
+        world.settle().await;
+        world.outlive_lease().await;
+        world.pass(MINUTE).await;
+        for key in ["it", "it/pack"] {
+            let ended = status(&world, key).await;
+            assert_eq!(ended, Some(Status::Completed), "{key}, point {nth}: {:?}", crash.reached());
+        }
+        assert!(script.ran() <= 2, "once before the crash, and once after it");
+        world.finish().await;
+        crash.release();
+        if !crashed {
+            break;
+        }
+    }
 }
 
 /// Starts a child, passes the pivot `c`, and needs what the child answers for `b`.
