@@ -20,7 +20,7 @@ async fn kit(book: &Book) -> Kit {
 
 async fn find(kit: &Kit, key: &str) -> InstanceView {
     let filter = Filter { business_key: Some(key.to_owned()), limit: 2, ..Filter::default() };
-    kit.engine().instances(&filter).await.unwrap().pop().expect("an instance")
+    kit.engine().instances(&filter).await.unwrap().pop().unwrap()
 }
 
 async fn statuses<const N: usize>(kit: &Kit, keys: [&str; N]) -> Vec<Status> {

@@ -44,7 +44,7 @@ enum Tie {
 }
 
 /// A child as it is asked for in this run.
-struct AskedChild {
+struct ChildRequest {
     key: String,
     name: String,
     input: Box<RawValue>,
@@ -104,7 +104,7 @@ impl Saga {
         name: &str,
         input: serde_json::Result<Box<RawValue>>,
         tie: Tie,
-    ) -> Result<AskedChild, Verdict> {
+    ) -> Result<ChildRequest, Verdict> {
         let key = format!("{CHILD}{name}");
         let refused = name.is_empty() || name.contains(['#', '\0']);
         if refused || self.0.occurrence(key.clone()) != key {
@@ -113,11 +113,11 @@ impl Saga {
         }
         let input =
             input.map_err(|error| Verdict::Unrecordable(format!("input of {key}: {error}")))?;
-        Ok(AskedChild { key, name: name.to_owned(), input, tie })
+        Ok(ChildRequest { key, name: name.to_owned(), input, tie })
     }
 
     /// Makes sure that the child is there, as it is recorded.
-    async fn begin<W: Workflow>(&self, asked: &AskedChild) -> Result<Uuid, Verdict> {
+    async fn begin<W: Workflow>(&self, asked: &ChildRequest) -> Result<Uuid, Verdict> {
         let instance = &self.0;
         let (recorded, number) = self.recorded(asked)?;
         let is_new = recorded.is_none();
@@ -179,7 +179,7 @@ impl Saga {
 
     /// The child that is recorded, unless another one is wanted in its place; and which one is to be
     /// started if none is.
-    fn recorded(&self, asked: &AskedChild) -> Result<(Option<RecordedChild>, u32), Verdict> {
+    fn recorded(&self, asked: &ChildRequest) -> Result<(Option<RecordedChild>, u32), Verdict> {
         let mut state = self.0.state();
         let (recorded, input, number) = match asked.tie {
             Tie::Child => {
@@ -211,7 +211,7 @@ impl Saga {
     /// Records that a child is to be started, unless it could not be.
     async fn record<W: Workflow>(
         &self,
-        asked: &AskedChild,
+        asked: &ChildRequest,
         number: u32,
     ) -> Result<RecordedChild, Verdict> {
         let instance = &self.0;
@@ -234,7 +234,7 @@ impl Saga {
     }
 
     /// Why a child is not to be started, if so.
-    fn refuse(&self, asked: &AskedChild, business_key: &str) -> Option<String> {
+    fn refuse(&self, asked: &ChildRequest, business_key: &str) -> Option<String> {
         let key = &asked.key;
         let state = self.0.state();
         let (depth, children) = (state.history.depth(), state.history.children());
