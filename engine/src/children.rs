@@ -29,21 +29,26 @@ impl Worker {
         }
     }
 
-    /// Tells the parents of all children that have ended. Returns how many were told. A child whose
-    /// end cannot be read keeps no other's parent waiting.
+    /// Tells the parents of all children that have ended. Returns how many were told. Children whose
+    /// ends cannot be read keep no other's parent waiting, however many they are.
     pub(crate) async fn tell_parents(&self) -> Result<usize, Error> {
-        let untold = child::untold(self.store.pool(), limits::CLAIM_MAX as i64).await?;
-        let mut told = 0;
-        for child_id in untold {
-            match self.try_to_tell(child_id).await {
-                Ok(()) => told += 1,
-                Err(error) if error.is_transient() => return Err(error),
-                Err(error) => {
-                    tracing::error!(%error, instance.id = %child_id, "how this child has ended cannot be told to its parent");
+        let (mut told, mut after) = (0, Uuid::nil());
+        loop {
+            let untold = child::untold(self.store.pool(), after, limits::CLAIM_MAX as i64).await?;
+            let Some(last) = untold.last() else {
+                return Ok(told);
+            };
+            after = *last;
+            for child_id in untold {
+                match self.try_to_tell(child_id).await {
+                    Ok(()) => told += 1,
+                    Err(error) if error.is_transient() => return Err(error),
+                    Err(error) => {
+                        tracing::error!(%error, instance.id = %child_id, "how this child has ended cannot be told to its parent");
+                    }
                 }
             }
         }
-        Ok(told)
     }
 
     async fn try_to_tell(&self, child_id: Uuid) -> Result<(), Error> {
@@ -150,6 +155,7 @@ impl Instance {
                     actor: format!("instance {}", self.instance_id),
                     reason: PARENT_UNDONE.to_owned(),
                     resolution: None,
+                    policy: None,
                     by_parent: true,
                     request: None,
                     at: worker.clock.now(),

@@ -145,7 +145,10 @@ pub(crate) async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
                 Err(Verdict::Diverged(Divergence::unasked(key, found)))
             }
             (None, Some(obstacle)) if obstacle.is_wanted() => Err(obstacle),
-            (None, _) => state.refusal().map_or(Ok(Pass::Finished(finished)), Err),
+            (None, _) => {
+                let open = || open_children(&state.history).map(Verdict::Stick);
+                state.refusal().or_else(open).map_or(Ok(Pass::Finished(finished)), Err)
+            }
         },
         Ok(Err(registry::Ended::Unreadable(error))) => {
             Err(Verdict::Stick(Failure::new("RECORD_UNREADABLE", error)))
@@ -158,6 +161,26 @@ pub(crate) async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
             Err(Verdict::Stick(Failure::new("WORKFLOW_PANICKED", panic_message(&*panic))))
         }
     }
+}
+
+/// Why a run must not end that has children which have not.
+fn open_children(history: &History) -> Option<Failure> {
+    const NAMES_MAX: usize = 3;
+    let open = history.open_children();
+    let mut names: Vec<_> = open
+        .map(|child| format!("{} (instance {})", child.key, child.child.unwrap_or_default()))
+        .collect();
+    if names.is_empty() {
+        return None;
+    }
+    let more = names.len().saturating_sub(NAMES_MAX);
+    names.truncate(NAMES_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let message = format!(
+        "the run has ended, and {}{more} has not; when it has, or is cancelled, resume",
+        names.join(", "),
+    );
+    Some(Failure::new("CHILD_OPEN", message))
 }
 
 /// Runs the workflow until it answers, or until its every call waits.

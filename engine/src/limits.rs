@@ -43,6 +43,13 @@ pub(crate) const TRANSACTION_STEPS_MAX: u32 = 8;
 /// whole at every claim. Undoing may add to it.
 pub(crate) const HISTORY_RECORDS_MAX: u32 = 10_000;
 
+/// Instances that one instance starts on its own behalf, those that it lets go of included. Each adds
+/// two records to its history, and a command to it locks them all.
+pub(crate) const CHILDREN_MAX: usize = 1_000;
+
+/// How many instances an instance may be below: what starts itself comes to an end.
+pub(crate) const DEPTH_MAX: u32 = 16;
+
 /// Workers lost by one instance without any progress before it is a suspect. The statements of the
 /// store and their indexes say the same.
 pub(crate) const SUSPECT_LOSSES: i32 = 2;

@@ -6,7 +6,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::command::{Answer, ChildStanding, Command};
+use crate::command::{Answer, ChildFate, ChildStanding, Command};
 use crate::compensation::{Plan, plan_compensation};
 use crate::history::{History, Progress, RecordedStep};
 use crate::money::Movement;
@@ -30,12 +30,12 @@ pub struct Preview {
     pub problem: Option<Failure>,
     /// Effects that may be asked for once more.
     pub again: Vec<Again>,
-    /// For a cancel: what the instance has started, and what that has started, with what a cancel
-    /// would mean for it.
+    /// For a cancel, a hold, a release and a terminate: what the instance has started, and what that
+    /// has started, with what the command would mean for it.
     pub children: Vec<ChildPreview>,
 }
 
-/// An instance that would be undone together with the one that started it.
+/// An instance that was started by the one that the command is for, or by a child of that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChildPreview {
     /// Its id.
@@ -48,8 +48,12 @@ pub struct ChildPreview {
     pub business_key: String,
     /// Its status.
     pub status: Status,
+    /// Whether a hold is in force on it.
+    pub is_held: bool,
     /// Where it stands.
     pub standing: ChildStanding,
+    /// What the command would mean for it.
+    pub fate: ChildFate,
 }
 
 /// A compensation plan.

@@ -88,6 +88,9 @@ pub(crate) struct Parent {
     pub(crate) instance_id: Uuid,
     /// What the child is called in the parent's history.
     pub(crate) key: String,
+    /// How many instances the child is below. Builds that did not say so may have left 0.
+    #[serde(default)]
+    pub(crate) depth: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -96,6 +99,9 @@ pub(crate) struct ChildStarted {
     pub(crate) workflow: String,
     pub(crate) business_key: String,
     pub(crate) input: Box<RawValue>,
+    /// It is let go of: neither awaited nor undone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) detached: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

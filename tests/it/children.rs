@@ -149,12 +149,15 @@ async fn a_cancel_of_the_parent_reaches_a_child_that_waits() {
 
 #[tokio::test]
 async fn people_cannot_take_back_a_completed_child_behind_its_parent() {
-    let stage = Stage::plain().child(&Script::new(ONCE, []));
+    let b = Part::default().acts([retry("down")]);
+    let stage = Stage::new(Part::default(), b, Part::default()).child(&Script::new(ONCE, []));
     let world = stage.world(a_child_b).await;
-    start(&world, "it").await;
+    let id = start(&world, "it").await;
     world.settle().await;
     let child = child(&world).await.instance_id;
     assert_eq!(world.command(child, Command::Cancel).await, Answer::AlreadyEnded);
+    world.pass(Duration::from_secs(60)).await;
+    assert_eq!(world.instance(id).await.status, Status::Completed);
     world.finish().await;
 }
 

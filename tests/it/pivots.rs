@@ -247,7 +247,7 @@ impl Workflow for Sealing {
             let _ = may_start.wait_for(|may_start| *may_start).await;
             let started = saga.start_child::<Self>("beside", &false).await;
             self.0.has_started.notify_one();
-            started.map(drop)
+            started?.output().await
         };
         tokio::try_join!(saga.transaction(&self.0, &()), starts).map(drop)
     }

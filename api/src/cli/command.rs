@@ -34,6 +34,7 @@ impl Arguments {
             command: command.to_string(),
             reason: self.reason.clone(),
             plan_hash: None,
+            children: None,
             resolution: None,
         }
     }

@@ -1,6 +1,6 @@
 //! `amends preview`: what a command would do, before it is given.
 
-use amends::command::{Answer, Command};
+use amends::command::{Answer, ChildPolicy, Command};
 use amends_api::instances::preview::{Again, Child, Plan, Preview};
 use uuid::Uuid;
 
@@ -15,6 +15,9 @@ pub(crate) struct Arguments {
     instance_id: Uuid,
     /// The command, such as cancel or resume
     command: Command,
+    /// With terminate: what becomes of live instances that it has started
+    #[arg(long, value_name = "WHAT")]
+    children: Option<ChildPolicy>,
     #[command(flatten)]
     client: client::Arguments,
 }
@@ -22,7 +25,9 @@ pub(crate) struct Arguments {
 /// Shows what the command would do. Nothing of it happens.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let id = arguments.instance_id.to_string();
-    let query = [("command", arguments.command.to_string())];
+    let policy = arguments.children.map(|policy| ("children", policy.to_string()));
+    let query: Vec<_> =
+        std::iter::once(("command", arguments.command.to_string())).chain(policy).collect();
     let client = Client::try_new(arguments.client)?;
     let body = client.get(&["instances", &id, "preview"], &query).await?;
     client.tell(&body, |preview| rendered(&id, preview))
@@ -68,7 +73,7 @@ fn planned(plan: &Plan, what: &str) -> String {
 }
 
 fn children(children: &[Child]) -> String {
-    let mut rows = table(Some(&["STARTED BY IT", "STATUS", "WHAT A CANCEL MEANS FOR IT"]));
+    let mut rows = table(Some(&["STARTED BY IT", "STATUS", "WHAT THIS MEANS FOR IT"]));
     for child in children {
         let what = format!("{} {}", child.workflow, child.business_key);
         rows.add_row([printable(&what), printable(&child.status), printable(&child.text)]);

@@ -12,7 +12,7 @@ use super::command;
 #[group(skip)]
 pub(crate) struct Arguments {
     /// The step, by its name in the history, such as charge or charge#2, or a wait, such as
-    /// wait:parcel_packed
+    /// wait:parcel_packed, or a child, such as child:parcel
     #[arg(long, requires = "finding")]
     step: Option<String>,
     #[command(flatten)]
@@ -44,6 +44,10 @@ struct Found {
     /// Of a wait: the signal that has ended it cannot be read, and is given up
     #[arg(long, requires = "step")]
     dropped: bool,
+    /// Of a child that has ended with nothing left of it: what kept it from completing is put right,
+    /// and another one is started in its place
+    #[arg(long, requires = "step")]
+    again: bool,
 }
 
 /// Resolves.
@@ -61,7 +65,8 @@ impl Found {
             Self { undone: Some(reference), .. } => Some(Finding::Undone(reference)),
             Self { not_applied: true, .. } => Some(Finding::NotApplied),
             Self { dropped: true, .. } => Some(Finding::Dropped),
-            Self { not_applied: false, dropped: false, .. } => None,
+            Self { again: true, .. } => Some(Finding::Again),
+            Self { not_applied: false, dropped: false, again: false, .. } => None,
         }
     }
 }
@@ -115,12 +120,14 @@ mod tests {
         assert_eq!(finding(&["--undone"]), Some(Finding::Undone(None)));
         assert_eq!(finding(&["--undone", "re_9"]), Some(Finding::Undone(Some("re_9".to_owned()))));
         assert_eq!(finding(&["--dropped"]), Some(Finding::Dropped));
+        assert_eq!(finding(&["--again"]), Some(Finding::Again));
         let money = found(&["--money", "refund:990:MYR:re:9", "--money", "void:1:JPY:v"]);
         assert_eq!(money.map(|(finding, money)| (finding, money.len())), Some((None, 2)));
         for wrong in [
             &["--step", "charge"][..],
             &["--not-applied"],
             &["--dropped"],
+            &["--again"],
             &["--step", "charge", "--not-applied", "--undone"],
             &["--step", "charge", "--applied", "{charge_id: 7}"],
             &["--money", "refund:9.90:MYR:re_9"],

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 
-use amends::command::Command;
+use amends::command::{ChildPolicy, Command};
 use anyhow::{Context, bail};
 
 use super::command;
@@ -14,6 +14,10 @@ pub(crate) struct Arguments {
     /// Do not ask whether you mean it
     #[arg(long)]
     yes: bool,
+    /// What becomes of live instances that it has started, and of those that they have started:
+    /// terminate, cancel or leave
+    #[arg(long, value_name = "WHAT")]
+    children: Option<ChildPolicy>,
     #[command(flatten)]
     command: command::Arguments,
 }
@@ -23,7 +27,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if !arguments.yes {
         confirm(&arguments)?;
     }
-    let request = arguments.command.request(Command::Terminate);
+    let mut request = arguments.command.request(Command::Terminate);
+    request.children = arguments.children.map(|policy| policy.to_string());
     arguments.command.send(request).await
 }
 

@@ -1,6 +1,6 @@
 //! `POST /instances/{id}/commands`: asks something of an instance.
 
-use amends::command::{Answer, Command};
+use amends::command::{Answer, ChildPolicy, Command};
 use amends::{Engine, Requester};
 use axum::Json;
 use axum::extract::State;
@@ -43,6 +43,12 @@ pub struct CommandRequest {
         pattern = "^[0-9a-f]{64}$"
     )]
     pub plan_hash: Option<String>,
+    /// With `terminate`, and needed if something is live that the instance has started: what becomes
+    /// of that, and of what that has started. Without it the answer is `children_undecided` then,
+    /// and nothing happens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = policy_schema, required = false)]
+    pub children: Option<String>,
     /// With `resolve`, and only then: what has been found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution: Option<Resolution>,
@@ -62,6 +68,18 @@ pub(super) fn command_schema() -> Object {
         .schema_type(Type::String)
         .description(Some("What is asked for"))
         .enum_values(Some(Command::ALL.map(Command::as_str)))
+        .build()
+}
+
+/// The schema of what becomes of children: the words of [`ChildPolicy`].
+pub(super) fn policy_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(
+            "What becomes of what it has started, with a terminate: `terminate` ends that by force, \
+             too, `cancel` has it undo what it has done, `leave` has it go on",
+        ))
+        .enum_values(Some(ChildPolicy::ALL.map(ChildPolicy::as_str)))
         .build()
 }
 
@@ -112,6 +130,7 @@ pub(crate) async fn command(
 pub(crate) enum Asked {
     Command(Command),
     CancelAsShown { plan_hash: String },
+    Terminate(ChildPolicy),
     Resolve(Resolution),
 }
 
@@ -120,6 +139,7 @@ impl Asked {
         match self {
             Self::Command(command) => *command,
             Self::CancelAsShown { .. } => Command::Cancel,
+            Self::Terminate(_) => Command::Terminate,
             Self::Resolve(_) => Command::Resolve,
         }
     }
@@ -139,6 +159,10 @@ impl Asked {
                 .cancel_as_shown(instance_id, &plan_hash, requester, reason)
                 .await
                 .map_err(unreadable),
+            Self::Terminate(policy) => engine
+                .terminate(instance_id, policy, requester, reason)
+                .await
+                .map_err(Problem::from),
             Self::Resolve(resolution) => engine
                 .resolve(instance_id, resolution.into(), requester, reason)
                 .await
@@ -174,6 +198,14 @@ pub(crate) fn read(request: CommandRequest) -> Result<(Asked, String), Problem> 
         Ok(_) => {}
     }
     let reason = reason(&request.reason).map_err(|wrong| invalid("/reason", &wrong.detail));
+    let policy = request.children.as_deref().map(str::parse::<ChildPolicy>).transpose();
+    if let Err(unknown) = &policy {
+        invalid("/children", &unknown.to_string());
+    } else if request.children.is_some()
+        && command.as_ref().is_ok_and(|command| *command != Command::Terminate)
+    {
+        invalid("/children", "only a terminate says what becomes of children");
+    }
     if let Some(plan_hash) = &request.plan_hash {
         if command.as_ref().is_ok_and(|command| *command != Command::Cancel) {
             invalid("/plan_hash", "only a cancel names a plan");
@@ -188,10 +220,11 @@ pub(crate) fn read(request: CommandRequest) -> Result<(Asked, String), Problem> 
         }
         errors.extend(resolution.wrong());
     }
+    let policy = policy.ok().flatten();
     let asked = match (command, request.plan_hash, request.resolution) {
         (Ok(Command::Resolve), None, Some(resolution)) => Some(Asked::Resolve(resolution)),
         (Ok(Command::Cancel), Some(plan_hash), None) => Some(Asked::CancelAsShown { plan_hash }),
-        (Ok(command), None, None) => Some(Asked::Command(command)),
+        (Ok(command), None, None) => Some(policy.map_or(Asked::Command(command), Asked::Terminate)),
         _ => None,
     };
     match (asked, reason) {
@@ -239,7 +272,11 @@ pub(super) fn why(answer: Answer) -> &'static str {
         }
         Answer::ChildPastPivot => {
             "something that it has started is past its point of no return, and cannot be undone; \
-             the preview of a cancel names it"
+             the preview names it"
+        }
+        Answer::ChildrenUndecided => {
+            "something that it has started is live; say with children whether that is to be \
+             terminated, cancelled or left alone; the preview names it"
         }
         Answer::AlreadyRunning => "the instance is being run; it waits for nothing",
         Answer::Held => "the instance is held; release it first",
@@ -309,6 +346,13 @@ mod tests {
             };
             assert_eq!(wrong(planned), foreign, "{command}");
         }
+        let stop = |policy: &str| json!({"command": "terminate", "children": policy});
+        for policy in ChildPolicy::ALL {
+            let asked = read(request(stop(policy.as_str()))).map(|(asked, _)| asked);
+            assert_eq!(asked, Ok(Asked::Terminate(policy)));
+        }
+        assert_eq!(wrong(stop("spare")), ["/children"]);
+        assert_eq!(wrong(json!({"command": "cancel", "children": "leave"})), ["/children"]);
         for hash in ["", "0a", &"0A".repeat(32), &"0a".repeat(33)] {
             assert_eq!(wrong(json!({"command": "cancel", "plan_hash": hash})), ["/plan_hash"]);
         }

@@ -1,6 +1,6 @@
 //! `GET /instances/{id}/preview`: what a command would do, before it is given.
 
-use amends::command::{Answer, ChildStanding, Command};
+use amends::command::{Answer, ChildFate, ChildPolicy, ChildStanding, Command};
 use amends::{Currency, MovementKind};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -11,7 +11,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use super::command::{command_schema, why};
+use super::command::{command_schema, policy_schema, why};
 use super::resolution::movement_kind_schema;
 use super::show::unknown;
 use super::unreadable;
@@ -30,6 +30,10 @@ pub(crate) struct Wanted {
     /// The command.
     #[param(inline, value_type = CommandName)]
     command: String,
+    /// With `terminate`: what becomes of what the instance has started.
+    #[serde(default)]
+    #[param(inline, value_type = Option<PolicyName>)]
+    children: Option<String>,
 }
 
 /// The schema of a command, for a parameter.
@@ -42,6 +46,17 @@ impl PartialSchema for CommandName {
 }
 
 impl ToSchema for CommandName {}
+
+/// The schema of what becomes of children, for a parameter.
+struct PolicyName;
+
+impl PartialSchema for PolicyName {
+    fn schema() -> RefOr<Schema> {
+        policy_schema().into()
+    }
+}
+
+impl ToSchema for PolicyName {}
 
 /// What a command would do at this moment. Nothing of it has happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -63,12 +78,13 @@ pub struct Preview {
     pub problem: Option<Failure>,
     /// What may be asked of the outside world once more.
     pub again: Vec<Again>,
-    /// For a cancel: what the instance has started, and what that has started.
+    /// For a cancel, a hold, a release and a terminate: what the instance has started, and what that
+    /// has started.
     #[serde(default)]
     pub children: Vec<Child>,
 }
 
-/// An instance that would be undone together with the one that started it.
+/// An instance that was started by the one that the command is for, or by a child of that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = PreviewedChild)]
 pub struct Child {
@@ -88,7 +104,12 @@ pub struct Child {
     /// Where it stands.
     #[schema(schema_with = standing_schema)]
     pub standing: ChildStanding,
-    /// What a cancel would do to it, in words.
+    /// Whether a hold is in force on it.
+    pub held: bool,
+    /// What the command would mean for it.
+    #[schema(schema_with = fate_schema)]
+    pub fate: ChildFate,
+    /// The same, in words.
     #[schema(example = "is cancelled at once")]
     pub text: String,
 }
@@ -104,6 +125,27 @@ fn standing_schema() -> Object {
 /// The words of [`ChildStanding`].
 const STANDINGS: [&str; 6] =
     ["live", "completed", "past_pivot", "being_undone", "undone", "terminated"];
+
+fn fate_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("What the command would mean for it"))
+        .enum_values(Some(FATES))
+        .build()
+}
+
+/// The words of [`ChildFate`].
+const FATES: [&str; 9] = [
+    "cancel",
+    "take_back",
+    "refuse",
+    "ask_person",
+    "hold",
+    "release",
+    "terminate",
+    "undecided",
+    "unchanged",
+];
 
 /// What would be undone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -199,11 +241,24 @@ pub(crate) async fn preview(
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<Preview>, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
-    let Query(Wanted { command }) =
-        wanted.map_err(|_| invalid("there is the query parameter command, once".to_owned()))?;
+    let Query(Wanted { command, children }) = wanted.map_err(|_| {
+        let detail = "there are the query parameters command, once, and children, for a terminate";
+        invalid(detail.to_owned())
+    })?;
     let command: Command =
         command.parse().map_err(|unknown| invalid(format!("command: {unknown}")))?;
-    let seen = app.engine().preview(instance_id, command).await.map_err(unreadable)?;
+    let policy = children.as_deref().map(str::parse::<ChildPolicy>).transpose();
+    let policy = policy.map_err(|unknown| invalid(format!("children: {unknown}")))?;
+    let engine = app.engine();
+    let seen = match (command, policy) {
+        (Command::Terminate, Some(policy)) => engine.preview_terminate(instance_id, policy).await,
+        (_, None) => engine.preview(instance_id, command).await,
+        (_, Some(_)) => {
+            let detail = "children: only a terminate says what becomes of children";
+            return Err(invalid(detail.to_owned()));
+        }
+    };
+    let seen = seen.map_err(unreadable)?;
     seen.map(|seen| Json(seen.into())).ok_or_else(unknown)
 }
 
@@ -228,18 +283,31 @@ impl From<amends::preview::Preview> for Preview {
 
 impl From<amends::preview::ChildPreview> for Child {
     fn from(child: amends::preview::ChildPreview) -> Self {
-        let amends::preview::ChildPreview { instance_id, parent_id, standing, .. } = child;
-        let text = match standing {
-            ChildStanding::Live => "is cancelled at once",
-            ChildStanding::Completed => "has completed, and is taken back in its turn",
-            ChildStanding::PastPivot => {
+        let amends::preview::ChildPreview { instance_id, parent_id, standing, fate, .. } = child;
+        let text = match (fate, standing) {
+            (ChildFate::Cancel, _) => "is cancelled at once",
+            (ChildFate::TakeBack, _) => "has completed, and is taken back in its turn",
+            (ChildFate::Refuse, _) => {
                 "is past its point of no return: nothing above it can be undone"
             }
-            ChildStanding::BeingUndone => "is being undone already",
-            ChildStanding::Undone => "has been undone",
-            ChildStanding::Terminated => {
+            (ChildFate::AskPerson, _) => {
                 "was stopped by force: a person has to find out what is left of it"
             }
+            (ChildFate::Hold, _) => "is held, and begins nothing more",
+            (ChildFate::Release, ChildStanding::BeingUndone) => {
+                "is being undone already; it is released, and goes on"
+            }
+            (ChildFate::Release, _) => "is released, and goes on",
+            (ChildFate::Terminate, _) => "is stopped by force; nothing of it is undone",
+            (ChildFate::Undecided, _) => "is live: say what becomes of it",
+            (ChildFate::Unchanged, ChildStanding::BeingUndone) => "is being undone already",
+            (ChildFate::Unchanged, ChildStanding::Undone) => "has been undone",
+            (ChildFate::Unchanged, ChildStanding::Terminated) => "was stopped by force",
+            (ChildFate::Unchanged, _) if child.status.is_terminal() => {
+                "has completed, and stays so"
+            }
+            (ChildFate::Unchanged, _) if child.is_held => "is held, and stays so",
+            (ChildFate::Unchanged, _) => "goes on as it is",
         };
         Self {
             instance_id,
@@ -248,6 +316,8 @@ impl From<amends::preview::ChildPreview> for Child {
             business_key: child.business_key,
             status: child.status.as_str().to_owned(),
             standing,
+            held: child.is_held,
+            fate,
             text: text.to_owned(),
         }
     }
@@ -396,6 +466,23 @@ mod tests {
             (ChildStanding::Terminated, STANDINGS[5]),
         ] {
             assert_eq!(serde_json::to_value(standing).expect("JSON"), word);
+        }
+    }
+
+    #[test]
+    fn what_a_command_means_for_children_is_described_as_it_is_written() {
+        for (fate, word) in [
+            (ChildFate::Cancel, FATES[0]),
+            (ChildFate::TakeBack, FATES[1]),
+            (ChildFate::Refuse, FATES[2]),
+            (ChildFate::AskPerson, FATES[3]),
+            (ChildFate::Hold, FATES[4]),
+            (ChildFate::Release, FATES[5]),
+            (ChildFate::Terminate, FATES[6]),
+            (ChildFate::Undecided, FATES[7]),
+            (ChildFate::Unchanged, FATES[8]),
+        ] {
+            assert_eq!(serde_json::to_value(fate).expect("JSON"), word);
         }
     }
 

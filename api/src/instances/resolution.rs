@@ -47,6 +47,9 @@ pub enum Finding {
     /// Of a wait, such as `wait:parcel_packed`: the signal that has ended it cannot be read, and is
     /// given up. The wait goes on for the next one.
     Dropped,
+    /// Of a child, such as `child:parcel`, that has ended with nothing left of it: what kept it from
+    /// completing is put right, and another one is started in its place.
+    Again,
 }
 
 /// Money that moved outside.
@@ -140,6 +143,7 @@ impl From<Finding> for amends::command::Finding {
             Finding::NotApplied => Self::NotApplied,
             Finding::Undone(reference) => Self::Undone(reference),
             Finding::Dropped => Self::Dropped,
+            Finding::Again => Self::Again,
         }
     }
 }
@@ -176,7 +180,7 @@ mod tests {
     fn a_finding_is_written_as_it_will_stand_in_the_history() {
         for finding in [json!({"applied": {"charge_id": "ch_7"}}), json!("not_applied")]
             .into_iter()
-            .chain([json!("dropped")])
+            .chain([json!("dropped"), json!("again")])
             .chain([json!({"undone": "re_9"}), json!({"undone": null})])
         {
             let sent = read(json!({"step": "charge", "finding": finding, "money": [refund(5)]}));

@@ -115,9 +115,10 @@ fn told(record: &Record) -> Option<Told> {
         "noted" => {
             read(record).map(|noted: payload::Noted| Told::text(words::noted(step, &noted.value)))
         }
-        "child_started" => {
-            Some(Told::text(format!("started {} on its behalf", words::called(step))))
-        }
+        "child_started" => read(record).map(|child: payload::ChildStarted| {
+            let how = if child.detached { "and let it go" } else { "on its behalf" };
+            Told::text(format!("started {} {how}", words::called(step)))
+        }),
         "child_ended" => read(record).map(|ended: payload::Ended| Told {
             text: format!("{}: {}", words::called(step), ending(ended.status)),
             failure: ended.failure,
@@ -229,6 +230,7 @@ fn commanded(command: payload::Command, actor: &str) -> Told {
             let signal = words::called(resolution.step.as_deref().unwrap_or_default());
             Some(format!("{signal} cannot be read and is given up"))
         }
+        Some(Finding::Again) => Some(format!("{thing} is to be started again")),
         None => None,
     };
     let money = Some(words::moved(&command.money)).filter(|money| !money.is_empty());
@@ -340,7 +342,7 @@ fn output(record: &Record) -> Option<Value> {
         "step_done" => read(record).map(|done: payload::StepDone| done.output),
         "command" => match read::<payload::Command>(record)?.resolution?.finding? {
             Finding::Applied(output) => Some(output),
-            Finding::NotApplied | Finding::Undone(_) | Finding::Dropped => None,
+            Finding::NotApplied | Finding::Undone(_) | Finding::Dropped | Finding::Again => None,
         },
         _ => None,
     }

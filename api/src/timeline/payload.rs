@@ -114,6 +114,7 @@ pub(super) enum Finding {
     NotApplied,
     Undone(Option<String>),
     Dropped,
+    Again,
 }
 
 #[derive(Debug, Deserialize)]
@@ -147,6 +148,12 @@ pub(super) struct WaitEnded {
 pub(super) struct Noted {
     #[serde(default)]
     pub(super) value: Value,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ChildStarted {
+    #[serde(default)]
+    pub(super) detached: bool,
 }
 
 #[derive(Debug, Deserialize)]

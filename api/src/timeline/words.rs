@@ -40,6 +40,7 @@ pub(super) fn noted(key: &str, value: &Value) -> String {
     let thing = called(key);
     match key.split_once(':') {
         Some(("event", _)) => format!("published {thing}"),
+        Some(("heard", child)) => format!("goes on without {}", called(child)),
         Some(("patched", _)) => format!("goes on by {thing} of the workflow"),
         _ => format!("noted {thing}: {}", value.as_str().map_or(value.to_string(), str::to_owned)),
     }

@@ -1,4 +1,5 @@
-//! Hold: begin no further effect, forward or backward. An attempt under way comes to its end.
+//! Hold: begin no further effect, forward or backward. An attempt under way comes to its end. All
+//! that the instance has started and that is live is held with it.
 
 use super::{Answer, Standing};
 

@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::status::Status;
 
-pub use family::ChildStanding;
+pub use family::{ChildFate, ChildPolicy, ChildStanding, UnknownChildPolicy};
+pub(crate) use family::{Relative, fate};
 pub use resolution::{Finding, Resolution};
 
 /// What a person may ask for.
@@ -104,6 +105,9 @@ pub enum Answer {
     /// Something that the instance has started is past its point of no return, so that not
     /// everything can be undone.
     ChildPastPivot,
+    /// Something that the instance has started is live, and the command does not say what becomes
+    /// of it.
+    ChildrenUndecided,
     /// The instance is being run; there is nothing to resume, and nothing to wait for.
     AlreadyRunning,
     /// A hold is in force; release the instance first.
@@ -130,6 +134,7 @@ impl Answer {
             Self::AlreadyCancelling => "already_cancelling",
             Self::PastPivot => "past_pivot",
             Self::ChildPastPivot => "child_past_pivot",
+            Self::ChildrenUndecided => "children_undecided",
             Self::AlreadyRunning => "already_running",
             Self::Held => "held",
             Self::NotHeld => "not_held",
@@ -158,16 +163,23 @@ pub struct Standing {
     pub held: bool,
     /// Whether it is the instance's parent who asks: it may take back a completed child.
     pub by_parent: bool,
+    /// Whether everything above it has ended, if there is something: nobody else can take it back
+    /// then.
+    pub ancestors_ended: bool,
     /// Whether something that it has started, or that such a one has, is past its pivot and would
     /// have to be undone with it.
     pub child_past_pivot: bool,
+    /// Whether something that it has started, or that such a one has, is live, and the command does
+    /// not say what becomes of it.
+    pub children_undecided: bool,
 }
 
 /// Judges a command.
 #[must_use]
 pub fn answer(command: Command, standing: Standing) -> Answer {
-    let taken_back =
-        standing.by_parent && standing.status == Status::Completed && command == Command::Cancel;
+    let taken_back = (standing.by_parent || standing.ancestors_ended)
+        && standing.status == Status::Completed
+        && command == Command::Cancel;
     if standing.status.is_terminal() && !taken_back {
         return Answer::AlreadyEnded;
     }
@@ -188,7 +200,7 @@ mod tests {
 
     fn standings() -> impl Iterator<Item = Standing> {
         Status::ALL.into_iter().flat_map(|status| {
-            (0..64).map(move |bits| Standing {
+            (0..256).map(move |bits| Standing {
                 status,
                 past_pivot: bits & 1 != 0,
                 cancelled: bits & 2 != 0,
@@ -197,6 +209,8 @@ mod tests {
                 by_parent: false,
                 child_past_pivot: bits & 16 != 0,
                 resumed: bits & 32 != 0,
+                ancestors_ended: bits & 64 != 0,
+                children_undecided: bits & 128 != 0,
             })
         })
     }
@@ -205,7 +219,8 @@ mod tests {
     fn no_cancel_is_accepted_that_cannot_happen() {
         for standing in standings() {
             let accepted = answer(Command::Cancel, standing) == Answer::Accepted;
-            let possible = !standing.status.is_terminal()
+            let taken_back = standing.ancestors_ended && standing.status == Status::Completed;
+            let possible = (!standing.status.is_terminal() || taken_back)
                 && !standing.past_pivot
                 && !standing.child_past_pivot
                 && !standing.cancelled
@@ -215,15 +230,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_accepted_after_the_end_and_everything_else_can_be_terminated() {
+    fn nothing_but_taking_back_is_accepted_after_the_end_and_all_else_can_be_terminated() {
         for standing in standings() {
             let ended = standing.status.is_terminal();
             for command in Command::ALL {
                 let told_so = answer(command, standing) == Answer::AlreadyEnded;
-                assert_eq!(told_so, ended, "{command} of {standing:?}");
+                let taken_back = command == Command::Cancel
+                    && standing.status == Status::Completed
+                    && standing.ancestors_ended;
+                assert_eq!(told_so, ended && !taken_back, "{command} of {standing:?}");
             }
             let terminates = answer(Command::Terminate, standing) == Answer::Accepted;
-            assert_eq!(terminates, !ended, "{standing:?}");
+            let decided = !standing.children_undecided && !standing.child_past_pivot;
+            assert_eq!(terminates, !ended && decided, "{standing:?}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! Release: go on after a hold.
+//! Release: go on after a hold. All that the instance has started and that is held is released with
+//! it.
 
 use super::{Answer, Standing};
 

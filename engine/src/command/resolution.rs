@@ -37,6 +37,9 @@ pub enum Finding {
     Undone(Option<String>),
     /// Of a wait: the signal that has ended it cannot be read, and is given up. The wait goes on.
     Dropped,
+    /// Of a child that has ended with nothing left of it: what kept it from completing is put right,
+    /// and another one is started in its place.
+    Again,
 }
 
 impl Resolution {

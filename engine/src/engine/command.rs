@@ -5,17 +5,18 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::command::{Answer, Command, Finding, Resolution, answer};
+use crate::command::{Answer, ChildFate, ChildPolicy, Command, Finding, Resolution, answer};
 use crate::compensation::plan_compensation;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::history::{History, Progress};
+use crate::history::{History, Progress, RecordedStep};
 use crate::instance::is_to_be_undone;
 use crate::limits::{refuse_key, refuse_person};
 use crate::preview::{ChildPreview, Preview, preview};
 use crate::reading::Reading;
 use crate::registry::Registry;
 use crate::signal::Signals;
+use crate::status::Status;
 use crate::store::command::{Given, Look, Request, Seen, give_command, see};
 use crate::store::family::Member;
 use crate::worker::new_id;
@@ -57,6 +58,7 @@ impl<'a> From<&'a String> for Requester<'a> {
 /// What a command asks for.
 struct Asked {
     command: Command,
+    policy: Option<ChildPolicy>,
     plan_hash: Option<String>,
     resolution: Option<Resolution>,
 }
@@ -65,8 +67,10 @@ impl Engine {
     /// Gives a command to an instance on behalf of `requester`, such as `"anna"`. `None`: there is
     /// no such instance.
     ///
-    /// The command and its answer are kept, refusals too. An accepted command happens. A resolve
-    /// needs a finding: see [`Engine::resolve`]. Fails with [`Error::RequestIdReused`] if the id of
+    /// The command and its answer are kept, refusals too. An accepted command happens, also to what
+    /// the instance has started where it goes down. A resolve needs a finding: see
+    /// [`Engine::resolve`]; a terminate of what has live children needs a policy: see
+    /// [`Engine::terminate`]. Fails with [`Error::RequestIdReused`] if the id of
     /// the request belongs to one that asked for something else.
     pub async fn command(
         &self,
@@ -78,7 +82,22 @@ impl Engine {
         if command == Command::Resolve {
             return Err(Error::InvalidInput("a resolve needs a resolution".to_owned()));
         }
-        let asked = Asked { command, plan_hash: None, resolution: None };
+        let asked = Asked { command, policy: None, plan_hash: None, resolution: None };
+        self.give(instance_id, asked, requester.into(), reason, None).await
+    }
+
+    /// Ends an instance by force, and has this become of everything live that it has started, in
+    /// one commit. With [`ChildPolicy::Cancel`] the answer is [`Answer::ChildPastPivot`], and nothing
+    /// happens, if something of that cannot be undone any more.
+    pub async fn terminate(
+        &self,
+        instance_id: Uuid,
+        policy: ChildPolicy,
+        requester: impl Into<Requester<'_>>,
+        reason: &str,
+    ) -> Result<Option<Answer>, Error> {
+        let (command, policy) = (Command::Terminate, Some(policy));
+        let asked = Asked { command, policy, plan_hash: None, resolution: None };
         self.give(instance_id, asked, requester.into(), reason, None).await
     }
 
@@ -99,7 +118,7 @@ impl Engine {
             Ok(if is_same { Answer::Accepted } else { Answer::PlanChanged })
         });
         let plan_hash = Some(plan_hash.to_owned());
-        let asked = Asked { command: Command::Cancel, plan_hash, resolution: None };
+        let asked = Asked { command: Command::Cancel, policy: None, plan_hash, resolution: None };
         self.give(instance_id, asked, requester.into(), reason, Some(look)).await
     }
 
@@ -128,7 +147,7 @@ impl Engine {
             refused.map_or(Ok(Answer::Accepted), |why| Err(Error::InvalidInput(why)))
         });
         let resolution = Some(resolution);
-        let asked = Asked { command: Command::Resolve, plan_hash: None, resolution };
+        let asked = Asked { command: Command::Resolve, policy: None, plan_hash: None, resolution };
         self.give(instance_id, asked, requester.into(), reason, Some(look)).await
     }
 
@@ -138,10 +157,30 @@ impl Engine {
         instance_id: Uuid,
         command: Command,
     ) -> Result<Option<Preview>, Error> {
+        self.look_ahead(instance_id, command, None).await
+    }
+
+    /// What a terminate with this policy would do at this moment. `None`: there is no such instance.
+    pub async fn preview_terminate(
+        &self,
+        instance_id: Uuid,
+        policy: ChildPolicy,
+    ) -> Result<Option<Preview>, Error> {
+        self.look_ahead(instance_id, Command::Terminate, Some(policy)).await
+    }
+
+    async fn look_ahead(
+        &self,
+        instance_id: Uuid,
+        command: Command,
+        policy: Option<ChildPolicy>,
+    ) -> Result<Option<Preview>, Error> {
         let registry = Arc::clone(&self.worker().registry);
         let seen = self
             .store()
-            .snapshot(move |connection| Box::pin(async move { see(connection, instance_id).await }))
+            .snapshot(move |connection| {
+                Box::pin(async move { see(connection, instance_id, command, policy).await })
+            })
             .await?;
         let Some(Seen { workflow, version, standing, family, records }) = seen else {
             return Ok(None);
@@ -150,7 +189,7 @@ impl Engine {
         let steps = known(&registry, &workflow, version)?.steps();
         let answer = answer(command, standing);
         let mut preview = preview(command, answer, &history, &records, steps);
-        if command == Command::Cancel && answer != Answer::AlreadyEnded {
+        if answer != Answer::AlreadyEnded && goes_down(command) {
             preview.children = family.into_iter().map(shown).collect();
         }
         Ok(Some(preview))
@@ -181,6 +220,7 @@ impl Engine {
             actor: actor.to_owned(),
             reason: reason.to_owned(),
             resolution: asked.resolution,
+            policy: asked.policy,
             by_parent: false,
             request,
             at: self.worker().clock.now(),
@@ -206,7 +246,9 @@ impl Asked {
         let plan_hash = self.plan_hash.as_deref().unwrap_or_default();
         let mut hasher = Sha256::new();
         hasher.update(instance_id.as_bytes());
-        for part in [self.command.as_str(), actor, reason, plan_hash, &resolution] {
+        let parts = [self.command.as_str(), actor, reason, plan_hash, &resolution];
+        // Left out where there is none: a request of before there were policies may come again.
+        for part in parts.into_iter().chain(self.policy.map(ChildPolicy::as_str)) {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part.as_bytes());
         }
@@ -214,9 +256,15 @@ impl Asked {
     }
 }
 
-fn shown(member: Member) -> ChildPreview {
-    let Member { instance_id, parent_id, workflow, business_key, status, standing } = member;
-    ChildPreview { instance_id, parent_id, workflow, business_key, status, standing }
+/// Whether a command to an instance reaches what that has started.
+fn goes_down(command: Command) -> bool {
+    matches!(command, Command::Cancel | Command::Hold | Command::Release | Command::Terminate)
+}
+
+fn shown((member, fate): (Member, ChildFate)) -> ChildPreview {
+    let Member { instance_id, parent_id, workflow, business_key, status, standing, .. } = member;
+    let is_held = member.is_held;
+    ChildPreview { instance_id, parent_id, workflow, business_key, status, is_held, standing, fate }
 }
 
 fn known<'a>(
@@ -232,18 +280,46 @@ fn known<'a>(
 /// Refuses a finding about a child that contradicts the child's own row.
 fn check_child(resolution: &Resolution, history: &History, family: &[Member]) -> Result<(), Error> {
     let key = resolution.step.as_deref().unwrap_or_default();
-    let Some(child_id) = history.step(key).and_then(|step| step.child) else {
+    let Some((step, child_id)) = history.step(key).and_then(|step| Some((step, step.child?)))
+    else {
         return Ok(());
     };
-    let refused = |why: String| Err(Error::InvalidInput(why));
-    if !matches!(resolution.finding, Some(Finding::Undone(_))) {
-        return refused(format!("{key} says itself how it has ended; say whether it is undone"));
+    let child = family.iter().find(|member| member.instance_id == child_id);
+    let status = child.map(|member| member.status);
+    let refusal = match resolution.finding {
+        Some(Finding::Again) => refuse_again(step, history, status),
+        Some(Finding::Undone(_)) => {
+            let live = status.filter(|status| !status.is_terminal());
+            live.map(|status| {
+                format!("instance {child_id}, which is {key}, is {status}; end it first")
+            })
+        }
+        _ => Some(format!("{key} says itself how it has ended; say whether it is undone")),
+    };
+    refusal.map_or(Ok(()), |why| Err(Error::InvalidInput(why)))
+}
+
+/// Why a child cannot be started again, if so. Its row has this status.
+fn refuse_again(step: &RecordedStep, history: &History, status: Option<Status>) -> Option<String> {
+    let key = &step.key;
+    if history.undoing().is_some() || history.cancelled().is_some() {
+        return Some(format!("everything is being undone; {key} is not started again"));
     }
-    let live =
-        family.iter().find(|member| member.instance_id == child_id && !member.status.is_terminal());
-    live.map_or(Ok(()), |member| {
-        refused(format!("instance {child_id}, which is {key}, is {}; end it first", member.status))
-    })
+    match status {
+        Some(Status::Compensated | Status::Cancelled) => {}
+        Some(Status::Terminated) => {
+            return Some(format!("{key} was stopped by force; nobody knows what is left of it"));
+        }
+        Some(Status::Completed) => return Some(format!("{key} has completed")),
+        Some(status) => return Some(format!("{key} is {status}; it has not ended")),
+        None => return Some(format!("{key} was never started")),
+    }
+    if !matches!(step.progress, Progress::Failed { .. }) {
+        return Some(format!("this instance does not know yet how {key} has ended; look again"));
+    }
+    history
+        .has_heard(key)
+        .then(|| format!("the run has heard how {key} has ended, and has gone on without it"))
 }
 
 /// Refuses a finding that does not fit what is recorded.
@@ -271,13 +347,16 @@ fn check(
             refused(format!("{key} is not waiting to be undone"))
         }
         Finding::Undone(_) => Ok(()),
+        Finding::Again if recorded.child.is_none() => {
+            refused(format!("{key} is no child; only a child is started again"))
+        }
         Finding::Applied(_) | Finding::NotApplied if history.undoing().is_some() => {
             refused(format!("everything is being undone; say whether {key} is undone"))
         }
         Finding::Applied(_) | Finding::NotApplied if is_done => {
             refused(format!("{key} is recorded as done"))
         }
-        Finding::NotApplied | Finding::Dropped => Ok(()),
+        Finding::NotApplied | Finding::Dropped | Finding::Again => Ok(()),
         Finding::Applied(output) => {
             let steps = known(registry, workflow, version)?.steps();
             let Some(step) = steps.get(recorded.name()) else {

@@ -74,6 +74,10 @@ impl History {
             }
             Entry::WaitEnded(wait) => self.wait_ended(step, wait.signal),
             Entry::Noted(noted) => self.note_down(step, Said::Value(noted.value)),
+            Entry::ChildStarted(started) if started.detached => {
+                let (instance_id, input) = (started.instance_id, started.input);
+                self.note_down(step, Said::Detached { instance_id, input });
+            }
             Entry::ChildStarted(started) => {
                 self.step_mut(step, started.input).child_started(started.instance_id);
             }
@@ -225,6 +229,7 @@ impl History {
             }
             Some(Finding::NotApplied) => step.settled(Progress::Open),
             Some(Finding::Undone(_)) => step.undone(None),
+            Some(Finding::Again) => step.child_wanted_again(),
             Some(Finding::Dropped) | None => {}
         }
     }
@@ -291,6 +296,8 @@ impl History {
                 undo: Attempts::default(),
                 compensated: false,
                 child: None,
+                children: 0,
+                is_wanted_again: false,
             });
             self.steps.len() - 1
         });

@@ -26,7 +26,7 @@ use crate::step::Failure;
 
 use people::People;
 
-pub(crate) use note::{MARKER, Note, Received, Said, marker};
+pub(crate) use note::{MARKER, Note, Received, Said, heard, marker};
 pub(crate) use replay::BRANCH_DROPPED;
 pub(crate) use step::{Attempts, Progress, RecordedStep, step_name};
 pub(crate) use step_clock::StepClock;
@@ -245,6 +245,29 @@ impl History {
     /// Whether it has started instances.
     pub(crate) fn has_children(&self) -> bool {
         self.steps.iter().any(|step| step.child.is_some())
+    }
+
+    /// How many instances it has started, those that it let go of included.
+    pub(crate) fn children(&self) -> usize {
+        let children: u32 = self.steps.iter().map(|step| step.children).sum();
+        let detached = |note: &&Note| matches!(note.said, Said::Detached { .. });
+        children as usize + self.notes.iter().filter(detached).count()
+    }
+
+    /// How many instances it is below.
+    pub(crate) fn depth(&self) -> u32 {
+        self.parent.as_ref().map_or(0, |parent| parent.depth.max(1))
+    }
+
+    /// Whether the run has gone on although this child has not completed.
+    pub(crate) fn has_heard(&self, child: &str) -> bool {
+        let key = heard(child);
+        self.notes.iter().any(|note| note.key == key)
+    }
+
+    /// Children that have not said how they have ended.
+    pub(crate) fn open_children(&self) -> impl Iterator<Item = &RecordedStep> {
+        self.steps.iter().filter(|step| step.is_open_child())
     }
 
     /// The compensation under way.

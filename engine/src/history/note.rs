@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 /// A recorded call that is no step: a sleep, a wait, a value, a marker.
 #[derive(Debug)]
@@ -23,6 +24,11 @@ pub(crate) fn marker(name: &str, answer: bool) -> String {
     format!("{MARKER}{name}{}", if answer { "" } else { "=false" })
 }
 
+/// The key of what says that the run has heard that a child has not completed.
+pub(crate) fn heard(child: &str) -> String {
+    format!("heard:{child}")
+}
+
 /// What is recorded of such a call.
 #[derive(Debug)]
 pub(crate) enum Said {
@@ -36,6 +42,11 @@ pub(crate) enum Said {
         ended: Option<Option<u32>>,
     },
     Value(Box<RawValue>),
+    /// An instance that was started and let go of.
+    Detached {
+        instance_id: Uuid,
+        input: Box<RawValue>,
+    },
 }
 
 /// A signal that has been read from the mail.

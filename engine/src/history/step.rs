@@ -42,6 +42,10 @@ pub(crate) struct RecordedStep {
     pub(crate) compensated: bool,
     /// The instance that does it, if it is no step but a child.
     pub(crate) child: Option<Uuid>,
+    /// How many instances have been started to do it, one in the place of the other.
+    pub(crate) children: u32,
+    /// That instance has ended, nothing is left of it, and a person wants another one in its place.
+    pub(crate) is_wanted_again: bool,
 }
 
 impl RecordedStep {
@@ -162,7 +166,23 @@ impl RecordedStep {
     /// It is done by another instance; until that has ended nobody knows what it has done.
     pub(super) fn child_started(&mut self, child: Uuid) {
         self.child = Some(child);
+        self.children += 1;
+        self.is_wanted_again = false;
+        self.progress = Progress::Open;
         self.unknown = true;
+    }
+
+    /// The child has ended, nothing is left of it, and a person wants another one in its place.
+    pub(super) fn child_wanted_again(&mut self) {
+        if self.child.is_some() {
+            self.settled(Progress::Open);
+            self.is_wanted_again = true;
+        }
+    }
+
+    /// Whether it is a child that is to be started, or has not said yet how it has ended.
+    pub(crate) fn is_open_child(&self) -> bool {
+        self.child.is_some() && matches!(self.progress, Progress::Open)
     }
 
     /// The child has ended like this.
@@ -182,8 +202,7 @@ impl RecordedStep {
 
     /// Its child has ended, and how could not be recorded.
     pub(super) fn child_unheard(&mut self, why: &str) {
-        let is_open = matches!(self.progress, Progress::Open) && !Bug::ChildUnheard.is_on();
-        if self.child.is_some() && is_open {
+        if self.is_open_child() && !Bug::ChildUnheard.is_on() {
             let message = format!("how {} has ended could not be recorded: {why}", self.key);
             self.settled(Progress::Failed { failure: Failure::new(MAIL_REFUSED, message) });
             // It may have completed.

@@ -80,6 +80,7 @@ fn step_entry() -> impl Strategy<Value = Entry> {
         workflow: "w".to_owned(),
         business_key: "k".to_owned(),
         input: input(),
+        detached: false,
     };
     prop_oneof![
         failed,
@@ -93,7 +94,9 @@ fn step_entry() -> impl Strategy<Value = Entry> {
         })),
         (0..100_i64)
             .prop_map(|seconds| Entry::StepNotFound(StepNotFound { retry_at: at(seconds) })),
-        Just(Entry::ChildStarted(child)),
+        any::<bool>().prop_map(move |detached| {
+            Entry::ChildStarted(ChildStarted { detached, ..child.clone() })
+        }),
         prop::sample::select(Status::ALL.to_vec()).prop_map(ended),
     ]
 }
@@ -105,6 +108,7 @@ fn other_entry() -> impl Strategy<Value = Entry> {
         Just(Finding::NotApplied),
         Just(Finding::Undone(None)),
         Just(Finding::Dropped),
+        Just(Finding::Again),
     ]);
     let resolution = prop::option::of((prop::option::of(key()), finding)).prop_map(|found| {
         found.map(|(step, finding)| {
@@ -124,7 +128,7 @@ fn other_entry() -> impl Strategy<Value = Entry> {
         let plan_hash = plan.hash();
         Entry::CompensationPlanned(CompensationPlanned { reason, plan, plan_hash })
     });
-    let parent = Parent { instance_id: Uuid::nil(), key: "child:w".to_owned() };
+    let parent = Parent { instance_id: Uuid::nil(), key: "child:w".to_owned(), depth: 1 };
     let started = prop::option::of(Just(parent)).prop_map(|parent| {
         let (workflow, business_key) = ("w".to_owned(), "k".to_owned());
         Entry::Started(Started { workflow, version: 1, business_key, parent, input: input() })

@@ -205,7 +205,9 @@ impl Life<'_> {
             resumed: false,
             held: self.history.is_held(),
             by_parent,
+            ancestors_ended: false,
             child_past_pivot: false,
+            children_undecided: false,
         }
     }
 

@@ -9,13 +9,19 @@ use crate::error::Error;
 use crate::record::{ChildEnded, Ended, Parent, Started};
 use crate::status::Status;
 
-/// Children that have ended and whose parents have not been told.
-pub(crate) async fn untold(pool: &PgPool, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+/// Children that have ended and whose parents have not been told, from the one after this id on.
+pub(crate) async fn untold(
+    pool: &PgPool,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         "select instance_id from amends.instance
          where parent_id is not null and ended_at is not null and not parent_told
+           and instance_id > $1
          order by instance_id
-         limit $1",
+         limit $2",
+        after,
         limit,
     )
     .fetch_all(pool)

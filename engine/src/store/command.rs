@@ -1,5 +1,5 @@
-//! The commands that people give, judged under the lock of the instance; a cancel under the locks of
-//! its whole family.
+//! The commands that people give, judged under the lock of the instance; those that go down to its
+//! family under the locks of all of that.
 //!
 //! Everything is asked by statements that come after the locks, and so see what was committed while
 //! a lock was waited for.
@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::family::{self, Member};
+use super::family::{self, Descent, Member};
 use super::mail::{CommandBody, Kind, Letter, send};
-use crate::command::{Answer, ChildStanding, Command, Resolution, Standing, answer};
+use crate::command::{Answer, ChildFate, ChildPolicy, Command, Resolution, Standing, answer};
 use crate::error::Error;
 use crate::record::Record;
 use crate::sabotage::Bug;
@@ -24,6 +24,8 @@ pub(crate) struct Given {
     pub(crate) actor: String,
     pub(crate) reason: String,
     pub(crate) resolution: Option<Resolution>,
+    /// What becomes of its live children, if it is terminated.
+    pub(crate) policy: Option<ChildPolicy>,
     /// It is the instance's parent who asks.
     pub(crate) by_parent: bool,
     /// The request that it comes by, if that may come again.
@@ -42,7 +44,7 @@ pub(crate) struct Request {
 
 /// Judges a command by the instance and, where `look` wants that, its history, and keeps it with
 /// its answer for ever. An accepted one becomes mail that the instance cannot end or wait without
-/// reading; an accepted cancel becomes mail to everything live that the instance has started, too.
+/// reading; where it goes down to what the instance has started, that gets mail, too.
 ///
 /// A request that has been answered gets the same answer again, and does nothing.
 pub(crate) async fn give_command(
@@ -51,7 +53,7 @@ pub(crate) async fn give_command(
     look: Option<Look>,
 ) -> Result<Option<Answer>, Error> {
     let too_early = match Bug::JudgedBeforeLock.is_on() {
-        true => stand(connection, given.instance_id, &[]).await?,
+        true => stand(connection, given.instance_id, &Descent::default()).await?,
         false => None,
     };
     if !lock(connection, given.instance_id).await? {
@@ -61,11 +63,14 @@ pub(crate) async fn give_command(
         return Ok(Some(answer));
     }
     let family = match given.command {
-        Command::Cancel => family::lock(connection, given.instance_id).await?,
+        Command::Cancel | Command::Hold | Command::Release | Command::Terminate => {
+            family::lock(connection, given.instance_id).await?
+        }
         Command::Resolve => family::look(connection, given.instance_id).await?,
-        _ => Vec::new(),
+        Command::Resume | Command::Retry => Vec::new(),
     };
-    let stands = stand(connection, given.instance_id, &family).await?;
+    let descent = Descent::new(given.command, given.policy, &family);
+    let stands = stand(connection, given.instance_id, &descent).await?;
     let Some((workflow, version, mut standing)) = too_early.or(stands) else {
         return Ok(None);
     };
@@ -82,9 +87,8 @@ pub(crate) async fn give_command(
     }
     if answer == Answer::Accepted {
         accept(connection, &given).await?;
-        if given.command == Command::Cancel {
-            family::tell(connection, &family, given.at).await?;
-        }
+        let why = family::reason(given.command);
+        family::tell(connection, &descent, why, given.at).await?;
     }
     Ok(Some(answer))
 }
@@ -138,7 +142,7 @@ pub(crate) struct Seen {
     pub(crate) workflow: String,
     pub(crate) version: u32,
     pub(crate) standing: Standing,
-    pub(crate) family: Vec<Member>,
+    pub(crate) family: Vec<(Member, ChildFate)>,
     pub(crate) records: Vec<Record>,
 }
 
@@ -146,11 +150,16 @@ pub(crate) struct Seen {
 pub(crate) async fn see(
     connection: &mut PgConnection,
     instance_id: Uuid,
+    command: Command,
+    policy: Option<ChildPolicy>,
 ) -> Result<Option<Seen>, Error> {
     let family = family::look(connection, instance_id).await?;
-    let Some((workflow, version, standing)) = stand(connection, instance_id, &family).await? else {
+    let descent = Descent::new(command, policy, &family);
+    let Some((workflow, version, standing)) = stand(connection, instance_id, &descent).await?
+    else {
         return Ok(None);
     };
+    let family = family.iter().cloned().zip(descent.fates()).collect();
     let mut histories = super::claim::histories(&mut *connection, &[instance_id]).await?;
     let records = histories.remove(&instance_id).unwrap_or_default();
     Ok(Some(Seen { workflow, version, standing, family, records }))
@@ -175,11 +184,11 @@ pub(crate) async fn lock(
     Ok(locked.is_some())
 }
 
-/// Where an instance stands with this family.
+/// Where an instance stands, given what a command means for its family.
 async fn stand(
     connection: &mut PgConnection,
     instance_id: Uuid,
-    family: &[Member],
+    descent: &Descent,
 ) -> Result<Option<(String, u32, Standing)>, Error> {
     let seen = sqlx::query!(
         r#"
@@ -196,7 +205,18 @@ async fn stand(
                    select from amends.mail m
                    where m.instance_id = i.instance_id and m.mail_seq > i.mail_read
                      and m.kind = 'command' and m.name in ('resume', 'resolve')
-               ) as "resumed!"
+               ) as "resumed!",
+               coalesce((
+                   with recursive ancestor as (
+                       select p.parent_id, p.status from amends.instance p
+                       where p.instance_id = i.parent_id
+                       union all
+                       select p.parent_id, p.status
+                       from ancestor a join amends.instance p on p.instance_id = a.parent_id
+                   )
+                   select bool_and(status in ('completed', 'compensated', 'cancelled', 'terminated'))
+                   from ancestor
+               ), false) as "ancestors_ended!"
         from amends.instance i
         where instance_id = $1
         "#,
@@ -207,7 +227,6 @@ async fn stand(
     let Some(seen) = seen else {
         return Ok(None);
     };
-    let is_past = |member: &Member| member.standing == ChildStanding::PastPivot;
     let standing = Standing {
         status: seen.status.parse()?,
         past_pivot: seen.past_pivot,
@@ -216,7 +235,9 @@ async fn stand(
         resumed: seen.resumed,
         held: seen.held,
         by_parent: false,
-        child_past_pivot: family.iter().any(is_past),
+        ancestors_ended: seen.ancestors_ended,
+        child_past_pivot: descent.includes(ChildFate::Refuse),
+        children_undecided: descent.includes(ChildFate::Undecided),
     };
     Ok(Some((seen.workflow, seen.version.cast_unsigned(), standing)))
 }

@@ -14,7 +14,7 @@ use super::commit::commit;
 use super::mail::CommandBody;
 use super::write::{Write, Written};
 use super::{command, missed};
-use crate::command::ChildStanding;
+use crate::command::{ChildFate, ChildPolicy, ChildStanding, Command, Relative, fate};
 use crate::error::Error;
 use crate::sabotage::Bug;
 use crate::status::Status;
@@ -29,6 +29,52 @@ pub(crate) struct Member {
     pub(crate) business_key: String,
     pub(crate) status: Status,
     pub(crate) standing: ChildStanding,
+    pub(crate) is_held: bool,
+}
+
+/// What a command to an instance means for each in its family.
+#[derive(Debug, Default)]
+pub(crate) struct Descent {
+    fates: Vec<(Uuid, ChildFate)>,
+}
+
+impl Descent {
+    /// Judges a family, in which children come after their parents.
+    pub(crate) fn new(command: Command, policy: Option<ChildPolicy>, family: &[Member]) -> Self {
+        let mut undone = HashSet::new();
+        let judge = |member: &Member| {
+            let relative = Relative {
+                status: member.status,
+                standing: member.standing,
+                is_held: member.is_held,
+                is_undone_by_parent: undone.contains(&member.parent_id),
+            };
+            let fate = fate(command, policy, relative);
+            let is_undone = matches!(fate, ChildFate::Cancel | ChildFate::TakeBack)
+                || member.standing == ChildStanding::BeingUndone;
+            if is_undone {
+                undone.insert(member.instance_id);
+            }
+            (member.instance_id, fate)
+        };
+        Self { fates: family.iter().map(judge).collect() }
+    }
+
+    /// Whether it means this for somebody.
+    pub(crate) fn includes(&self, fate: ChildFate) -> bool {
+        self.fates.iter().any(|(_, it)| *it == fate)
+    }
+
+    /// What it means for each, in the order of the family.
+    pub(crate) fn fates(&self) -> impl Iterator<Item = ChildFate> {
+        self.fates.iter().map(|(_, fate)| *fate)
+    }
+
+    /// Who is given this command with it.
+    fn given(&self, command: Command) -> Vec<Uuid> {
+        let given = self.fates.iter().filter(|(_, fate)| fate.command() == Some(command));
+        given.map(|(instance_id, _)| *instance_id).collect()
+    }
 }
 
 /// Locks the family of an instance whose row is locked, and says where everybody in it stands.
@@ -71,6 +117,7 @@ pub(crate) async fn look(
                 business_key: row.business_key,
                 status,
                 standing: ChildStanding::judge(status, row.past_pivot, row.is_undoing),
+                is_held: row.held,
             })
         })
         .collect()
@@ -79,32 +126,51 @@ pub(crate) async fn look(
 /// Why a child is cancelled of which nobody has asked it.
 pub(crate) const PARENT_UNDONE: &str = "its parent is being undone";
 
-/// Cancels everybody in a locked family who is live. Says how many that are.
+/// Why a child is given a command of which nobody has asked it: its parent was given this one.
+pub(crate) fn reason(command: Command) -> &'static str {
+    match command {
+        Command::Hold => "its parent is held",
+        Command::Release => "its parent is released",
+        Command::Terminate => "its parent is stopped by force",
+        Command::Cancel | Command::Resume | Command::Retry | Command::Resolve => PARENT_UNDONE,
+    }
+}
+
+/// Gives everybody in a locked family the command that is meant for them.
 pub(crate) async fn tell(
     connection: &mut PgConnection,
-    family: &[Member],
+    descent: &Descent,
+    reason: &str,
     at: DateTime<Utc>,
-) -> Result<u64, Error> {
-    let live = family.iter().filter(|member| member.standing == ChildStanding::Live);
-    let live: Vec<_> = live.map(|member| member.instance_id).collect();
-    if live.is_empty() {
-        return Ok(0);
+) -> Result<(), Error> {
+    for (command, held) in [
+        (Command::Cancel, Some(false)),
+        (Command::Hold, Some(true)),
+        (Command::Release, Some(false)),
+        (Command::Terminate, None),
+    ] {
+        let told = descent.given(command);
+        if told.is_empty() {
+            continue;
+        }
+        let command_ids: Vec<_> = told.iter().map(|_| new_id()).collect();
+        let body = CommandBody { reason: reason.to_owned(), resolution: None };
+        let body =
+            serde_json::to_string(&body).map_err(|error| Error::InvalidInput(error.to_string()))?;
+        sqlx::query_file!(
+            "src/store/sql/tell_family.sql",
+            &told,
+            &command_ids,
+            reason,
+            body,
+            at,
+            command.as_str(),
+            held as _,
+        )
+        .execute(&mut *connection)
+        .await?;
     }
-    let command_ids: Vec<_> = live.iter().map(|_| new_id()).collect();
-    let body = CommandBody { reason: PARENT_UNDONE.to_owned(), resolution: None };
-    let body =
-        serde_json::to_string(&body).map_err(|error| Error::InvalidInput(error.to_string()))?;
-    let told = sqlx::query_file!(
-        "src/store/sql/tell_family.sql",
-        &live,
-        &command_ids,
-        PARENT_UNDONE,
-        body,
-        at,
-    )
-    .execute(connection)
-    .await?;
-    Ok(told.rows_affected())
+    Ok(())
 }
 
 /// Writes the plan of an instance, and cancels everything live in its family, in one transaction. What
@@ -129,7 +195,8 @@ pub(crate) async fn commit_plan(
         return Ok(Some(missed::held(connection, worker_id, write).await?));
     }
     if let Some(record) = write.first_record() {
-        tell(connection, &family, record.at).await?;
+        let descent = Descent::new(Command::Cancel, None, &family);
+        tell(connection, &descent, PARENT_UNDONE, record.at).await?;
     }
     Ok(Some(Written::Yes))
 }

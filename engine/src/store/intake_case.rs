@@ -136,6 +136,7 @@ async fn hold(
         actor: ACTOR.to_owned(),
         reason: format!("{}: {}", case.event.kind, case.message),
         resolution: None,
+        policy: None,
         by_parent: false,
         request: None,
         at,

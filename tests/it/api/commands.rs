@@ -5,6 +5,9 @@ use std::time::Duration;
 use amends::Status;
 use amends_tests::World;
 use amends_tests::http::{Api, Call, stored};
+use amends_tests::improvised::{Stage, start};
+use amends_tests::scripted::{ONCE, Script, Scripted, retry};
+use futures::FutureExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -274,5 +277,48 @@ async fn a_command_with_a_key_may_be_sent_again_and_a_key_names_one_command() {
     let given: i64 =
         sqlx::query_scalar(given).bind(id).fetch_one(&mut world.database().await).await.unwrap();
     assert_eq!(given, 2);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_terminate_asks_what_becomes_of_children_and_the_preview_names_them() {
+    let stage = Stage::plain().child(&Script::new(ONCE, [retry("down")]));
+    let world = stage
+        .world(|saga, _| {
+            async {
+                let child = saga.start_child::<Scripted>("pack", &7).await?;
+                Ok(child.output().await?.output.to_string())
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    let api = Api::of(&world);
+    let shown = async |query: &str| {
+        let shown = get(&api, format!("/instances/{id}/preview?{query}")).await;
+        let child = shown["children"][0].clone();
+        assert_eq!(child["business_key"], "it/pack");
+        [&shown["answer"], &child["status"], &child["fate"], &child["text"]]
+            .map(|it| it.as_str().unwrap_or_default().to_owned())
+    };
+    let open = ["children_undecided", "waiting", "undecided", "is live: say what becomes of it"];
+    assert_eq!(shown("command=terminate").await, open);
+    let cancelled = ["accepted", "waiting", "cancel", "is cancelled at once"];
+    assert_eq!(shown("command=terminate&children=cancel").await, cancelled);
+    let held = ["accepted", "waiting", "hold", "is held, and begins nothing more"];
+    assert_eq!(shown("command=hold").await, held);
+    for query in ["command=hold&children=cancel", "command=terminate&children=spare"] {
+        let refused = api.send(Call::get(format!("/instances/{id}/preview?{query}"))).await;
+        assert_eq!(refused.differs_from_problem(400, "invalid_query"), [""; 0], "{query}");
+    }
+    let terminate = json!({ "command": "terminate" });
+    assert_eq!(answer(&api, id, terminate).await, "children_undecided");
+    let terminate = json!({ "command": "terminate", "children": "cancel" });
+    assert_eq!(answer(&api, id, terminate).await, "accepted");
+    world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Terminated);
+    let cancelled = get(&api, "/instances?status=cancelled".to_owned()).await;
+    assert_eq!(cancelled["items"][0]["business_key"], "it/pack");
     world.finish().await;
 }
