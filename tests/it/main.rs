@@ -49,5 +49,6 @@ mod steps;
 mod suspects;
 mod tidy;
 mod transaction;
+mod unreadable;
 mod versions;
 mod webhook;

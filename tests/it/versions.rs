@@ -33,6 +33,10 @@ impl Builds {
         with(builder.settings(settings)).open().await.unwrap()
     }
 
+    pub(crate) fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
     /// Lets what waits become due, and runs it on `engine`.
     async fn pass(&self, engine: &Engine) {
         self.clock.advance(Duration::from_secs(5));
