@@ -27,6 +27,13 @@ pub(crate) const UNKNOWN_MAIL_PAUSE: TimeDelta = TimeDelta::seconds(15);
 /// newer worker among many older ones has come by until then.
 pub(crate) const UNKNOWN_MAIL_WAIT: TimeDelta = TimeDelta::hours(1);
 
+/// How long the parent of a child waits for a worker that runs the child's version, before that is
+/// put to a person: servers may be on their way up.
+pub(crate) const CHILD_VERSION_WAIT: TimeDelta = TimeDelta::minutes(5);
+
+/// How often a parent looks whether there still is one, while its child is being undone.
+pub(crate) const CHILD_LOOK_PAUSE: TimeDelta = TimeDelta::hours(1);
+
 /// How often what becomes of an instance may fail to be recorded without a pause in between.
 pub(crate) const UNSETTLED_MAX: u32 = 3;
 

@@ -94,11 +94,17 @@ impl Worker {
         let schedules = Arc::clone(&parts.schedules);
         let mut worker = Self::without_row(parts);
         let worker_id = worker.worker_id;
+        let takes_up = worker.settings.instances_max > 0;
+        let workflows = worker.registry.iter().filter(|_| takes_up);
+        let workflows = workflows.map(|it| rows::version_name(it.name(), it.version()));
+        let subscriptions = worker.subscriptions.names();
         let row = NewWorker {
             worker_id,
             name: &worker.settings.name,
             lease: worker.settings.lease,
             relays: !worker.subscriptions.is_empty(),
+            workflows: &workflows.collect::<Vec<_>>(),
+            subscriptions: &subscriptions,
             schedules: &schedules.texts(),
             zones: ZONES,
         };
@@ -106,7 +112,7 @@ impl Worker {
         worker.committer = Committer::start(Desk {
             store: worker.store.clone(),
             worker_id,
-            subscriptions: worker.subscriptions.names(),
+            subscriptions,
             clock: worker.clock.clone(),
             probes: worker.probes.clone(),
             metrics: Arc::clone(&worker.metrics),

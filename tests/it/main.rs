@@ -6,6 +6,7 @@ mod access;
 mod api;
 mod bad_input;
 mod branches;
+mod builds;
 mod chain;
 mod children;
 mod cli;

@@ -38,7 +38,9 @@ impl History {
             Entry::StepDone(done) => {
                 // Whatever the lost worker left open has been taken up.
                 self.interrupted = false;
-                self.step_mut(step, done.input).settled(Progress::Done { output: done.output });
+                let step = self.step_mut(step, done.input);
+                step.compensation = done.compensation;
+                step.settled(Progress::Done { output: done.output });
             }
             Entry::StepAttemptFailed(failed) => self.attempt_failed(step, failed, at),
             Entry::StepInterrupted(interrupted) => {
@@ -269,6 +271,7 @@ impl History {
                 first_at,
                 undo: Attempts::default(),
                 compensated: false,
+                compensation: None,
                 child: None,
             });
             self.steps.len() - 1

@@ -270,6 +270,11 @@ impl History {
         self.people = mark.people;
     }
 
+    /// When the last record was made.
+    pub(crate) fn last_at(&self) -> DateTime<Utc> {
+        self.last_at
+    }
+
     /// How many records there are.
     pub(crate) fn length(&self) -> u32 {
         self.length

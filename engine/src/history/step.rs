@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::record::{AttemptOutcome, ChildEnded, MAIL_REFUSED, StepAttemptFailed};
 use crate::status::Status;
-use crate::step::Failure;
+use crate::step::{Compensation, Failure};
 
 /// What is recorded of one step.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct RecordedStep {
     pub(crate) first_at: DateTime<Utc>,
     pub(crate) undo: Attempts,
     pub(crate) compensated: bool,
+    /// What it takes to undo it, as it was declared when it was done, if that is known.
+    pub(crate) compensation: Option<Compensation>,
     /// The instance that does it, if it is no step but a child.
     pub(crate) child: Option<Uuid>,
 }

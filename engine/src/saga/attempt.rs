@@ -15,7 +15,7 @@ use crate::instance::{Direction, Instance, State, Terms, Transaction, Verdict};
 use crate::probe::{Attempting, Part};
 use crate::record::{Entry, StepAttemptFailed, StepDone};
 use crate::registry::Told;
-use crate::step::{ByCall, Failure, Moment, Step, StepError, Work};
+use crate::step::{ByCall, Compensation, Failure, Moment, Step, StepError, Work};
 use crate::transaction_step::{InTransaction, PgConnection, TransactionStep};
 
 /// Everything that one attempt owns.
@@ -53,7 +53,7 @@ impl<S: Step> Attemptable<ByCall> for S {
         let mut state = instance.state();
         let (output, (entry, events)) = match result {
             Ok(output) => {
-                let done = done(step, key, input, &attempt.raw, &output)?;
+                let done = done(instance, step, key, input, &attempt.raw, &output)?;
                 state.failure = None;
                 (Some(output), done)
             }
@@ -88,7 +88,7 @@ impl<S: TransactionStep> Transaction for Attempt<S, InTransaction> {
     }
 
     fn done(&self, output: &S::Output) -> Result<(Entry, Vec<Event>), Verdict> {
-        done(&self.step, &self.key, &self.input, &self.raw, output)
+        done(&self.instance, &self.step, &self.key, &self.input, &self.raw, output)
     }
 
     fn failed(&self, state: &mut State, error: &StepError) -> Result<(Entry, Vec<Event>), Verdict> {
@@ -141,6 +141,7 @@ fn is_late(at: DateTime<Utc>, first_at: DateTime<Utc>, deadline: Option<Duration
 
 /// The record of a step that is done.
 pub(super) fn done<S: Work<How>, How>(
+    instance: &Instance,
     step: &S,
     key: &str,
     input: &S::Input,
@@ -151,5 +152,8 @@ pub(super) fn done<S: Work<How>, How>(
         .map_err(|error| Verdict::Unrecordable(format!("output of {key}: {error}")))?;
     let told = Told::by(step, || Moment::Done { input, output });
     let (input, money) = (raw.to_owned(), told.money);
-    Ok((Entry::StepDone(StepDone { input, output: output_raw, money }), told.events))
+    let declared = instance.workflow.steps().get(S::NAME).map(|step| step.facts().compensation);
+    let compensation = declared.filter(|declared| *declared != Compensation::Nothing);
+    let done = StepDone { input, output: output_raw, money, compensation };
+    Ok((Entry::StepDone(done), told.events))
 }
