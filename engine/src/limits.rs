@@ -94,6 +94,16 @@ pub(crate) const SCAN_MAX: usize = 4096;
 /// Outbox rows held in memory by a relay.
 pub(crate) const RELAY_ROWS_MAX: usize = 16_384;
 
+/// How long a subscription may be gone before its events are taken out of the outbox: servers may be
+/// on their way up.
+pub(crate) const SUBSCRIPTION_GONE_WAIT: TimeDelta = TimeDelta::minutes(10);
+
+/// How often a worker looks for such events.
+pub(crate) const LEFTOVER_PAUSE: Duration = Duration::from_secs(60);
+
+/// Outbox rows that are moved per statement.
+pub(crate) const LEFTOVER_BATCH: i64 = 10_000;
+
 /// How long a sink may take over one event.
 pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -34,7 +34,7 @@ use crate::sabotage::Bug;
 use crate::schedule::{Definitions, ZONES};
 use crate::status::Status;
 use crate::store::worker::{self as rows, NewWorker, TakeOver};
-use crate::store::{Hint, Store, mail};
+use crate::store::{Hint, Store, leftover, mail};
 
 /// What a process is made of, whichever worker it is.
 #[derive(Clone)]
@@ -109,6 +109,8 @@ impl Worker {
             zones: ZONES,
         };
         rows::register(worker.store.pool(), row, worker.clock.pinned()).await?;
+        // From here on nobody lays them aside; what was is back before anything new is delivered.
+        leftover::put_back(worker.store.pool(), &subscriptions).await?;
         worker.committer = Committer::start(Desk {
             store: worker.store.clone(),
             worker_id,

@@ -26,6 +26,7 @@ mod gateways;
 mod guide;
 mod kit;
 mod lease;
+mod leftovers;
 mod limits;
 mod lock_order;
 mod mail;
