@@ -29,7 +29,7 @@ use crate::problem::{PROBLEM_JSON, Problem, ProblemBody};
         (name = "signals", description = "News for instances"),
         (name = "instances", description = "Instances of workflows: look, ask, command"),
         (name = "dependencies", description = "What steps call, and how it does"),
-        (name = "events", description = "Events that cannot be delivered: look, retry, skip"),
+        (name = "events", description = "Events that cannot be delivered: look, retry, skip, drop"),
         (name = "intake", description = "Deliveries that a person has to decide about"),
         (name = "workflows", description = "Versions of workflows, and what is on them"),
         (name = "schedules", description = "What is started by the clock: look, pause, resume, fire"),

@@ -53,6 +53,7 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(dependencies::list::list))
         .routes(routes!(events::blocked::list))
         .routes(routes!(events::blocked::show))
+        .routes(routes!(events::leftover::list))
         .routes(routes!(intake::cases::list))
         .routes(routes!(schedules::list::list))
         .routes(routes!(schedules::show::show))
@@ -63,6 +64,7 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(instances::command::command))
         .routes(routes!(schedules::command::command))
         .routes(routes!(events::command::command))
+        .routes(routes!(events::discard::command))
         .routes(routes!(intake::command::command))
         .route_layer(may(Permission::Command));
 

@@ -149,7 +149,7 @@ pub struct Version {
     pub runnable: bool,
     /// Whether the server that answers starts new instances on it.
     pub starts_new: bool,
-    /// Whether nothing is on it and nothing new starts on it.
+    /// Whether nothing is on it, nothing that can still be taken back, and nothing new starts on it.
     pub safe_to_remove: bool,
     /// How many of its instances have not ended.
     pub live: u64,
@@ -163,7 +163,11 @@ pub struct Version {
     pub compensating: u64,
     /// Of these, in need of a person.
     pub stuck: u64,
-    /// When the oldest of these was accepted.
+    /// How many have completed and can still be taken back: they were started by live instances, or
+    /// by such ones.
+    #[serde(default)]
+    pub completed_children: u64,
+    /// When the oldest live one was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<DateTime<Utc>>,
 }
@@ -270,6 +274,7 @@ impl From<versions::Version> for Version {
             waiting: live.waiting,
             compensating: live.compensating,
             stuck: live.stuck,
+            completed_children: version.completed_children,
             oldest: version.oldest,
         }
     }

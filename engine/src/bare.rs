@@ -93,6 +93,8 @@ impl Bare {
             name: "bare",
             lease,
             relays: false,
+            workflows: &[],
+            subscriptions: &[],
             schedules: &[],
             zones: "",
         };

@@ -17,6 +17,7 @@ use crate::store::Hint;
 use crate::store::child;
 use crate::store::command::{Given, give_command};
 use crate::store::family::{self, PARENT_UNDONE};
+use crate::store::worker as rows;
 use crate::store::write::{NewRecord, Write, Written};
 use crate::worker::{Worker, new_id};
 
@@ -140,8 +141,30 @@ impl Instance {
                 "CHILD_TERMINATED",
                 format!("{key} was stopped by force; nobody knows what is left of it"),
             ))),
-            Some(_) => self.cancel_child(key, child_id).await,
+            Some(_) => match self.missing_version(child_id).await? {
+                Some(version) => self.wait_for_version(key, &version).await,
+                None => self.cancel_child(key, child_id).await,
+            },
         }
+    }
+
+    /// The version of a child, if no worker runs it.
+    async fn missing_version(&self, child_id: Uuid) -> Result<Option<String>, Verdict> {
+        let pool = self.worker.store.pool();
+        self.worker.persist(|| async { Ok(rows::missing_version(pool, child_id).await?) }).await
+    }
+
+    /// Waits a while for a worker that runs this version of a child, which nobody can undo until
+    /// then, and puts it to a person.
+    async fn wait_for_version(self: &Arc<Self>, key: &str, version: &str) -> Result<(), Verdict> {
+        let until = self.state().history.last_at() + limits::CHILD_VERSION_WAIT;
+        if self.worker.clock.now() < until {
+            return self.pause_until(Some(until)).await;
+        }
+        let message = format!(
+            "{key} is to be undone, and no server runs {version}; deploy a build with it, and resume"
+        );
+        Err(Verdict::Stick(Failure::new("CHILD_VERSION_MISSING", message)))
     }
 
     async fn cancel_child(self: &Arc<Self>, key: &str, child_id: Uuid) -> Result<(), Verdict> {
@@ -166,18 +189,21 @@ impl Instance {
             })
             .await?;
         match answer {
-            Some(Answer::PastPivot | Answer::ChildPastPivot) => Err(Verdict::Stick(Failure::new(
-                "CHILD_PAST_PIVOT",
-                format!("{key} cannot be undone any more: it is past its pivot"),
-            ))),
+            Some(Answer::PastPivot | Answer::ChildPastPivot) => {
+                return Err(Verdict::Stick(Failure::new(
+                    "CHILD_PAST_PIVOT",
+                    format!("{key} cannot be undone any more: it is past its pivot"),
+                )));
+            }
             Some(Answer::Accepted) => {
                 worker.due.notify_one();
                 worker.mail.notify_one();
                 worker.store.hint(Hint::Due).await;
-                self.pause_until(None).await
             }
-            // It is being undone; its end is mail.
-            _ => self.pause_until(None).await,
+            // It is being undone.
+            _ => {}
         }
+        // Its end is mail; only whether anybody still runs it has to be looked at.
+        self.pause_until(Some(worker.clock.now() + limits::CHILD_LOOK_PAUSE)).await
     }
 }

@@ -5,10 +5,13 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::history::{History, Progress};
+use crate::history::{History, Progress, RecordedStep};
 use crate::registry::Steps;
 use crate::sabotage::Bug;
 use crate::step::{Compensation, Failure};
+
+/// What is stuck because a step was done with an undo that this build does not declare any more.
+pub(crate) const COMPENSATION_CHANGED: &str = "COMPENSATION_CHANGED";
 
 /// Steps to undo, in the order of undoing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +45,7 @@ impl Plan {
 /// Plans the compensation of everything that is done or may be done, latest first.
 ///
 /// Fails where undoing is no longer possible or cannot be decided without a person: a pivot is done
-/// or may be done, or a step of the history is not part of this build.
+/// or may be done, or a step of the history is not part of this build, or has lost its undo since.
 pub(crate) fn plan_compensation(history: &History, steps: &Steps) -> Result<Plan, Failure> {
     let mut plan = Plan::default();
     for recorded in history.steps().rev() {
@@ -66,7 +69,7 @@ pub(crate) fn plan_compensation(history: &History, steps: &Steps) -> Result<Plan
             (Compensation::Undo, _) => {
                 plan.steps.push(PlannedStep { step: recorded.key.clone(), known });
             }
-            (Compensation::Nothing, _) => {}
+            (Compensation::Nothing, _) => nothing_to_undo(recorded)?,
             (Compensation::Pivot, true) => {
                 return Err(Failure::new(
                     "PAST_PIVOT",
@@ -88,6 +91,19 @@ pub(crate) fn plan_compensation(history: &History, steps: &Steps) -> Result<Plan
         plan.steps.reverse();
     }
     Ok(plan)
+}
+
+/// Accepts that this build declares nothing to undo of a step, if it was done as such.
+fn nothing_to_undo(recorded: &RecordedStep) -> Result<(), Failure> {
+    let was = match recorded.compensation {
+        None | Some(Compensation::Nothing) => return Ok(()),
+        Some(Compensation::Undo) => "had an undo",
+        Some(Compensation::Pivot) => "was a pivot",
+    };
+    Err(Failure::new(
+        COMPENSATION_CHANGED,
+        format!("{} {was} when it was done, and has nothing to undo in this build", recorded.key),
+    ))
 }
 
 /// Whether a pivot is recorded as done, or as perhaps done, so that nothing can be undone any more.
@@ -255,6 +271,25 @@ mod tests {
             Plan { steps: vec![planned("chargereserve", true)] },
         ] {
             assert_ne!(plan.hash(), other.hash());
+        }
+    }
+
+    #[test]
+    fn a_step_that_has_lost_its_undo_is_put_to_a_person_and_any_other_change_is_followed() {
+        let planned = |was, is| {
+            let mut history = History::new(Uuid::nil());
+            fake::done_with(&mut history, "one", was);
+            let plan = plan_compensation(&history, &fake::steps([("one", is)]));
+            plan.map(|plan| plan.steps.len()).map_err(|failure| failure.code)
+        };
+        let changed = || Err(COMPENSATION_CHANGED.into());
+        let (undo, nothing, pivot) =
+            (Compensation::Undo, Compensation::Nothing, Compensation::Pivot);
+        for was in [None, Some(nothing), Some(undo), Some(pivot)] {
+            let is_lost = matches!(was, Some(Compensation::Undo | Compensation::Pivot));
+            assert_eq!(planned(was, nothing), if is_lost { changed() } else { Ok(0) }, "{was:?}");
+            assert_eq!(planned(was, undo), Ok(1), "{was:?}");
+            assert_eq!(planned(was, pivot), Err("PAST_PIVOT".into()), "{was:?}");
         }
     }
 

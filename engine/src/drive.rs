@@ -10,7 +10,7 @@ use futures::FutureExt;
 use serde_json::value::RawValue;
 
 use crate::attempt::{self, compensation_failed, panic_message};
-use crate::compensation::plan_compensation;
+use crate::compensation::{COMPENSATION_CHANGED, plan_compensation};
 use crate::event::Event;
 use crate::history::{History, Progress, step_name};
 use crate::instance::{
@@ -24,7 +24,7 @@ use crate::record::{ChildEnded, CompensationPlanned, Ended, Entry, Reason, Reaso
 use crate::registry::{self, Finished};
 use crate::saga::{Saga, child_id};
 use crate::status::{Status, Transition};
-use crate::step::{Effect, Failure};
+use crate::step::{Compensation, Effect, Failure};
 use crate::undo::AskedUndo;
 use crate::unsettled::Unsettled;
 use crate::workflow::Outcome;
@@ -260,6 +260,11 @@ async fn undo(instance: &Arc<Instance>, key: &str, known: bool) -> Result<(), Ve
         (step.input.clone(), output, step.doubted_at, step.undo.clone())
     };
     let step = steps.get(step_name(key)).ok_or_else(missing)?;
+    // The plan was made by a build that had an undo: this one leaves nothing out silently.
+    if step.facts().compensation != Compensation::Undo {
+        let message = format!("{key} is to be undone, and has no undo in this build");
+        return Err(Verdict::Stick(Failure::new(COMPENSATION_CHANGED, message)));
+    }
     if let (Some(failure), None, true) = (&attempts.last, attempts.retry_at, attempts.counted > 0) {
         return Err(Verdict::Stick(compensation_failed(key, failure)));
     }
@@ -424,7 +429,16 @@ fn refused_by_parent(
 /// The end by force: nothing is undone, and nothing is checked.
 fn terminate(instance: &Instance, reason: String) -> Closing {
     let failure = Failure::new("TERMINATED", reason);
-    let events = instance.workflow.terminated(instance.input().get(), &failure);
+    let input = instance.input();
+    if let Err(error) = instance.workflow.read(input.get()) {
+        tracing::warn!(
+            instance.id = %instance.instance_id,
+            %error,
+            "no event tells that instance {} is stopped: its workflow cannot read its input",
+            instance.instance_id,
+        );
+    }
+    let events = instance.workflow.terminated(input.get(), &failure);
     let status = Status::Terminated;
     let end = Ended { status, output: None, failure: Some(failure), unread: Vec::new() };
     ended(instance, end, Transition::Terminate, events)

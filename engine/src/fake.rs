@@ -74,6 +74,10 @@ impl AnyStep for Fake {
         Box::pin(std::future::ready(Ok(Undone::nothing())))
     }
 
+    fn read(&self, _: &str, _: Option<&str>) -> Result<(), StepError> {
+        Ok(())
+    }
+
     fn done(&self, _: &str, _: &str) -> Result<Told, StepError> {
         Ok(Told::default())
     }
@@ -107,7 +111,13 @@ pub(crate) fn input() -> Box<RawValue> {
 
 /// The step is done.
 pub(crate) fn done(history: &mut History, step: &str) {
-    let done = StepDone { input: input(), output: input(), money: Vec::new() };
+    done_with(history, step, None);
+}
+
+/// The step is done, with this declared of its undo.
+pub(crate) fn done_with(history: &mut History, step: &str, compensation: Option<Compensation>) {
+    let (output, money) = (input(), Vec::new());
+    let done = StepDone { input: input(), output, money, compensation };
     append(history, step, Entry::StepDone(done));
 }
 

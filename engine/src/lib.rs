@@ -66,6 +66,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod intake_case;
+pub mod leftover;
 mod limits;
 mod metrics;
 pub mod probe;

@@ -27,6 +27,13 @@ pub(crate) const UNKNOWN_MAIL_PAUSE: TimeDelta = TimeDelta::seconds(15);
 /// newer worker among many older ones has come by until then.
 pub(crate) const UNKNOWN_MAIL_WAIT: TimeDelta = TimeDelta::hours(1);
 
+/// How long the parent of a child waits for a worker that runs the child's version, before that is
+/// put to a person: servers may be on their way up.
+pub(crate) const CHILD_VERSION_WAIT: TimeDelta = TimeDelta::minutes(5);
+
+/// How often a parent looks whether there still is one, while its child is being undone.
+pub(crate) const CHILD_LOOK_PAUSE: TimeDelta = TimeDelta::hours(1);
+
 /// How often what becomes of an instance may fail to be recorded without a pause in between.
 pub(crate) const UNSETTLED_MAX: u32 = 3;
 
@@ -93,6 +100,16 @@ pub(crate) const SCAN_MAX: usize = 4096;
 
 /// Outbox rows held in memory by a relay.
 pub(crate) const RELAY_ROWS_MAX: usize = 16_384;
+
+/// How long a subscription may be gone before its events are taken out of the outbox: servers may be
+/// on their way up.
+pub(crate) const SUBSCRIPTION_GONE_WAIT: TimeDelta = TimeDelta::minutes(10);
+
+/// How often a worker looks for such events.
+pub(crate) const LEFTOVER_PAUSE: Duration = Duration::from_secs(60);
+
+/// Outbox rows that are moved per statement.
+pub(crate) const LEFTOVER_BATCH: i64 = 10_000;
 
 /// How long a sink may take over one event.
 pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);

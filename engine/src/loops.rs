@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attempt::panic_message;
 use crate::error::Error;
+use crate::limits;
 use crate::store::Hint;
 use crate::worker::Worker;
 
@@ -71,6 +72,13 @@ pub(crate) fn start(worker: &Arc<Worker>) {
         poll,
         |worker| &*worker.tending,
         |worker| async move { crate::dependency::tend(&worker).await.map(drop) },
+    );
+    repeat(
+        worker,
+        "leftovers",
+        limits::LEFTOVER_PAUSE,
+        |worker| &worker.never,
+        |worker| async move { worker.lay_aside_leftovers().await.map(drop) },
     );
     tokio::spawn(listen(Arc::clone(worker)));
     crate::relay::start(worker);

@@ -57,6 +57,7 @@ pub(crate) struct Metrics {
     pub(crate) workers_taken_over: Counter,
     pub(crate) instances_held: Gauge,
     pub(crate) suspects_on_trial: Gauge,
+    pub(crate) events_left: Gauge,
     pub(crate) claim: Seconds,
     pub(crate) commit: Seconds,
 }
@@ -102,6 +103,11 @@ impl Metrics {
             "suspects_on_trial",
             "Instances that this process runs to find out whether they kill their workers",
             self.suspects_on_trial.clone(),
+        );
+        registry.register(
+            "events_left",
+            "Events that wait for subscriptions that no server has",
+            self.events_left.clone(),
         );
         for (name, help, Seconds(histogram)) in [
             ("claim", "Taking up due instances with their histories", &self.claim),

@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::money::Movement;
 use crate::sabotage::Bug;
 use crate::status::Status;
-use crate::step::{Failure, Undone};
+use crate::step::{Compensation, Failure, Undone};
 
 /// An entry of a history as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,6 +125,10 @@ pub(crate) struct StepDone {
     pub(crate) output: Box<RawValue>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) money: Vec<Movement>,
+    /// What it takes to undo it, as it was declared then. None where that is nothing, or where an
+    /// earlier release has not said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) compensation: Option<Compensation>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -88,6 +88,8 @@ pub(crate) trait AnyStep: Send + Sync {
         input: &'a str,
         output: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Undone, StepError>>;
+    /// Whether its types can read what is recorded of it, as its undo would.
+    fn read(&self, input: &str, output: Option<&str>) -> Result<(), StepError>;
     /// What the step publishes and accounts for once a person has found out that it is done.
     fn done(&self, input: &str, output: &str) -> Result<Told, StepError>;
     /// What the step publishes and accounts for once it is undone.
@@ -165,6 +167,11 @@ impl<S: Work<How>, How: 'static> AnyStep for TypedStep<S, How> {
         })
     }
 
+    fn read(&self, input: &str, output: Option<&str>) -> Result<(), StepError> {
+        recorded::<S::Input>(input)?;
+        output.map(recorded::<S::Output>).transpose().map(drop)
+    }
+
     fn done(&self, input: &str, output: &str) -> Result<Told, StepError> {
         let (input, output): (S::Input, S::Output) = (recorded(input)?, recorded(output)?);
         Ok(Told::by(&self.step, || Moment::Done { input: &input, output: &output }))
@@ -200,6 +207,8 @@ pub(crate) trait AnyWorkflow: Send + Sync {
     fn signals(&self) -> &Signals;
     /// How long an instance may take.
     fn deadline(&self, input: &str) -> Option<Duration>;
+    /// Whether it can read the input of an instance.
+    fn read(&self, input: &str) -> Result<(), serde_json::Error>;
     /// Reads an input for a new instance.
     fn prepare(&self, input: &str) -> Result<Prepared, serde_json::Error>;
     /// Runs or replays an instance from the top.
@@ -265,6 +274,10 @@ impl<W: Workflow> AnyWorkflow for TypedWorkflow<W> {
     fn deadline(&self, input: &str) -> Option<Duration> {
         let input = serde_json::from_str(input).ok()?;
         self.workflow.deadline(&input)
+    }
+
+    fn read(&self, input: &str) -> Result<(), serde_json::Error> {
+        serde_json::from_str::<W::Input>(input).map(drop)
     }
 
     fn prepare(&self, input: &str) -> Result<Prepared, serde_json::Error> {

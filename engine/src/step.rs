@@ -385,7 +385,8 @@ impl Effect {
 }
 
 /// What it takes to undo a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Compensation {
     /// The step's [`Undo`].
     Undo,

@@ -1,7 +1,8 @@
 //! Which versions of workflows have live instances, who can run them, and which can go. Pure.
 //!
 //! An instance stays on the version it was started with, so a build may drop a version only when
-//! nothing live is on it and nothing new starts on it.
+//! nothing live is on it, nothing that a live instance can still take back, and nothing new starts
+//! on it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use chrono::{DateTime, Utc};
 
 use crate::registry::Registry;
 
-/// A version of a workflow that has live instances, or is part of this build, or both.
+/// A version of a workflow that live instances need, or that is part of this build, or both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     /// The workflow's name.
@@ -22,7 +23,10 @@ pub struct Version {
     pub starts_new: bool,
     /// Its instances that have not ended.
     pub live: Live,
-    /// When the oldest of them was accepted.
+    /// Its instances that have completed and can still be taken back: children of live instances,
+    /// or of such children.
+    pub completed_children: u64,
+    /// When the oldest of the live ones was accepted.
     pub oldest: Option<DateTime<Utc>>,
 }
 
@@ -50,34 +54,35 @@ impl Live {
 }
 
 impl Version {
-    /// Whether a build without it strands nothing: nothing live is on it, and new instances start
-    /// on a newer one.
+    /// Whether a build without it strands nothing: nothing live is on it, nothing that could be
+    /// taken back, and new instances start on a newer one.
     #[must_use]
     pub fn is_safe_to_remove(&self) -> bool {
-        self.live.total() == 0 && !self.starts_new
+        self.live.total() == 0 && self.completed_children == 0 && !self.starts_new
     }
 }
 
-/// A version that live instances are on, as the database counts them.
+/// A version that live instances need, as the database counts them.
 pub(crate) struct LiveVersion {
     pub(crate) workflow: String,
     pub(crate) version: u32,
     pub(crate) live: Live,
-    pub(crate) oldest: DateTime<Utc>,
+    pub(crate) completed_children: u64,
+    pub(crate) oldest: Option<DateTime<Utc>>,
 }
 
-/// Every version that has live instances or is registered, by name and number.
+/// Every version that live instances need or that is registered, by name and number.
 pub(crate) fn report(registry: &Registry, counted: Vec<LiveVersion>) -> Vec<Version> {
     let mut counted: BTreeMap<_, _> = counted
         .into_iter()
-        .map(|on| ((on.workflow, on.version), (on.live, Some(on.oldest))))
+        .map(|on| ((on.workflow, on.version), (on.live, on.completed_children, on.oldest)))
         .collect();
     for workflow in registry.iter() {
         counted.entry((workflow.name().to_owned(), workflow.version())).or_default();
     }
     counted
         .into_iter()
-        .map(|((workflow, version), (live, oldest))| {
+        .map(|((workflow, version), (live, completed_children, oldest))| {
             let newest = registry.newest(&workflow).map(|newest| newest.version());
             Version {
                 runnable: registry.get(&workflow, version).is_some(),
@@ -85,6 +90,7 @@ pub(crate) fn report(registry: &Registry, counted: Vec<LiveVersion>) -> Vec<Vers
                 workflow,
                 version,
                 live,
+                completed_children,
                 oldest,
             }
         })

@@ -34,7 +34,7 @@ use crate::sabotage::Bug;
 use crate::schedule::{Definitions, ZONES};
 use crate::status::Status;
 use crate::store::worker::{self as rows, NewWorker, TakeOver};
-use crate::store::{Hint, Store, mail};
+use crate::store::{Hint, Store, leftover, mail};
 
 /// What a process is made of, whichever worker it is.
 #[derive(Clone)]
@@ -94,19 +94,27 @@ impl Worker {
         let schedules = Arc::clone(&parts.schedules);
         let mut worker = Self::without_row(parts);
         let worker_id = worker.worker_id;
+        let takes_up = worker.settings.instances_max > 0;
+        let workflows = worker.registry.iter().filter(|_| takes_up);
+        let workflows = workflows.map(|it| rows::version_name(it.name(), it.version()));
+        let subscriptions = worker.subscriptions.names();
         let row = NewWorker {
             worker_id,
             name: &worker.settings.name,
             lease: worker.settings.lease,
             relays: !worker.subscriptions.is_empty(),
+            workflows: &workflows.collect::<Vec<_>>(),
+            subscriptions: &subscriptions,
             schedules: &schedules.texts(),
             zones: ZONES,
         };
         rows::register(worker.store.pool(), row, worker.clock.pinned()).await?;
+        // From here on nobody lays them aside; what was is back before anything new is delivered.
+        leftover::put_back(worker.store.pool(), &subscriptions).await?;
         worker.committer = Committer::start(Desk {
             store: worker.store.clone(),
             worker_id,
-            subscriptions: worker.subscriptions.names(),
+            subscriptions,
             clock: worker.clock.clone(),
             probes: worker.probes.clone(),
             metrics: Arc::clone(&worker.metrics),

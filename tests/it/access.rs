@@ -24,7 +24,7 @@ const READERS: Asks = Asks::Token(&[Viewer, Operator, Auditor, Admin]);
 const SENDERS: Asks = Asks::Token(&[Operator, Ingest, Admin]);
 
 /// Every route there is.
-const ROUTES: [(&str, &str, Asks); 24] = [
+const ROUTES: [(&str, &str, Asks); 26] = [
     ("GET", "/health/live", Asks::Nothing),
     ("GET", "/health/ready", Asks::Nothing),
     ("GET", "/metrics", Asks::Nothing),
@@ -42,6 +42,8 @@ const ROUTES: [(&str, &str, Asks); 24] = [
     ("GET", "/events/blocked", READERS),
     ("GET", "/instances/{id}/events/blocked", READERS),
     ("POST", "/events/blocked/commands", Asks::Token(&[Operator, Admin])),
+    ("GET", "/events/leftover", READERS),
+    ("POST", "/events/leftover/commands", Asks::Token(&[Operator, Admin])),
     ("GET", "/intake/cases", READERS),
     ("POST", "/intake/cases/{id}/commands", Asks::Token(&[Operator, Admin])),
     ("GET", "/instances/{id}/preview", READERS),

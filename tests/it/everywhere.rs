@@ -71,7 +71,7 @@ scenarios! {
         upkeep::outage upkeep::delivery;
     loss:
         flows::order flows::refused_order flows::at_most_once people::stuck upkeep::successors
-        upkeep::sharing upkeep::suspects;
+        upkeep::sharing upkeep::suspects upkeep::leftovers;
 }
 
 async fn crash(scenario: Scenario) {

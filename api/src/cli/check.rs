@@ -1,12 +1,12 @@
-//! `amends check`: holds this build against every live instance of a database, and names those
-//! that it could not go on with.
+//! `amends check`: holds this build against every live instance of a database, and against what these
+//! can still take back, and names those that it could not go on with.
 //!
 //! Exits with 0 if there are none, with 1 if there are some, and with 2 if that is not known.
 
 use std::fmt;
 use std::time::Duration;
 
-use amends::check::{Checked, Divergence, Misfit, Report};
+use amends::check::{Checked, Divergence, Misfit, Note, Report};
 use amends_api::config::{Database, DatabaseArguments};
 use amends_api::{database, serve};
 use amends_workflows::ports::Ports;
@@ -80,7 +80,7 @@ async fn check(database: PgConnectOptions, json: bool) -> anyhow::Result<Sum> {
     }
     let each = |checked: &Checked| {
         progress.inc(1);
-        if let Some(line) = line(checked, json) {
+        for line in lines(checked, json) {
             progress.suspend(|| print(&line));
         }
     };
@@ -105,9 +105,23 @@ struct Line<'a> {
     business_key: &'a str,
     workflow: &'a str,
     version: u32,
-    misfit: &'static str,
+    completed_child: bool,
     #[serde(flatten)]
-    why: Why<'a>,
+    finding: Finding<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Finding<'a> {
+    Misfit {
+        misfit: &'static str,
+        #[serde(flatten)]
+        why: Why<'a>,
+    },
+    Note {
+        note: &'static str,
+        dependency: &'a str,
+    },
 }
 
 #[derive(Serialize)]
@@ -117,37 +131,67 @@ enum Why<'a> {
     Otherwise { message: &'a str },
 }
 
-fn line(checked: &Checked, json: bool) -> Option<String> {
-    let misfit = checked.misfit.as_ref()?;
-    if !json {
-        return Some(in_words(checked, misfit));
-    }
-    let why = match misfit {
-        Misfit::Diverges(Divergence { step, expected, found }) => {
-            Why::Diverges { step, expected, found }
-        }
-        Misfit::CannotBeRun(message)
-        | Misfit::Unreadable(message)
-        | Misfit::Panics(message)
-        | Misfit::Fails(message) => Why::Otherwise { message },
-    };
-    let Checked { instance_id, workflow, version, business_key, .. } = checked;
-    let (instance_id, version, misfit) = (*instance_id, *version, misfit.kind());
-    serde_json::to_string(&Line { instance_id, business_key, workflow, version, misfit, why }).ok()
+/// What is said of an instance: its misfit, and what is to be noted.
+fn lines(checked: &Checked, json: bool) -> Vec<String> {
+    let misfit = checked.misfit.as_ref().map(|misfit| match json {
+        true => in_json(checked, Finding::of_misfit(misfit)),
+        false => Some(in_words(checked, &misfit_in_words(misfit))),
+    });
+    let note = checked.note.as_ref().map(|Note::DependencyUndeclared(name)| match json {
+        true => in_json(checked, Finding::Note { note: "dependency_undeclared", dependency: name }),
+        false => Some(in_words(
+            checked,
+            &format!(
+                "waits for {name}, which this build does not declare, and will be taken up at once"
+            ),
+        )),
+    });
+    [misfit, note].into_iter().flatten().flatten().collect()
 }
 
-fn in_words(checked: &Checked, misfit: &Misfit) -> String {
+impl<'a> Finding<'a> {
+    fn of_misfit(misfit: &'a Misfit) -> Self {
+        let why = match misfit {
+            Misfit::Diverges(Divergence { step, expected, found }) => {
+                Why::Diverges { step, expected, found }
+            }
+            Misfit::CannotBeRun(message)
+            | Misfit::Unreadable(message)
+            | Misfit::CompensationChanged(message)
+            | Misfit::PivotChanged(message)
+            | Misfit::Panics(message)
+            | Misfit::Fails(message) => Why::Otherwise { message },
+        };
+        Self::Misfit { misfit: misfit.kind(), why }
+    }
+}
+
+fn in_json(checked: &Checked, finding: Finding<'_>) -> Option<String> {
     let Checked { instance_id, workflow, version, business_key, .. } = checked;
-    let why = match misfit {
+    let (instance_id, version, completed_child) =
+        (*instance_id, *version, checked.is_completed_child);
+    let line = Line { instance_id, business_key, workflow, version, completed_child, finding };
+    serde_json::to_string(&line).ok()
+}
+
+fn misfit_in_words(misfit: &Misfit) -> String {
+    match misfit {
         Misfit::Diverges(Divergence { step, expected, found }) => {
             format!("diverges at step {step}: expected {expected}, found {found}")
         }
         Misfit::CannotBeRun(message) => format!("cannot be run: {message}"),
         Misfit::Unreadable(message) => format!("cannot be read: {message}"),
+        Misfit::CompensationChanged(message) => format!("would not be undone as meant: {message}"),
+        Misfit::PivotChanged(message) => format!("has another point of no return: {message}"),
         Misfit::Panics(message) => format!("makes its workflow panic: {message}"),
         Misfit::Fails(message) => format!("would not go on: {message}"),
-    };
-    printable(&format!("instance {instance_id} ({business_key}, {workflow}@{version}) {why}"))
+    }
+}
+
+fn in_words(checked: &Checked, finding: &str) -> String {
+    let Checked { instance_id, workflow, version, business_key, .. } = checked;
+    let what = if checked.is_completed_child { "completed child" } else { "instance" };
+    printable(&format!("{what} {instance_id} ({business_key}, {workflow}@{version}) {finding}"))
 }
 
 /// What was found, in numbers.
@@ -158,9 +202,10 @@ struct Sum {
 
 impl Sum {
     fn in_json(&self) -> String {
-        let Report { fits, misfits } = &self.report;
+        let Report { fits, misfits, completed_children, notes } = &self.report;
         json!({
-            "instances": self.report.instances(), "fits": fits, "misfits": misfits,
+            "instances": self.report.instances(), "completed_children": completed_children,
+            "fits": fits, "misfits": misfits, "notes": notes,
             "took_milliseconds": self.took.as_millis() as u64,
         })
         .to_string()
@@ -168,9 +213,14 @@ impl Sum {
 
     fn in_words(&self) -> String {
         let Self { report, took } = self;
-        let instances = match report.instances() {
+        let instances = match report.instances() - report.completed_children {
             1 => "1 live instance".to_owned(),
             instances => format!("{instances} live instances"),
+        };
+        let children = match report.completed_children {
+            0 => String::new(),
+            1 => " and 1 completed child".to_owned(),
+            children => format!(" and {children} completed children"),
         };
         let kinds = report.misfits.iter();
         let kinds: Vec<_> =
@@ -179,7 +229,7 @@ impl Sum {
             [] => "this build can go on with all of them".to_owned(),
             kinds => format!("it can go on with {}; {}", report.fits, kinds.join(", ")),
         };
-        format!("{instances} checked in {took:.1?}; {verdict}")
+        format!("{instances}{children} checked in {took:.1?}; {verdict}")
     }
 }
 
@@ -193,7 +243,9 @@ mod tests {
             workflow: "fulfilment".to_owned(),
             version: 1,
             business_key: "acme/1\u{1b}".to_owned(),
+            is_completed_child: false,
             misfit: Some(misfit),
+            note: None,
         }
     }
 
@@ -205,32 +257,45 @@ mod tests {
             found: "step weigh".to_owned(),
         }));
         let panics = checked(Misfit::Panics("no\nlines".to_owned()));
-        let lines = [&diverges, &panics].map(|checked| {
-            [false, true].map(|json| line(checked, json).expect("a line")).join("\n")
-        });
+        let child = Checked {
+            is_completed_child: true,
+            misfit: None,
+            note: Some(Note::DependencyUndeclared("carrier".to_owned())),
+            ..panics.clone()
+        };
+        let lines = [&diverges, &panics, &child]
+            .map(|checked| [false, true].map(|json| lines(checked, json).join("\n")).join("\n"));
         insta::assert_snapshot!(lines.join("\n"), @r#"
         instance 00000000-0000-0000-0000-000000000000 (acme/1\u{1b}, fulfilment@1) diverges at step charge: expected step charge, found step weigh
-        {"instance_id":"00000000-0000-0000-0000-000000000000","business_key":"acme/1\u001b","workflow":"fulfilment","version":1,"misfit":"diverges","step":"charge","expected":"step charge","found":"step weigh"}
+        {"instance_id":"00000000-0000-0000-0000-000000000000","business_key":"acme/1\u001b","workflow":"fulfilment","version":1,"completed_child":false,"misfit":"diverges","step":"charge","expected":"step charge","found":"step weigh"}
         instance 00000000-0000-0000-0000-000000000000 (acme/1\u{1b}, fulfilment@1) makes its workflow panic: no\u{a}lines
-        {"instance_id":"00000000-0000-0000-0000-000000000000","business_key":"acme/1\u001b","workflow":"fulfilment","version":1,"misfit":"panics","message":"no\nlines"}
+        {"instance_id":"00000000-0000-0000-0000-000000000000","business_key":"acme/1\u001b","workflow":"fulfilment","version":1,"completed_child":false,"misfit":"panics","message":"no\nlines"}
+        completed child 00000000-0000-0000-0000-000000000000 (acme/1\u{1b}, fulfilment@1) waits for carrier, which this build does not declare, and will be taken up at once
+        {"instance_id":"00000000-0000-0000-0000-000000000000","business_key":"acme/1\u001b","workflow":"fulfilment","version":1,"completed_child":true,"note":"dependency_undeclared","dependency":"carrier"}
         "#);
     }
 
     #[test]
     fn the_sum_counts_every_kind() {
-        let sum = |fits, misfits: &[(&'static str, u64)]| Sum {
-            report: Report { fits, misfits: misfits.iter().copied().collect() },
+        let sum = |fits, misfits: &[(&'static str, u64)], completed_children| Sum {
+            report: Report {
+                fits,
+                misfits: misfits.iter().copied().collect(),
+                completed_children,
+                ..Report::default()
+            },
             took: Duration::from_millis(1234),
         };
-        let sums = [sum(0, &[]), sum(1, &[]), sum(10, &[("diverges", 2), ("cannot_be_run", 1)])];
+        let sums =
+            [sum(0, &[], 0), sum(1, &[], 0), sum(10, &[("diverges", 2), ("cannot_be_run", 1)], 2)];
         let told = sums.map(|sum| format!("{}\n{}", sum.in_words(), sum.in_json()));
         insta::assert_snapshot!(told.join("\n"), @r#"
         0 live instances checked in 1.2s; this build can go on with all of them
-        {"fits":0,"instances":0,"misfits":{},"took_milliseconds":1234}
+        {"completed_children":0,"fits":0,"instances":0,"misfits":{},"notes":{},"took_milliseconds":1234}
         1 live instance checked in 1.2s; this build can go on with all of them
-        {"fits":1,"instances":1,"misfits":{},"took_milliseconds":1234}
-        13 live instances checked in 1.2s; it can go on with 10; cannot be run: 1, diverges: 2
-        {"fits":10,"instances":13,"misfits":{"cannot_be_run":1,"diverges":2},"took_milliseconds":1234}
+        {"completed_children":0,"fits":1,"instances":1,"misfits":{},"notes":{},"took_milliseconds":1234}
+        11 live instances and 2 completed children checked in 1.2s; it can go on with 10; cannot be run: 1, diverges: 2
+        {"completed_children":2,"fits":10,"instances":13,"misfits":{"cannot_be_run":1,"diverges":2},"notes":{},"took_milliseconds":1234}
         "#);
     }
 }

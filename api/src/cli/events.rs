@@ -2,6 +2,8 @@
 
 use amends_api::events::blocked::{BlockedEvent, BlockedEvents, EventCommand};
 use amends_api::events::command::{EventCommandAccepted, EventCommandRequest};
+use amends_api::events::discard::{EventsDropped, SubscriptionCommandRequest};
+use amends_api::events::leftover::{GoneSubscription, LeftoverEvents, SubscriptionCommand};
 
 use super::client::{self, Client};
 use super::table::{self, printable, seconds, table};
@@ -15,6 +17,10 @@ pub(crate) enum Subcommand {
     Retry(Command),
     /// Tell the receiver in the place of an event that it is skipped, and go on behind it
     Skip(Command),
+    /// List subscriptions that no server has any more and whose events wait
+    Leftover(List),
+    /// Drop every event that waits for a subscription that no server has any more
+    Drop(Drop),
 }
 
 /// What `amends events blocked` takes.
@@ -42,6 +48,19 @@ pub(crate) struct Command {
     client: client::Arguments,
 }
 
+/// Of which subscription, and why.
+#[derive(clap::Args)]
+#[group(skip)]
+pub(crate) struct Drop {
+    /// The subscription, as it is listed
+    subscription: String,
+    /// Why; it is recorded with your name
+    #[arg(long)]
+    reason: String,
+    #[command(flatten)]
+    client: client::Arguments,
+}
+
 /// Looks or asks. A refusal is an error, in the server's words.
 pub(crate) async fn run(subcommand: Subcommand) -> anyhow::Result<()> {
     match subcommand {
@@ -56,6 +75,18 @@ pub(crate) async fn run(subcommand: Subcommand) -> anyhow::Result<()> {
         Subcommand::Skip(command) => {
             ask(command, "skip", "accepted: its receiver is told within seconds that it is skipped")
                 .await
+        }
+        Subcommand::Leftover(List { client }) => {
+            let client = Client::try_new(client)?;
+            let body = client.get(&["events", "leftover"], &[]).await?;
+            client.tell(&body, left)
+        }
+        Subcommand::Drop(Drop { subscription, reason, client }) => {
+            let request =
+                SubscriptionCommandRequest { command: "drop".to_owned(), subscription, reason };
+            let client = Client::try_new(client)?;
+            let body = client.post(&["events", "leftover", "commands"], &request).await?;
+            client.tell(&body, |dropped: &EventsDropped| format!("dropped: {}", dropped.events))
         }
     }
 }
@@ -87,6 +118,32 @@ fn listed(blocked: &BlockedEvents) -> String {
         let mut rows = table(Some(&["COMMAND", "EVENT", "TIME", "BY", "REASON", "ANSWER"]));
         for command in &blocked.commands {
             rows.add_row(asked(command));
+        }
+        parts.push(table::rendered(rows));
+    }
+    parts.join("\n\n")
+}
+
+fn left(leftover: &LeftoverEvents) -> String {
+    let mut parts = vec!["no events wait for a subscription that no server has".to_owned()];
+    if !leftover.items.is_empty() {
+        let mut rows = table(Some(&["SUBSCRIPTION", "EVENTS", "OLDEST", "GONE SINCE"]));
+        for GoneSubscription { subscription, events, oldest, gone_since } in &leftover.items {
+            let oldest = oldest.map_or_else(|| "unknown".to_owned(), seconds);
+            let events = events.to_string();
+            rows.add_row([printable(subscription), events, oldest, seconds(*gone_since)]);
+        }
+        parts = vec![table::rendered(rows)];
+    }
+    if !leftover.commands.is_empty() {
+        let headings = ["COMMAND", "SUBSCRIPTION", "EVENTS", "TIME", "BY", "REASON", "ANSWER"];
+        let mut rows = table(Some(&headings));
+        for command in &leftover.commands {
+            let SubscriptionCommand { subscription, command: what, actor, reason, .. } = command;
+            let [what, subscription, actor, reason, answer] =
+                [what, subscription, actor, reason, &command.answer].map(|it| printable(it));
+            let (events, time) = (command.events.to_string(), seconds(command.given_at));
+            rows.add_row([what, subscription, events, time, actor, reason, answer]);
         }
         parts.push(table::rendered(rows));
     }
@@ -148,6 +205,24 @@ mod tests {
             }],
         }));
         insta::assert_snapshot!(listed(&blocked.expect("what is blocked")));
+        let leftover = serde_json::from_value(json!({
+            "items": [{
+                "subscription": "old-events", "events": 412, "oldest": "2026-11-20T08:00:00Z",
+                "gone_since": "2026-11-21T14:02:00Z",
+            }],
+            "commands": [{
+                "subscription": "older-events", "command": "drop", "events": 3, "actor": "anna",
+                "reason": "its receiver is no more", "answer": "dropped",
+                "given_at": "2026-11-21T14:03:00Z",
+            }],
+        }));
+        insta::assert_snapshot!(left(&leftover.expect("what is left")), @r"
+        SUBSCRIPTION  EVENTS  OLDEST                GONE SINCE
+        old-events    412     2026-11-20T08:00:00Z  2026-11-21T14:02:00Z
+
+        COMMAND  SUBSCRIPTION  EVENTS  TIME                  BY    REASON                   ANSWER
+        drop     older-events  3       2026-11-21T14:03:00Z  anna  its receiver is no more  dropped
+        ");
         let nothing = serde_json::from_value(json!({ "items": [], "commands": [] }));
         assert_eq!(listed(&nothing.expect("nothing")), "every event is on its way");
     }

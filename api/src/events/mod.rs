@@ -1,4 +1,7 @@
-//! Events that cannot be delivered, for the people who look after that.
+//! Events that cannot be delivered, and events that nobody delivers any more, for the people who look
+//! after that.
 
 pub mod blocked;
 pub mod command;
+pub mod discard;
+pub mod leftover;

@@ -76,11 +76,7 @@ fn told(record: &Record) -> Option<Told> {
         }),
         "step_attempt_failed" => read(record).map(|failed| step_failed(step, failed, record.at)),
         "worker_lost" => Some(Told::text("the server was lost; another one goes on".to_owned())),
-        "step_late" => read(record).map(|late: payload::Late| Told {
-            text: format!("{} is not tried any more: its deadline has passed", words::thing(step)),
-            failure: Some(late.failure),
-            money: late.money,
-        }),
+        "step_late" => read(record).map(|late| step_late(step, late)),
         "step_interrupted" => read(record).map(|interrupted: payload::Interrupted| {
             let thing = words::thing(step);
             let again = next_try(interrupted.retry_at, record.at);
@@ -166,6 +162,11 @@ fn waited(step: &str, wait: &payload::WaitEnded) -> Told {
         Some(_) => format!("{signal} is here; goes on with it"),
         None => format!("{signal} did not come in time; goes on without it"),
     })
+}
+
+fn step_late(step: &str, late: payload::Late) -> Told {
+    let text = format!("{} is not tried any more: its deadline has passed", words::thing(step));
+    Told { text, failure: Some(late.failure), money: late.money }
 }
 
 fn step_failed(step: &str, failed: payload::AttemptFailed, at: DateTime<Utc>) -> Told {

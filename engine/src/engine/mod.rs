@@ -148,7 +148,7 @@ impl EngineBuilder {
     /// Delivers every event to `sink`, under this subscription's stable `name`.
     ///
     /// A row per event waits in the outbox until the sink has it; a subscription that is renamed
-    /// leaves its undelivered events behind under the old name.
+    /// leaves its undelivered events behind under the old name: see [`crate::leftover`].
     #[must_use]
     pub fn subscription(mut self, name: &str, sink: impl Sink) -> Self {
         self.subscriptions.add(name, Arc::new(sink));
@@ -424,6 +424,7 @@ impl Engine {
             self.quiesce().await;
             let told = worker.tell_parents().await?;
             let fired = schedule::run_due(self).await?;
+            worker.lay_aside_leftovers().await?;
             let mut by_hand = self.0.by_hand.lock().await;
             let relay = by_hand.get_or_insert_with(|| Relay::new(Arc::clone(&worker)));
             let delivered = relay.run_until_idle(&worker).await?;

@@ -40,7 +40,9 @@ impl History {
             Entry::StepDone(done) => {
                 // Whatever the lost worker left open has been taken up.
                 self.interrupted = false;
-                self.step_mut(step, done.input).settled(Progress::Done { output: done.output });
+                let step = self.step_mut(step, done.input);
+                step.compensation = done.compensation;
+                step.settled(Progress::Done { output: done.output });
             }
             Entry::StepAttemptFailed(failed) => self.attempt_failed(step, failed, at),
             Entry::StepLate(late) => self.step_mut(step, late.input.clone()).late(late),
@@ -295,6 +297,7 @@ impl History {
                 clock: None,
                 undo: Attempts::default(),
                 compensated: false,
+                compensation: None,
                 child: None,
                 children: 0,
                 is_wanted_again: false,

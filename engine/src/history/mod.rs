@@ -5,6 +5,7 @@
 mod exchange;
 mod fold;
 mod note;
+mod opaque;
 mod people;
 mod replay;
 mod step;
@@ -144,16 +145,6 @@ impl History {
             history.fold(record.step.as_deref(), entry, record.at, record.hash, events);
         }
         Ok(history)
-    }
-
-    /// A history whose records this build cannot read: all that can be done is to add to it.
-    pub(crate) fn opaque(instance_id: Uuid, records: &[Record]) -> Self {
-        let mut history = Self::new(instance_id);
-        if let Some(last) = records.last() {
-            history.length = last.seq + 1;
-            history.head = last.hash;
-        }
-        history
     }
 
     /// Makes the next record, and folds it.
@@ -302,6 +293,11 @@ impl History {
         self.dropped_before = mark.dropped_before;
         self.refusal_told = mark.refusal_told;
         self.people = mark.people;
+    }
+
+    /// When the last record was made.
+    pub(crate) fn last_at(&self) -> DateTime<Utc> {
+        self.last_at
     }
 
     /// How many records there are.

@@ -10,7 +10,7 @@ use super::step_clock::StepClock;
 use crate::record::{AttemptOutcome, ChildEnded, MAIL_REFUSED, StepAttemptFailed, StepLate};
 use crate::sabotage::Bug;
 use crate::status::Status;
-use crate::step::Failure;
+use crate::step::{Compensation, Failure};
 
 /// What is recorded of one step.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub(crate) struct RecordedStep {
     pub(crate) clock: Option<StepClock>,
     pub(crate) undo: Attempts,
     pub(crate) compensated: bool,
+    /// What it takes to undo it, as it was declared when it was done, if that is known.
+    pub(crate) compensation: Option<Compensation>,
     /// The instance that does it, if it is no step but a child.
     pub(crate) child: Option<Uuid>,
     /// How many instances have been started to do it, one in the place of the other.

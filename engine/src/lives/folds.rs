@@ -70,7 +70,7 @@ fn step_entry() -> impl Strategy<Value = Entry> {
         let (undone, money) = (Undone::nothing(), Vec::new());
         Entry::StepCompensated(StepCompensated { undone, money, recheck_at })
     });
-    let done = StepDone { input: input(), output: input(), money: Vec::new() };
+    let done = StepDone { input: input(), output: input(), money: Vec::new(), compensation: None };
     let ended = |status| {
         let (output, failure) = (None, None);
         Entry::ChildEnded(ChildEnded { instance_id: Uuid::nil(), status, output, failure })

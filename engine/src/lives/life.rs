@@ -285,7 +285,8 @@ impl<'a> Life<'a> {
     }
 
     fn done(&mut self, step: usize) {
-        let done = StepDone { input: input(), output: input(), money: Vec::new() };
+        let done =
+            StepDone { input: input(), output: input(), money: Vec::new(), compensation: None };
         self.append(Some(step), Entry::StepDone(done));
         self.settle_pivot(step);
     }

@@ -217,6 +217,8 @@ impl<'a> Order<'a> {
             held: history.is_held(),
             by_parent: false,
             child_past_pivot: false,
+            ancestors_ended: false,
+            children_undecided: false,
         };
         let answer = answer(command, standing);
         if answer == Answer::Accepted {
@@ -291,7 +293,8 @@ impl<'a> Order<'a> {
             *self.applied.entry(key.to_owned()).or_default() += 1;
         }
         if attempted == Attempted::Done {
-            let done = StepDone { input: input(), output: input(), money: Vec::new() };
+            let (output, money, compensation) = (input(), Vec::new(), None);
+            let done = StepDone { input: input(), output, money, compensation };
             self.append(Some(key), Entry::StepDone(done));
             return Ok(());
         }
@@ -349,7 +352,8 @@ impl<'a> Order<'a> {
             self.state.obstacle(self.now).map_or(Ok(()), Err)?;
             let (workflow, business_key) = ("pack".to_owned(), "1/pack".to_owned());
             let instance_id = Uuid::nil();
-            let started = ChildStarted { instance_id, workflow, business_key, input: input() };
+            let (input, detached) = (input(), false);
+            let started = ChildStarted { instance_id, workflow, business_key, input, detached };
             self.append(Some(CHILD), Entry::ChildStarted(started));
         }
         match self.state.history.step(CHILD).map(|step| &step.progress) {

@@ -303,7 +303,7 @@ fn record_done<S: Work<How>, How>(
     raw: &RawValue,
     output: &S::Output,
 ) -> Result<(), Verdict> {
-    let (entry, events) = done(step, key, input, raw, output)?;
+    let (entry, events) = done(instance, step, key, input, raw, output)?;
     let at = instance.worker.clock.now();
     let mut state = instance.state();
     state.failure = None;

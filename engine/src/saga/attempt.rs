@@ -15,7 +15,7 @@ use crate::instance::{Direction, Instance, State, Terms, Transaction, Verdict};
 use crate::probe::{Attempting, Part};
 use crate::record::{Entry, StepAttemptFailed, StepDone};
 use crate::registry::Told;
-use crate::step::{ByCall, Failure, Moment, Step, StepError, Work};
+use crate::step::{ByCall, Compensation, Failure, Moment, Step, StepError, Work};
 use crate::transaction_step::{InTransaction, PgConnection, TransactionStep};
 
 /// Everything that one attempt owns.
@@ -55,7 +55,7 @@ impl<S: Step> Attemptable<ByCall> for S {
         let mut state = instance.state();
         let (output, (entry, events)) = match result {
             Ok(output) => {
-                let done = done(step, key, input, &attempt.raw, &output)?;
+                let done = done(instance, step, key, input, &attempt.raw, &output)?;
                 state.failure = None;
                 (Some(output), done)
             }
@@ -90,7 +90,7 @@ impl<S: TransactionStep> Transaction for Attempt<S, InTransaction> {
     }
 
     fn done(&self, output: &S::Output) -> Result<(Entry, Vec<Event>), Verdict> {
-        done(&self.step, &self.key, &self.input, &self.raw, output)
+        done(&self.instance, &self.step, &self.key, &self.input, &self.raw, output)
     }
 
     fn failed(&self, state: &mut State, error: &StepError) -> Result<(Entry, Vec<Event>), Verdict> {
@@ -138,6 +138,7 @@ impl<S: Work<How>, How> Attempt<S, How> {
 
 /// The record of a step that is done.
 pub(super) fn done<S: Work<How>, How>(
+    instance: &Instance,
     step: &S,
     key: &str,
     input: &S::Input,
@@ -148,5 +149,8 @@ pub(super) fn done<S: Work<How>, How>(
         .map_err(|error| Verdict::Unrecordable(format!("output of {key}: {error}")))?;
     let told = Told::by(step, || Moment::Done { input, output });
     let (input, money) = (raw.to_owned(), told.money);
-    Ok((Entry::StepDone(StepDone { input, output: output_raw, money }), told.events))
+    let declared = instance.workflow.steps().get(S::NAME).map(|step| step.facts().compensation);
+    let compensation = declared.filter(|declared| *declared != Compensation::Nothing);
+    let done = StepDone { input, output: output_raw, money, compensation };
+    Ok((Entry::StepDone(done), told.events))
 }

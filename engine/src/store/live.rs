@@ -1,13 +1,14 @@
-//! Instances that have not ended: how many are on which version, and their histories in pages.
+//! Instances that have not ended, and children of theirs that have completed: how many are on which
+//! version, and their histories in pages.
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::claim::{Claimed, Row, with_histories};
 use crate::error::Error;
 use crate::versions::{Live, LiveVersion};
 
-/// Counts live instances by workflow and version.
+/// Counts live instances by workflow and version, and the children that they can take back.
 pub(crate) async fn live_versions(pool: &PgPool) -> Result<Vec<LiveVersion>, sqlx::Error> {
     let rows = sqlx::query_file!("src/store/sql/live_versions.sql").fetch_all(pool).await?;
     Ok(rows
@@ -22,22 +23,103 @@ pub(crate) async fn live_versions(pool: &PgPool) -> Result<Vec<LiveVersion>, sql
                 compensating: row.compensating.cast_unsigned(),
                 stuck: row.stuck.cast_unsigned(),
             },
+            completed_children: row.completed_children.cast_unsigned(),
             oldest: row.oldest,
         })
         .collect())
 }
 
-/// The next live instances after `after`, oldest first, each with its history, as a claim would
-/// find them. Nothing is claimed.
-///
-/// Histories are read after the rows and may be longer than those know.
+/// An instance as a claim would find it. Nothing is claimed.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) claimed: Claimed,
+    /// The dependency that it waits for.
+    pub(crate) parked_on: Option<String>,
+}
+
+/// What a statement returns for one.
+struct FoundRow {
+    instance_id: Uuid,
+    claim_id: Option<Uuid>,
+    workflow: String,
+    version: i32,
+    business_key: String,
+    priority: i16,
+    was: String,
+    past_pivot: bool,
+    failure_code: Option<String>,
+    failure_message: Option<String>,
+    mail_count: i32,
+    mail_read: i32,
+    losses: i32,
+    trials: i32,
+    lost_after_seconds: i32,
+    revision: i32,
+    parked_on: Option<String>,
+}
+
+impl FoundRow {
+    fn split(self) -> (Row, Option<String>) {
+        let row = Row {
+            instance_id: self.instance_id,
+            claim_id: self.claim_id,
+            workflow: self.workflow,
+            version: self.version,
+            business_key: self.business_key,
+            priority: self.priority,
+            was: self.was,
+            past_pivot: self.past_pivot,
+            was_parked: self.parked_on.is_some(),
+            was_freed: false,
+            failure_code: self.failure_code,
+            failure_message: self.failure_message,
+            mail_count: self.mail_count,
+            mail_read: self.mail_read,
+            losses: self.losses,
+            trials: self.trials,
+            lost_after_seconds: self.lost_after_seconds,
+            revision: self.revision,
+        };
+        (row, self.parked_on)
+    }
+}
+
+/// The next live instances after `after`, oldest first, each with its history.
 pub(crate) async fn live_instances(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     after: Uuid,
     limit: usize,
-) -> Result<Vec<Claimed>, Error> {
-    let rows = sqlx::query_file_as!(Row, "src/store/sql/live_instances.sql", after, limit as i64)
-        .fetch_all(pool)
-        .await?;
-    with_histories(pool, rows).await
+) -> Result<Vec<Found>, Error> {
+    let rows =
+        sqlx::query_file_as!(FoundRow, "src/store/sql/live_instances.sql", after, limit as i64)
+            .fetch_all(&mut *connection)
+            .await?;
+    found(connection, rows).await
+}
+
+/// The next completed children after `after` that some live instances can still take back, oldest
+/// first, each with its history.
+pub(crate) async fn completed_children(
+    connection: &mut PgConnection,
+    of: &[Uuid],
+    after: Uuid,
+    limit: usize,
+) -> Result<Vec<Found>, Error> {
+    let rows = sqlx::query_file_as!(
+        FoundRow,
+        "src/store/sql/completed_children.sql",
+        of,
+        after,
+        limit as i64
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    found(connection, rows).await
+}
+
+async fn found(connection: &mut PgConnection, rows: Vec<FoundRow>) -> Result<Vec<Found>, Error> {
+    let (rows, parked): (Vec<_>, Vec<_>) = rows.into_iter().map(FoundRow::split).unzip();
+    let claimed = with_histories(connection, rows).await?;
+    let found = claimed.into_iter().zip(parked);
+    Ok(found.map(|(claimed, parked_on)| Found { claimed, parked_on }).collect())
 }

@@ -17,6 +17,7 @@ pub(crate) mod dependency;
 pub(crate) mod family;
 pub(crate) mod former_key;
 pub(crate) mod intake_case;
+pub(crate) mod leftover;
 pub(crate) mod live;
 pub(crate) mod mail;
 pub(crate) mod missed;

@@ -18,23 +18,39 @@ pub(crate) struct NewWorker<'a> {
     pub(crate) lease: Duration,
     /// Whether it delivers events.
     pub(crate) relays: bool,
+    /// The versions of workflows that it runs, as [`version_name`] has them.
+    pub(crate) workflows: &'a [String],
+    /// Where it delivers events.
+    pub(crate) subscriptions: &'a [String],
     /// The definitions of its schedules.
     pub(crate) schedules: &'a [String],
     /// The time-zone database by which it reads them.
     pub(crate) zones: &'a str,
 }
 
-/// Registers a worker. `now` only if the clock is moved by hand.
+/// The name of a workflow's version, which no two share.
+pub(crate) fn version_name(workflow: &str, version: u32) -> String {
+    format!("{workflow}@{version}")
+}
+
+/// Registers a worker, and that its subscriptions are there. `now` only if the clock is moved by
+/// hand.
 pub(crate) async fn register(
     pool: &PgPool,
     worker: NewWorker<'_>,
     now: Option<DateTime<Utc>>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "insert into amends.worker
-             (worker_id, name, started_at, lease_until, relays, schedules, zones)
-         select $1, $2, present, present + $4, $5, $6, $7
-         from (select coalesce($3::timestamptz, clock_timestamp()) as present) clock",
+        "with registered as (
+             insert into amends.worker
+                 (worker_id, name, started_at, lease_until, relays, schedules, zones, workflows,
+                  subscriptions)
+             select $1, $2, present, present + $4, $5, $6, $7, $8, $9
+             from (select coalesce($3::timestamptz, clock_timestamp()) as present) clock
+         )
+         insert into amends.subscription as s (name)
+         select name from unnest($9::text[]) as subscription(name) order by name
+         on conflict (name) do update set gone_since = null",
         worker.worker_id,
         worker.name,
         now,
@@ -42,10 +58,34 @@ pub(crate) async fn register(
         worker.relays,
         worker.schedules,
         worker.zones,
+        worker.workflows,
+        worker.subscriptions,
     )
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// The version that an instance is on, if no worker runs it. What a worker of an earlier release
+/// runs is not known: while there is one, nothing is taken to be missing.
+pub(crate) async fn missing_version(
+    pool: &PgPool,
+    instance_id: Uuid,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select i.workflow || '@' || i.version as "version!"
+        from amends.instance i
+        where i.instance_id = $1
+          and not exists (
+              select from amends.worker w
+              where w.workflows is null or i.workflow || '@' || i.version = any(w.workflows)
+          )
+        "#,
+        instance_id,
+    )
+    .fetch_optional(pool)
+    .await
 }
 
 /// Renews a lease. `false`: the worker has been taken over.

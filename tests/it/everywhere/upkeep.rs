@@ -69,6 +69,35 @@ pub(super) async fn delivery(kit: KitBuilder) -> Seen {
     seen(&stage)
 }
 
+/// Events of a subscription that no worker has, and a person who drops them.
+pub(super) async fn leftovers(kit: KitBuilder) -> Seen {
+    let stage = Stage::plain();
+    let kit = stage.kit(kit, event_then_a).await;
+    begin(&kit, "it").await;
+    kit.settle().await;
+    let mut database = kit.database().await;
+    for statement in [
+        "insert into amends.subscription (name) values ('gone')",
+        "insert into amends.outbox (subscription, shard, workflow, key, instance_id, seq, ordinal)
+         select 'gone', 0, 'improvised', 'it', instance_id, seq, 0
+         from amends.record where events is not null",
+    ] {
+        sqlx::query(statement).execute(&mut database).await.unwrap();
+    }
+    kit.settle().await;
+    kit.pass(15 * MINUTE).await;
+    kit.ask(async |engine| engine.leftovers().await).await.unwrap();
+    for name in ["gone", "recorder"] {
+        let drop = async |engine: Engine| engine.drop_leftover(name, "anna", "by phone").await;
+        kit.ask(drop).await.unwrap();
+    }
+    assert!(kit.ask(async |engine| engine.leftovers().await).await.unwrap().is_empty());
+    let commands = kit.ask(async |engine| engine.subscription_commands(9).await).await.unwrap();
+    assert!(commands.iter().any(|it| it.answer == "dropped"), "{commands:?}");
+    kit.finish().await;
+    seen(&stage)
+}
+
 /// A worker that leaves, one that is lost, and whoever goes on with what they held.
 pub(super) async fn successors(kit: KitBuilder) -> Seen {
     let stage = Stage::plain();
