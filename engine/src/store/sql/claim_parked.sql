@@ -36,4 +36,5 @@ from waiting
 where i.instance_id = waiting.instance_id
 returning i.instance_id, i.claim_id, i.workflow, i.version, i.business_key, i.priority,
           waiting.status as "was!", i.past_pivot, true as "was_parked!", false as "was_freed!",
-          i.failure_code, i.failure_message, i.mail_count, i.mail_read, i.losses, i.trials, i.lost_after_seconds, i.revision
+          i.failure_code, i.failure_message, i.mail_count, i.mail_read, i.losses, i.trials,
+          i.lost_after_seconds, i.revision

@@ -37,4 +37,5 @@ where i.instance_id = due.instance_id
 returning i.instance_id, i.claim_id, i.workflow, i.version, i.business_key, i.priority,
           due.status as "was!", i.past_pivot, due.parked_on is not null as "was_parked!",
           due.claim_id is null as "was_freed!",
-          i.failure_code, i.failure_message, i.mail_count, i.mail_read, i.losses, i.trials, i.lost_after_seconds, i.revision
+          i.failure_code, i.failure_message, i.mail_count, i.mail_read, i.losses, i.trials,
+          i.lost_after_seconds, i.revision
