@@ -204,7 +204,7 @@ async fn a_family_is_found_by_the_index_of_parents_and_nothing_else_is_looked_at
             for (statement, arguments, index) in [
                 (LOCK_FAMILY, 1, "instance_parent"),
                 (FAMILY, 1, "instance_parent"),
-                (TELL_FAMILY, 5, "instance_pkey"),
+                (TELL_FAMILY, 7, "instance_pkey"),
             ] {
                 let plan = plan(&mut database, statement, arguments).await;
                 assert!(plan.contains(index), "{mode}:\n{plan}");

@@ -29,6 +29,8 @@ use crate::store::mail::{Mail, Message};
 
 /// More passes than any of these lives takes.
 const PASSES_MAX: usize = 60;
+/// What failures are called; nobody looks.
+pub(super) const CODE: &str = "FAILED";
 pub(super) const CHILD: &str = "child:pack";
 
 /// What becomes of an attempt.
@@ -273,7 +275,7 @@ impl<'a> Order<'a> {
         let recorded = self.state.history.step(key);
         let is_late = |step: &RecordedStep| step.is_late(self.step_deadline, people_had, now);
         if !self.state.was_parked && recorded.is_some_and(is_late) {
-            let failure = Failure::new("DOWN", "down");
+            let failure = Failure::new(CODE, "down");
             let (input, money) = (input(), Vec::new());
             self.append(Some(key), Entry::StepLate(StepLate { input, failure, money }));
             return Err(Verdict::Wait(Wait::until(Some(now))));
@@ -312,7 +314,7 @@ impl<'a> Order<'a> {
         let failed = StepAttemptFailed {
             input: input(),
             outcome: if is_retried { AttemptOutcome::Retry } else { AttemptOutcome::Unknown },
-            failure: Failure::new("DOWN", "down"),
+            failure: Failure::new(CODE, "down"),
             began_at: step.is_none().then_some(now),
             parked_until: (step.is_some() && was_parked).then_some(now),
             retry_at: retry_at.filter(|at| latest.is_none_or(|latest| *at <= latest)),

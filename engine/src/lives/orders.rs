@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::order::{Attempted, CHILD, Order};
+use super::order::{Attempted, CHILD, CODE, Order};
 use super::{Choices, every};
 use crate::command::{Answer, Command, Finding, Resolution};
 use crate::instance::Verdict;
@@ -207,7 +207,7 @@ pub(super) fn a_child_ends_once_and_nothing_of_it_is_forgotten(choices: &mut Cho
             let statuses = [Status::Completed, Status::Compensated, Status::Terminated];
             let status = order.choices.one_of(&statuses);
             ended.set(Some(status));
-            let failure = (status != Status::Completed).then(|| Failure::new("NO", "no"));
+            let failure = (status != Status::Completed).then(|| Failure::new(CODE, "no"));
             let (instance_id, output) = (Uuid::nil(), None);
             let end = ChildEnded { instance_id, status, output, failure };
             let is_heard = order.choices.one_of(&[true, false]);
