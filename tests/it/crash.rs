@@ -121,3 +121,36 @@ async fn check_effects(world: &World, status: Status) {
     }
     assert_eq!(count("ship"), usize::from(status == Status::Completed));
 }
+
+/// An order whose shipment is refused, with these probes.
+async fn refused_world(probes: amends::probe::Probes) -> World {
+    let world = World::builder().probes(probes).build().await;
+    world.providers().fault("carrier", "ship", "refuse", None).await;
+    world
+}
+
+/// A provider that is asked again repeats what it said first, so it has to be known that it was.
+#[tokio::test]
+async fn a_worker_that_is_lost_in_the_middle_of_an_undo_leaves_a_record() {
+    let (watch, probes) = Crash::at(None);
+    let world = refused_world(probes).await;
+    world.start_order("1001").await;
+    world.settle().await;
+    world.finish().await;
+    let nth = watch.reached().iter().position(|point| *point == "undo.after");
+    let (crash, probes) = Crash::at(nth);
+    let mut world = refused_world(probes).await;
+    let id = world.start_order("1001").await;
+    tokio::select! {
+        () = world.settle() => {}
+        () = crash.happened() => {}
+    }
+    assert_eq!(world.status(id).await, Status::Compensating);
+    world.crash().await;
+    world.outlive_lease().await;
+    assert_eq!(world.status(id).await, Status::Compensated);
+    let kinds: Vec<_> = world.history(id).await.into_iter().map(|it| it.kind).collect();
+    let planned = kinds.iter().position(|kind| kind == "compensation_planned").unwrap();
+    assert_eq!(kinds[planned + 1], "worker_lost", "{kinds:?}");
+    world.finish().await;
+}
