@@ -112,7 +112,7 @@ async fn what_a_subscription_leaves_behind_is_shown_and_walked_by_nobody() {
     engine.run_until_idle().await.unwrap();
     assert_eq!((left(&engine).await, waiting(&world).await), (vec![("old".to_owned(), 2)], 0));
 
-    // Whoever has the subscription again delivers it, in its order.
+    // A worker that has the subscription again delivers it, in its order.
     engine.shutdown().await.unwrap();
     let engine = receivers.with_both(&builds).await;
     engine.run_until_idle().await.unwrap();

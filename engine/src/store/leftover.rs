@@ -1,7 +1,7 @@
 //! Events of subscriptions that no worker has: they are taken out of the outbox, where every relay
 //! would walk them, and put back when somebody has their subscription again.
 //!
-//! Whoever moves or drops rows has locked the row of the subscription and asked afterwards, in
+//! What moves or drops rows has locked the row of the subscription and asked afterwards, in
 //! another statement, whether a worker has it. A worker registers before it puts rows back. So what
 //! is put back stays, and nothing new is delivered before it.
 
