@@ -150,7 +150,7 @@ async fn run(
 async fn judge(scene: &Arc<Scene>, schedule: &Schedule) -> anyhow::Result<Report> {
     let watch = Watch::begin(scene)?;
     let operator = Operator::open(&scene.servers, &scene.folder)?;
-    let load = Load::open(schedule.seed, &scene.servers, &scene.folder, Arc::clone(&operator))?;
+    let load = Load::open(schedule.seed, scene, Arc::clone(&operator))?;
     scene.tell_sandbox("/faults/random", &saboteur::mix(schedule.seed)).await?;
 
     let begin = Instant::now();

@@ -25,7 +25,7 @@ use crate::wire;
 const CONNECTIONS_MAX: &str = "alter system set max_connections = 400";
 
 /// How far the providers are away: a call takes as long as it does anywhere.
-const AWAY: Duration = Duration::from_millis(300);
+pub(crate) const AWAY: Duration = Duration::from_millis(300);
 
 /// Everything that runs.
 pub(crate) struct Scene {

@@ -4,7 +4,6 @@
 mod plan;
 mod request;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,14 +17,21 @@ use uuid::Uuid;
 
 use crate::log::Log;
 use crate::operator::Operator;
+use crate::proxy::Proxy;
+use crate::scene::Scene;
 use crate::schedule::Schedule;
 use crate::server::Server;
 use amends_tests::chance::Chance;
-use plan::Payment;
 pub(crate) use plan::{Channel, Plan, Slow, plans};
+use plan::{Moment, Payment};
 
 /// No customer waits longer for an answer.
 const ANSWER: Duration = Duration::from_secs(3);
+
+/// By when an order's charge has been sent, as a rule.
+const CHARGED: Duration = Duration::from_secs(10);
+/// How often somebody looks whether it has.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Whoever gets no answer again and again asks less and less often: many who do not would keep
 /// servers that have been slow for a while from ever catching up.
@@ -69,19 +75,22 @@ pub(crate) struct Load {
     servers: Vec<String>,
     told: Log<Answered>,
     operator: Arc<Operator>,
+    /// What the servers say to providers goes through these.
+    providers_proxies: Vec<Proxy>,
 }
 
 impl Load {
     pub(crate) fn open(
         seed: u64,
-        servers: &[Server],
-        folder: &Path,
+        scene: &Scene,
         operator: Arc<Operator>,
     ) -> anyhow::Result<Arc<Self>> {
         let client = Client::builder().timeout(ANSWER).no_proxy().build()?;
-        let servers = servers.iter().map(Server::url).collect();
-        let told = Log::create(&folder.join("load.jsonl")).context("the log can be written")?;
-        Ok(Arc::new(Self { seed, client, servers, told, operator }))
+        let servers = scene.servers.iter().map(Server::url).collect();
+        let log = scene.folder.join("load.jsonl");
+        let told = Log::create(&log).context("the log can be written")?;
+        let providers_proxies = scene.providers_proxies.clone();
+        Ok(Arc::new(Self { seed, client, servers, told, operator, providers_proxies }))
     }
 
     /// Sends everything in its turn. Ends when all have been told that their order is kept.
@@ -134,13 +143,30 @@ impl Load {
     /// Gives the commands that people have in mind for an order.
     async fn meddle(&self, plan: &Plan, instance_id: Uuid) {
         for (turn, meddling) in plan.meddling.iter().enumerate() {
-            sleep(Duration::from_millis(meddling.after_milliseconds)).await;
+            self.until(meddling.moment, instance_id).await;
             let server = plan.number as usize + turn;
             let ask = |person: u32| {
                 self.operator.command(server + person as usize, instance_id, meddling.command)
             };
             join_all((0..meddling.people).map(ask)).await;
         }
+    }
+
+    /// Waits until the moment has come, for a charge no longer than is sensible.
+    async fn until(&self, moment: Moment, instance_id: Uuid) {
+        let milliseconds = match moment {
+            Moment::After { milliseconds } => milliseconds,
+            Moment::AfterChargeSent { milliseconds } => {
+                let key = format!("{instance_id}/charge");
+                let is_sent = || self.providers_proxies.iter().any(|it| it.is_calling(&key));
+                let deadline = Instant::now() + CHARGED;
+                while !is_sent() && Instant::now() < deadline {
+                    sleep(LOOK).await;
+                }
+                milliseconds
+            }
+        };
+        sleep(Duration::from_millis(milliseconds)).await;
     }
 
     /// Asks, now this server and now that one, until there is an answer that ends the matter.

@@ -8,6 +8,9 @@ use amends_tests::chance::Chance;
 
 /// How long somebody holds what he holds.
 const HELD_MILLISECONDS: u64 = 2_000;
+/// When a provider's answer arrives, seen from the request: the way there takes this long
+/// ([`AWAY`](crate::scene::AWAY)).
+const ANSWERED_MILLISECONDS: std::ops::Range<u64> = 270..320;
 
 /// The way an order comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,13 +33,22 @@ pub(crate) enum Payment {
     After { milliseconds: u64, times: u32 },
 }
 
-/// What people ask of an order, and when, seen from what they asked before, or from its acceptance.
+/// What people ask of an order, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Meddling {
     pub(crate) command: &'static str,
-    pub(crate) after_milliseconds: u64,
+    pub(crate) moment: Moment,
     /// So many ask it at the same moment.
     pub(crate) people: u32,
+}
+
+/// When people ask for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// So long after what they asked before, or after the order's acceptance.
+    After { milliseconds: u64 },
+    /// So long after the request for the money has left.
+    AfterChargeSent { milliseconds: u64 },
 }
 
 /// A provider that takes its time, while somebody meddles.
@@ -115,8 +127,8 @@ fn payment(chance: &Chance, channel: Channel) -> Payment {
 
 fn slow(chance: &Chance, channel: Channel) -> Option<Slow> {
     match (channel, chance.within(0..100)) {
-        (Channel::Settlement, 0..8) | (Channel::Orders, 0..25) => Some(Slow::Charge),
-        (Channel::Orders, 25..40) => Some(Slow::Parcel),
+        (Channel::Settlement, 0..8) => Some(Slow::Charge),
+        (Channel::Orders, 0..15) => Some(Slow::Parcel),
         (Channel::Dispatch, 0..20) => Some(Slow::Deposit),
         _ => None,
     }
@@ -124,25 +136,25 @@ fn slow(chance: &Chance, channel: Channel) -> Option<Slow> {
 
 fn meddling(chance: &Chance, channel: Channel, slow: Option<Slow>) -> Vec<Meddling> {
     let people = if chance.percent(40) { 3 } else { 1 };
-    let ask = |command, after_milliseconds| Meddling { command, after_milliseconds, people: 1 };
+    let at = |command, moment| Meddling { command, moment, people: 1 };
+    let ask = |command, milliseconds| at(command, Moment::After { milliseconds });
     let cancel = |after| Meddling { people, ..ask("cancel", after) };
     let (early, late) = (chance.within(0..600), chance.within(4_000..12_000));
     let whenever = if chance.percent(60) { early } else { late };
     match (channel, slow, chance.within(0..100)) {
         // Whoever sends a webhook is not told which instance it became.
         (Channel::Shopify, ..) => Vec::new(),
-        // A hold while money is taken meets the pivot, which is announced with the end of the
-        // charge. Nothing has been tried, so the cancel has to win.
-        (Channel::Orders, Some(Slow::Charge), _) => {
-            vec![
-                ask("hold", chance.within(500..2_000)),
-                cancel(chance.within(300..7_000)),
-                ask("release", chance.within(300..1_000)),
-            ]
-        }
         (_, Some(Slow::Charge), _) => vec![cancel(chance.within(300..1_800))],
         (_, Some(Slow::Parcel), _) => vec![cancel(chance.within(900..2_700))],
         (Channel::Dispatch, _, 0..50) => vec![cancel(chance.within(300..4_000))],
+        // The pivot is announced when the answer about the money arrives, and tried a moment later. A
+        // hold between the two keeps it from being tried, so the cancel has to win.
+        (Channel::Orders, None, 50..80) => {
+            let milliseconds = chance.within(ANSWERED_MILLISECONDS);
+            let moment = Moment::AfterChargeSent { milliseconds };
+            let lifted = ask("release", chance.within(300..1_000));
+            vec![at("hold", moment), cancel(chance.within(1_000..7_000)), lifted]
+        }
         (_, None, 0..5) => vec![cancel(whenever)],
         (_, None, 5..7) => vec![ask("retry", whenever)],
         (Channel::Orders | Channel::Settlement, None, 7..9) => {

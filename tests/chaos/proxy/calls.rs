@@ -12,6 +12,9 @@ use super::locked;
 /// having read it, or the reset may have overtaken it.
 const READ: Duration = Duration::from_secs(1);
 
+/// So many calls begin while one of them goes on, as a rule.
+const RECENT: usize = 500;
+
 /// A call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Called {
@@ -38,6 +41,13 @@ impl Calls {
         let mut calls = locked(&self.0);
         calls.push(Called { key, from: Utc::now(), to: None, is_done: false });
         OpenCall { calls: Arc::clone(&self.0), index: calls.len() - 1 }
+    }
+
+    /// Whether a call whose key begins so has begun not long ago, and goes on.
+    pub(super) fn is_open(&self, key: &str) -> bool {
+        let calls = locked(&self.0);
+        let recent = calls.iter().rev().take(RECENT);
+        recent.filter(|call| call.to.is_none()).any(|call| call.key.starts_with(key))
     }
 
     pub(super) fn so_far(&self) -> Vec<Called> {

@@ -181,6 +181,11 @@ impl Proxy {
         self.shared.held_back.load(Ordering::SeqCst)
     }
 
+    /// Whether a call whose key begins so is on its way.
+    pub(crate) fn is_calling(&self, key: &str) -> bool {
+        self.shared.calls.is_open(key)
+    }
+
     /// The calls that went through it.
     pub(crate) fn calls(&self) -> Vec<Called> {
         self.shared.calls.so_far()
