@@ -1,7 +1,7 @@
 # The commands of this repository; `make` alone lists them.
 
 .POSIX:
-.PHONY: help demo test chaos bugs deaf check bench postgres schemathesis
+.PHONY: help demo test chaos bugs deaf check bench postgres pgbouncer schemathesis
 
 # list these commands
 help:
@@ -14,7 +14,7 @@ demo: postgres
 	cargo run --quiet --locked --bin amends -- demo $(ARGS)
 
 # run every test, and four minutes of chaos, on private Postgres servers
-test: postgres schemathesis
+test: postgres pgbouncer schemathesis
 	cargo build --workspace --locked
 	cargo test --workspace --locked
 	AMENDS_TEST_HINTS=off cargo test --workspace --test it --locked -- process:: a_running_process
@@ -29,7 +29,7 @@ bugs: postgres
 	cargo run --quiet --locked -p amends-tests --features sabotage --bin chaos -- bugs $(ARGS)
 
 # run every test on databases that pass on no hint from one process to another
-deaf: postgres schemathesis
+deaf: postgres pgbouncer schemathesis
 	cargo build --workspace --locked
 	AMENDS_TEST_HINTS=off cargo test --workspace --locked
 
@@ -47,6 +47,10 @@ bench: postgres
 # make sure there is a Postgres to run on; installs one with the system's package manager
 postgres:
 	@sh tests/install-postgres.sh
+
+# make sure there is a PgBouncer to test with; installs it with the system's package manager
+pgbouncer:
+	@sh tests/install-pgbouncer.sh
 
 # make sure there is what tries the HTTP API out; installs it below the build directory
 schemathesis:

@@ -31,6 +31,8 @@ where
     match database {
         Database::Url(url) => {
             let options = PgConnectOptions::from_str(url.expose()).context("DATABASE_URL")?;
+            // A pooler refuses what it does not know, and nobody needs this.
+            let options = options.extra_float_digits(None);
             refuse_old(&options).await.context("the database of DATABASE_URL cannot be used")?;
             work(options).await
         }

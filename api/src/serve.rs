@@ -49,9 +49,9 @@ pub async fn open_engine(config: &Config, options: PgConnectOptions) -> anyhow::
     let builder = workflows(options, ports).settings(settings);
     // The engine's errors say what their sources say again.
     subscribe(builder, config)?.open().await.map_err(|error| match error {
-        amends::Error::Migration(
-            error @ (MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_)),
-        ) => anyhow!("another version of Amends has set up this database: {error}"),
+        amends::Error::Migration(error @ MigrateError::VersionMismatch(_)) => {
+            anyhow!("another version of Amends has set up this database: {error}")
+        }
         error => anyhow!("the engine cannot be opened: {error}"),
     })
 }

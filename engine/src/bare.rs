@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::limits;
 use crate::store::commit::commit;
 use crate::store::write::{About, Change, NewDelivery, NewInstance, NewRecord, Write};
-use crate::store::{Store, worker};
+use crate::store::{Purpose, Store, worker};
 use crate::worker::new_id;
 
 pub use recorder::Recorder;
@@ -85,7 +85,7 @@ impl Bare {
             return Err(Error::Stored("no finished instance has been recorded".to_owned()));
         }
         let store = Store::new(options);
-        let mut connection = store.connect().await?;
+        let mut connection = store.connect(Purpose::Alone).await?;
         let worker_id = new_id();
         let lease = Duration::from_secs(3600);
         let row = worker::NewWorker {

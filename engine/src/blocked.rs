@@ -115,7 +115,7 @@ impl Engine {
         instance_id: Option<Uuid>,
         limit: u32,
     ) -> Result<Vec<BlockedKey>, Error> {
-        Ok(outbox::blocked(self.parts().store.pool(), instance_id, limit).await?)
+        Ok(outbox::blocked(self.parts().store.reading(), instance_id, limit).await?)
     }
 
     /// What people have asked of keys, newest first, up to `limit`. About events of one instance, if
@@ -125,7 +125,7 @@ impl Engine {
         instance_id: Option<Uuid>,
         limit: u32,
     ) -> Result<Vec<KeyCommandView>, Error> {
-        Ok(outbox::key_commands(self.parts().store.pool(), instance_id, limit).await?)
+        Ok(outbox::key_commands(self.parts().store.reading(), instance_id, limit).await?)
     }
 
     /// Gives a command to a blocked key on behalf of `actor`. `None`: nothing of this key is
@@ -144,6 +144,6 @@ impl Engine {
         let parts = self.parts();
         let given =
             Given { command_id: new_id(), event, command, actor, reason, now: parts.clock.now() };
-        Ok(outbox::give_command(parts.store.pool(), given).await?)
+        Ok(outbox::give_command(parts.store.reading(), given).await?)
     }
 }

@@ -2,6 +2,7 @@
 //! having been told.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -25,8 +26,9 @@ impl Worker {
         let workflows = self.workflows();
         let claim = self.claim_of(&workflows, permits.len());
         // What was never sent cannot have claimed anything.
-        let mut connection = self.store.pool().acquire().await?;
-        let claiming = claim::claim_instances(&mut connection, &claim);
+        let mut lent = self.store.pool().acquire().await?;
+        let (session, watch) = lent.lend()?;
+        let claiming = watch.over(claim::claim_instances(session, &claim));
         let claimed = self.metrics.claim.time(claiming).await;
         Ok(found + self.settle_claim(&claim, claimed, permits).await?)
     }
@@ -45,8 +47,9 @@ impl Worker {
         }
         let workflows = self.workflows();
         let claim = self.claim_of(&workflows, permits.len());
-        let mut connection = self.store.pool().acquire().await?;
-        let claimed = claim::claim_parked(&mut connection, &claim, name, of).await;
+        let mut lent = self.store.pool().acquire().await?;
+        let (session, watch) = lent.lend()?;
+        let claimed = watch.over(claim::claim_parked(session, &claim, name, of)).await;
         self.settle_claim(&claim, claimed, permits).await
     }
 
@@ -63,12 +66,17 @@ impl Worker {
         std::iter::from_fn(permit).take(count).collect()
     }
 
-    /// Names and versions of the workflows that it can run.
+    /// Names and versions of the workflows that it can run. Each time another one is the first: a
+    /// flood of one version is not to keep the others waiting.
     pub(crate) fn workflows(&self) -> (Vec<String>, Vec<i32>) {
         let workflows = self.registry.iter();
-        workflows
+        let mut workflows: Vec<_> = workflows
             .map(|workflow| (workflow.name().to_owned(), workflow.version().cast_signed()))
-            .unzip()
+            .collect();
+        let turn = self.claim_turns.fetch_add(1, Ordering::Relaxed);
+        let first = turn.checked_rem(workflows.len()).unwrap_or_default();
+        workflows.rotate_left(first);
+        workflows.into_iter().unzip()
     }
 
     /// A claim of so many instances of these workflows.

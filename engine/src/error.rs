@@ -1,5 +1,7 @@
 //! What can go wrong in the engine itself, for whoever calls it.
 
+use std::io::ErrorKind;
+
 use crate::step::StepError;
 
 /// What a caller of the engine has to deal with.
@@ -17,6 +19,9 @@ pub enum Error {
     /// This process has lost its lease or is shutting down; another one will answer.
     #[error("this worker is not writing: it is shutting down or has lost its lease")]
     Unavailable,
+    /// This process cannot do its work, for this reason, although the database answers it.
+    #[error("not ready: {0}")]
+    Stalled(String),
     /// The workflow is not registered here.
     #[error("no workflow {0} is registered")]
     UnknownWorkflow(String),
@@ -40,8 +45,8 @@ pub enum Error {
     /// Workflows are declared in a way that cannot work.
     #[error("registration: {0}")]
     Registration(String),
-    /// The server is set up so that it may forget what it acknowledged.
-    #[error("the database runs with {0}; it would forget what it has acknowledged")]
+    /// The database, or what leads to it, cannot be relied on, and why.
+    #[error("the database {0}")]
     UnsafeDatabase(String),
     /// A stored value does not fit this build.
     #[error("stored data: {0}")]
@@ -54,7 +59,10 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database(error) => is_transient(error),
-            Self::Overloaded | Self::Unavailable | Self::UnknownVersion { .. } => true,
+            Self::Overloaded
+            | Self::Unavailable
+            | Self::Stalled(_)
+            | Self::UnknownVersion { .. } => true,
             Self::Migration(_)
             | Self::UnknownWorkflow(_)
             | Self::InvalidInput(_)
@@ -82,10 +90,27 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
 }
 
 fn is_transient_code(code: &str) -> bool {
-    // 08 connection, 40 rollback, 53 resources, 55 lock not available, 57 shutdown. The others
-    // say that a transaction was ended because this process was too slow.
-    let classes = ["08", "40", "53", "55", "57", "25P03", "25P04"];
+    // 08 connection, 40 rollback, 53 resources, 55 lock not available, 57 shutdown. Of the others,
+    // two say that a transaction was ended because this process was too slow, and one that the server
+    // has become a standby: the primary is somewhere else.
+    let classes = ["08", "40", "53", "55", "57", "25P03", "25P04", "25006"];
     classes.iter().any(|class| code.starts_with(class))
+}
+
+/// Whether a statement has waited for a lock for longer than its session does.
+pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    has_code(error, "55P03")
+}
+
+/// Whether a statement has taken longer than it may.
+pub(crate) fn is_time_out(error: &sqlx::Error) -> bool {
+    let is_silence = matches!(error, sqlx::Error::Io(io) if io.kind() == ErrorKind::TimedOut);
+    is_silence || has_code(error, "57014")
+}
+
+/// Whether the database has answered with this code.
+pub(crate) fn has_code(error: &sqlx::Error, code: &str) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some(code))
 }
 
 /// Whether a statement failed because of a value in it.
@@ -143,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_was_only_interrupted_may_succeed_when_it_is_sent_again() {
-        for code in ["08006", "40001", "40P01", "53300", "55P03", "57P01", "25P03"] {
+        for code in ["08006", "40001", "40P01", "53300", "55P03", "57P01", "25P03", "25006"] {
             assert!(is_transient_code(code), "{code}");
         }
         for code in ["22P02", "23505", "25P02", "42P01", "54000"] {

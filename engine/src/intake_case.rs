@@ -137,7 +137,7 @@ pub struct Origin {
 impl Engine {
     /// What an instance was started with. `None`: there is no such instance.
     pub async fn origin(&self, instance_id: Uuid) -> Result<Option<Origin>, Error> {
-        intake_case::origin(self.parts().store.pool(), instance_id).await
+        intake_case::origin(self.parts().store.reading(), instance_id).await
     }
 
     /// Puts a delivery to a person; the case and its event are durable when this returns.
@@ -166,7 +166,7 @@ impl Engine {
 
     /// Cases that match `filter`, newest first.
     pub async fn cases(&self, filter: &CaseFilter) -> Result<Vec<CaseView>, Error> {
-        Ok(intake_case::cases(self.parts().store.pool(), filter).await?)
+        Ok(intake_case::cases(self.parts().store.reading(), filter).await?)
     }
 
     /// Notes on behalf of `actor` that a case is dealt with. `None`: there is no such case.

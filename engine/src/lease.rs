@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::limits::RENEWALS_PER_LEASE;
 use crate::loops::apart;
-use crate::store::{Store, worker};
+use crate::store::{Purpose, Store, worker};
 
 /// The right of this process to write, as far as this process can know.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Heartbeat {
     ) -> Result<bool, sqlx::Error> {
         let live = match connection.take() {
             Some(live) => live,
-            None => self.store.connect().await?,
+            None => self.store.connect(Purpose::Alone).await?,
         };
         let live = connection.insert(live);
         let renewal = worker::renew(live, self.worker_id, self.lease.length, None);

@@ -71,7 +71,7 @@ pub struct SubscriptionCommandView {
 impl Engine {
     /// Subscriptions that no worker has and whose events wait, by name.
     pub async fn leftovers(&self) -> Result<Vec<Leftover>, Error> {
-        Ok(leftover::leftovers(self.parts().store.pool()).await?)
+        Ok(leftover::leftovers(self.parts().store.reading()).await?)
     }
 
     /// What people have asked of such subscriptions, newest first, up to `limit`.
@@ -79,7 +79,7 @@ impl Engine {
         &self,
         limit: u32,
     ) -> Result<Vec<SubscriptionCommandView>, Error> {
-        Ok(leftover::commands(self.parts().store.pool(), limit).await?)
+        Ok(leftover::commands(self.parts().store.reading(), limit).await?)
     }
 
     /// Drops every event that waits for a subscription that no worker has, on behalf of `actor`: no

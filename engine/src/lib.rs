@@ -46,6 +46,7 @@ mod lanes;
 mod lease;
 mod loops;
 mod lost_claims;
+mod pulse;
 mod quarantine;
 mod registry;
 mod relay;
@@ -81,7 +82,7 @@ pub use clock::Clock;
 pub use declaration::Declaration;
 pub use dependency::Dependency;
 pub use engine::{
-    Delivery, Engine, EngineBuilder, Recorded, Requester, Settings, Start, Started, migrate,
+    Delivery, Engine, EngineBuilder, Recorded, Requester, Settings, Start, Started, grant, migrate,
 };
 pub use error::Error;
 pub use event::Event;

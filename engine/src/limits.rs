@@ -10,6 +10,23 @@ pub(crate) const BATCH_WRITES_MAX: usize = 512;
 /// Writes waiting for the committer. What does not fit is refused as overload.
 pub(crate) const QUEUE_WRITES_MAX: usize = 16_384;
 
+/// The size of a statement of more than one write.
+pub(crate) const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What the writes that wait for the committer may take in memory. What comes in from outside and does
+/// not fit is refused as overload; what has happened waits.
+pub(crate) const QUEUE_KIB_MAX: usize = 256 * 1024;
+
+/// How long a statement of more than one write may take, before its connection counts as dead. One
+/// that takes longer twice is halved.
+pub(crate) const BATCH_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long a write may have no answer while its process says that it is ready.
+pub(crate) const UNANSWERED_MAX: Duration = Duration::from_secs(5);
+
+/// How long the database may refuse a write, for whatever reason, while it takes others.
+pub(crate) const SET_ASIDE_MAX: Duration = Duration::from_secs(10);
+
 /// A payload's size. Larger data belongs elsewhere, with a reference here.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
@@ -40,10 +57,19 @@ pub(crate) const UNSETTLED_MAX: u32 = 3;
 /// The longest of those pauses.
 pub(crate) const UNSETTLED_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Connections for transactions: signals, commands.
+/// Sessions for the statements of the loops.
+pub(crate) const LOOP_SESSIONS_MAX: u32 = 6;
+
+/// Sessions for the outbox.
+pub(crate) const RELAY_SESSIONS_MAX: u32 = 2;
+
+/// Sessions for what people and programs ask to see.
+pub(crate) const READING_SESSIONS_MAX: u32 = 4;
+
+/// Sessions for transactions: signals, commands.
 pub(crate) const TRANSACTIONS_MAX: u32 = 8;
 
-/// Connections for transaction steps: more would only wait for each other in the database.
+/// Sessions for transaction steps: more would only wait for each other in the database.
 pub(crate) const TRANSACTION_STEPS_MAX: u32 = 8;
 
 /// Records of a history that goes forward. What is longer is put to a person: it would be loaded

@@ -30,6 +30,7 @@ pub(crate) fn start(worker: &Arc<Worker>) {
         |worker| async move {
             // There may be more; what comes in from outside is not to stand in line behind it.
             while worker.claim().await? > 0 {
+                worker.pulses.beat("claim", worker.clock.now());
                 while worker.committer.is_behind() && !worker.lost.is_cancelled() {
                     worker.clock.sleep(Duration::from_millis(2)).await;
                 }
@@ -95,6 +96,7 @@ fn repeat<F>(
     F: Future<Output = Result<(), Error>> + Send + 'static,
 {
     let worker = Arc::clone(worker);
+    worker.pulses.enter(what, poll, worker.clock.now());
     tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -104,7 +106,7 @@ fn repeat<F>(
                 () = worker.clock.sleep(poll) => {}
             }
             match AssertUnwindSafe(act(Arc::clone(&worker))).catch_unwind().await {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => worker.pulses.beat(what, worker.clock.now()),
                 Ok(Err(error)) => tracing::warn!(%error, "the {what} loop failed; it goes on"),
                 Err(panic) => {
                     let message = panic_message(&*panic);

@@ -55,9 +55,11 @@ pub(crate) struct Metrics {
     pub(crate) firings_skipped: Counter,
     pub(crate) workers_lost: Counter,
     pub(crate) workers_taken_over: Counter,
+    pub(crate) workers_vanished: Counter,
     pub(crate) instances_held: Gauge,
     pub(crate) suspects_on_trial: Gauge,
     pub(crate) events_left: Gauge,
+    pub(crate) writes_set_aside: Gauge,
     pub(crate) claim: Seconds,
     pub(crate) commit: Seconds,
 }
@@ -91,6 +93,11 @@ impl Metrics {
             ),
             ("workers_lost", "Times this process lost its lease", &self.workers_lost),
             ("workers_taken_over", "Dead workers this process took over", &self.workers_taken_over),
+            (
+                "workers_vanished",
+                "Workers that were not there and held instances all the same",
+                &self.workers_vanished,
+            ),
         ] {
             registry.register(name, help, counter.clone());
         }
@@ -103,6 +110,11 @@ impl Metrics {
             "suspects_on_trial",
             "Instances that this process runs to find out whether they kill their workers",
             self.suspects_on_trial.clone(),
+        );
+        registry.register(
+            "writes_set_aside",
+            "Writes that are tried by themselves: their rows are locked, or the database refuses them",
+            self.writes_set_aside.clone(),
         );
         registry.register(
             "events_left",

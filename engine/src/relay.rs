@@ -60,12 +60,16 @@ impl Subscriptions {
     }
 }
 
+/// What it is called among the parts of a worker.
+const PART: &str = "relay";
+
 /// Starts the relay of a worker. It ends when the worker drains or is lost.
 pub(crate) fn start(worker: &Arc<Worker>) {
     if worker.subscriptions.is_empty() {
         return;
     }
     let mut relay = Relay::new(Arc::clone(worker));
+    worker.pulses.enter(PART, worker.settings.poll, worker.clock.now());
     let worker = Arc::clone(worker);
     tokio::spawn(async move {
         tokio::select! {
@@ -168,7 +172,11 @@ impl Relay {
 
     async fn run(&mut self) {
         loop {
-            match self.turn().await {
+            let turn = self.turn().await;
+            if turn.is_ok() {
+                self.worker.pulses.beat(PART, self.worker.clock.now());
+            }
+            match turn {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "the relay failed; it goes on"),
@@ -238,7 +246,7 @@ impl Relay {
     /// Shares the shards out anew; with new ones come the blocks of whoever had them before. Hears
     /// what people have asked of keys.
     async fn balance(&mut self, now: DateTime<Utc>) -> Result<(), Error> {
-        let pool = self.worker.store.pool();
+        let pool = self.worker.store.relay();
         let shards = outbox::balance_shards(pool, self.worker.worker_id, &[]).await?;
         let mut held = shards.held;
         held.sort_unstable();
@@ -269,7 +277,7 @@ impl Relay {
             self.lanes.sweep(now);
         }
         let rows = outbox::scan(
-            self.worker.store.pool(),
+            self.worker.store.relay(),
             &self.shards,
             &self.subscriptions,
             self.position.from,
@@ -289,7 +297,7 @@ impl Relay {
         }
         let worker = &self.worker;
         worker.probes.reach("outbox.delete.before").await;
-        if !outbox::delete(worker.store.pool(), worker.worker_id, &self.delivered).await? {
+        if !outbox::delete(worker.store.relay(), worker.worker_id, &self.delivered).await? {
             worker.lost.cancel();
         }
         self.lanes.forget(&self.delivered);
@@ -304,7 +312,7 @@ impl Relay {
         self.lanes.took(&ran.lane.subscription, ran.delivered.len());
         let is_new = !ran.delivered.is_empty();
         self.delivered.extend(ran.delivered);
-        let pool = self.worker.store.pool();
+        let pool = self.worker.store.relay();
         let Some(failed) = ran.failed else {
             if self.lanes.done(ran.lane.clone())
                 && let Err(error) = outbox::unblock(pool, &ran.lane).await
@@ -327,7 +335,7 @@ impl Relay {
         let until = (!is_parked).then_some(retry_at);
         let blocked = self.lanes.block(lane.clone(), left, failures, until);
         let kept =
-            outbox::block(worker.store.pool(), worker.worker_id, (&lane, &head), &blocked, now);
+            outbox::block(worker.store.relay(), worker.worker_id, (&lane, &head), &blocked, now);
         let kept = kept.await;
         worker.metrics.undelivered.inc();
         let (subscription, key, event) = (&lane.subscription, &lane.key, &head.event_id);

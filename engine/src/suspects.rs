@@ -56,8 +56,10 @@ impl Worker {
         }
         let claim = self.claim_of(&workflows, permits.len());
         let lost_after = lost_after_max(lived, level);
-        let mut connection = self.store.pool().acquire().await?;
-        let claimed = suspect::claim_suspects(&mut connection, &claim, level, lost_after).await;
+        let mut lent = self.store.pool().acquire().await?;
+        let (session, watch) = lent.lend()?;
+        let claiming = suspect::claim_suspects(session, &claim, level, lost_after);
+        let claimed = watch.over(claiming).await;
         self.settle_claim(&claim, claimed, permits).await
     }
 

@@ -31,16 +31,16 @@ pub async fn verify(
     let mut report = Report::default();
     let mut after = Uuid::nil();
     loop {
-        let heads = read::heads(store.pool(), after, BATCH).await?;
+        let heads = read::heads(store.reading(), after, BATCH).await?;
         let Some((last, ..)) = heads.last() else {
             let what = "the instance that it belongs to is missing";
-            let rowless = read::rowless(store.pool()).await?;
+            let rowless = read::rowless(store.reading()).await?;
             report.broken.extend(rowless.into_iter().map(|id| (id, Break { seq: 0, what })));
             return Ok(report);
         };
         after = *last;
         let ids: Vec<Uuid> = heads.iter().map(|(id, ..)| *id).collect();
-        let histories = claim::histories(store.pool(), &ids).await?;
+        let histories = claim::histories(store.reading(), &ids).await?;
         for (id, head_seq, head_hash) in &heads {
             let records = histories.get(id).map(Vec::as_slice).unwrap_or_default();
             report.instances += 1;

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::limits;
 use crate::lost_claims::LostClaims;
 use crate::metrics::Metrics;
 use crate::probe::Probes;
+use crate::pulse::Pulses;
 use crate::quarantine::{Quarantine, Standing};
 use crate::registry::Registry;
 use crate::relay::Subscriptions;
@@ -34,7 +36,7 @@ use crate::sabotage::Bug;
 use crate::schedule::{Definitions, ZONES};
 use crate::status::Status;
 use crate::store::worker::{self as rows, NewWorker, TakeOver};
-use crate::store::{Hint, Store, leftover, mail};
+use crate::store::{Hint, Purpose, Store, leftover, mail};
 
 /// What a process is made of, whichever worker it is.
 #[derive(Clone)]
@@ -86,6 +88,9 @@ pub(crate) struct Worker {
     pub(crate) tending: Arc<Notify>,
     /// Events may wait in the outbox.
     pub(crate) published: Arc<Notify>,
+    pub(crate) pulses: Pulses,
+    /// How often it has looked for what is due.
+    pub(crate) claim_turns: AtomicUsize,
 }
 
 impl Worker {
@@ -178,6 +183,8 @@ impl Worker {
             never: Notify::new(),
             tending,
             published: Arc::new(Notify::new()),
+            pulses: Pulses::default(),
+            claim_turns: AtomicUsize::default(),
         }
     }
 
@@ -279,7 +286,7 @@ impl Worker {
         let lapsed = rows::lapsed(self.store.pool(), self.worker_id, present).await?;
         let mut count = 0;
         for worker_id in lapsed {
-            let mut connection = self.store.connect().await?;
+            let mut connection = self.store.connect(Purpose::Alone).await?;
             let freed = rows::take_over(&mut connection, worker_id, which, now).await?;
             if let Some(freed) = freed {
                 count += 1;
@@ -288,14 +295,36 @@ impl Worker {
                 self.due.notify_one();
             }
         }
+        Ok(count + self.free_orphans().await?)
+    }
+
+    /// Frees what is held by workers that are not there. Returns how many those were.
+    async fn free_orphans(&self) -> Result<usize, Error> {
+        let mut count = 0;
+        for worker_id in rows::vanished(self.store.pool(), self.worker_id).await? {
+            let mut connection = self.store.connect(Purpose::Alone).await?;
+            let now = self.clock.pinned();
+            let freed =
+                rows::take_over(&mut connection, worker_id, TakeOver::Vanished, now).await?;
+            if let Some(freed) = freed {
+                count += 1;
+                self.metrics.workers_vanished.inc();
+                tracing::error!(
+                    worker.id = %worker_id, freed,
+                    "{freed} instances were held by worker {worker_id}, which is not there; they are free",
+                );
+                self.due.notify_one();
+            }
+        }
         Ok(count)
     }
 
     /// Renews the lease under a clock that a test moves; otherwise the heartbeat does.
     pub(crate) async fn renew_by_hand(&self) -> Result<(), Error> {
-        let mut connection = self.store.pool().acquire().await?;
-        let now = self.clock.pinned();
-        if !rows::renew(&mut connection, self.worker_id, self.settings.lease, now).await? {
+        let mut lent = self.store.pool().acquire().await?;
+        let (worker_id, lease, now) = (self.worker_id, self.settings.lease, self.clock.pinned());
+        let (session, watch) = lent.lend()?;
+        if !watch.over(rows::renew(session, worker_id, lease, now)).await? {
             self.lost.cancel();
         }
         Ok(())
@@ -329,9 +358,21 @@ impl Worker {
         }
     }
 
-    /// Whether this worker can write: its row is there and its lease is fresh.
-    pub(crate) fn is_live(&self) -> bool {
-        !self.lost.is_cancelled() && !self.drain.is_cancelled() && self.lease.permits_effects()
+    /// Why this worker does not do its work, if so: it has no fresh lease, a write has no answer, or
+    /// a loop does not come round.
+    pub(crate) fn is_at_work(&self) -> Result<(), Error> {
+        let has_left = self.lost.is_cancelled() || self.drain.is_cancelled();
+        if has_left || !self.lease.permits_effects() {
+            return Err(Error::Unavailable);
+        }
+        let unanswered = self.committer.unanswered_for(&self.clock);
+        if unanswered > limits::UNANSWERED_MAX {
+            return Err(Error::Stalled(format!("a write has had no answer for {unanswered:?}")));
+        }
+        match self.pulses.stalled(self.clock.now()).as_slice() {
+            [] => Ok(()),
+            stalled => Err(Error::Stalled(format!("{stalled:?} cannot do their work"))),
+        }
     }
 
     /// Lets attempts in flight finish, frees what is held, and leaves. What takes longer than
@@ -347,7 +388,7 @@ impl Worker {
         self.drain.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        let mut connection = self.store.connect().await?;
+        let mut connection = self.store.connect(Purpose::Alone).await?;
         let now = self.clock.pinned();
         rows::take_over(&mut connection, self.worker_id, TakeOver::Leaving, now).await?;
         tracing::info!(worker.id = %self.worker_id, "worker {} has left", self.worker_id);

@@ -44,6 +44,21 @@ async fn a_worker_that_leaves_hands_over_at_once_and_nothing_is_lost() {
     world.finish().await;
 }
 
+#[tokio::test]
+async fn what_is_held_by_a_worker_that_is_not_there_is_finished_by_another() {
+    let (crash, probes) = Crash::at(Some(8));
+    let mut world = World::builder().probes(probes).build().await;
+    let id = world.start_order("1001").await;
+    crash.happened().await;
+    let mut database = world.database().await;
+    sqlx::query("delete from amends.worker").execute(&mut database).await.unwrap();
+    world.crash().await;
+    // No lease has to run out: there is none.
+    world.settle().await;
+    assert_eq!(world.instance(id).await.status, Status::Completed);
+    world.finish().await;
+}
+
 /// A bug in the write path must not leave a worker that holds instances and cannot write.
 #[tokio::test]
 async fn a_worker_whose_committer_panics_is_lost_and_nothing_with_it() {

@@ -14,7 +14,7 @@ const LINES_MAX: usize = 500;
 /// The files of the engine, beside its store, that may name what is of the database.
 const NEAR_THE_STORE: [&str; 8] = [
     "engine/src/bare.rs",
-    "engine/src/committer.rs",
+    "engine/src/committer/line.rs",
     "engine/src/engine/mod.rs",
     "engine/src/error.rs",
     "engine/src/lease.rs",

@@ -131,6 +131,23 @@ pub async fn give_back(options: &PgConnectOptions) {
     cluster.spare.lock().expect("nobody panics while holding this").push(name);
 }
 
+/// Makes a role that may log in, unless it is there, and lets it do everything with what is made from
+/// now on.
+pub async fn make_role(options: &PgConnectOptions, role: &str) {
+    let make = format!(
+        "do $$ begin
+             if not exists (select from pg_roles where rolname = '{role}') then
+                 create role {role} login;
+             end if;
+         exception when duplicate_object or unique_violation then null; end $$;
+         alter default privileges grant all on schemas to {role};
+         alter default privileges grant all on tables to {role};
+         alter default privileges grant all on sequences to {role}"
+    );
+    let mut session = options.connect().await.expect("the cluster answers");
+    session.execute(AssertSqlSafe(make)).await.expect("a superuser may do that");
+}
+
 /// Drops a database that a test is done with and that cannot be given back.
 pub async fn drop_database(options: &PgConnectOptions) {
     let name = options.get_database().expect("it has a name");

@@ -24,6 +24,7 @@ pub mod invariants;
 pub mod kit;
 pub mod orders;
 pub mod packing;
+pub mod pooler;
 pub mod process;
 pub mod providers;
 pub mod scripted;

@@ -11,6 +11,7 @@ mod events;
 mod instances;
 mod intake;
 mod log;
+mod migrate;
 mod preview;
 mod resolve;
 mod sandbox;
@@ -83,6 +84,8 @@ enum Chosen {
     /// Look at schedules, and pause, resume or fire them
     #[command(subcommand)]
     Schedules(schedules::Subcommand),
+    /// Bring the schema of the database up to date, as its owner
+    Migrate(migrate::Arguments),
     /// Check that every history in the database is as it was written
     Verify(verify::Arguments),
     /// Tell what an order costs
@@ -111,6 +114,7 @@ pub(crate) async fn run() -> ExitCode {
         Chosen::Intake(subcommand) => intake::run(subcommand).await,
         Chosen::Check(arguments) => check::run(arguments).await,
         Chosen::Schedules(subcommand) => schedules::run(subcommand).await,
+        Chosen::Migrate(arguments) => migrate::run(arguments).await,
         Chosen::Verify(arguments) => verify::run(arguments).await,
         Chosen::Bench(arguments) => bench::run(arguments).await,
     };

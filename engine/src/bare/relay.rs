@@ -46,7 +46,7 @@ impl Relay {
     pub(super) async fn run(&self) -> Result<(), Error> {
         let shards: Vec<i16> = (0..limits::SHARDS as i16).collect();
         let clock = Clock::system();
-        let pool = self.store.pool();
+        let pool = self.store.relay();
         let mut position = Position::default();
         loop {
             // Read before the scan: what is written before the last look is seen by it.

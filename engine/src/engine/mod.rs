@@ -8,6 +8,7 @@ mod start;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,9 @@ use crate::worker::{Parts, Worker};
 use crate::workflow::Workflow;
 
 pub use command::Requester;
+
+/// How long an answer of the database is as good as another one.
+const ASK_PAUSE: TimeDelta = TimeDelta::seconds(1);
 
 /// Endings that a receiver may be behind.
 const ENDINGS: usize = 16_384;
@@ -197,9 +201,9 @@ impl EngineBuilder {
         let parts = self.parts(Store::new)?;
         // Under a manual clock this is a test, whose cluster is thrown away.
         if !parts.clock.is_manual() {
-            parts.store.refuse_unsafe_settings().await?;
+            parts.store.refuse_unfit().await?;
         }
-        parts.store.migrate().await?;
+        parts.store.migrate(parts.clock.clone()).await?;
         let names: Vec<_> =
             parts.registry.dependencies().iter().map(|it| it.name.to_owned()).collect();
         dependency::declare(parts.store.pool(), &names, parts.clock.pinned()).await?;
@@ -207,8 +211,10 @@ impl EngineBuilder {
         let any_former_key = former_key::any_former_key(parts.store.pool()).await?;
         let worker = Worker::register(parts.clone()).await?;
         let closed = CancellationToken::new();
-        let (worker, by_hand) = (Mutex::new(worker), tokio::sync::Mutex::default());
-        let engine = Engine(Arc::new(Shared { parts, worker, closed, by_hand, any_former_key }));
+        let (worker, asked) = (Mutex::new(worker), tokio::sync::Mutex::default());
+        let by_hand = tokio::sync::Mutex::default();
+        let shared = Shared { parts, worker, closed, asked, by_hand, any_former_key };
+        let engine = Engine(Arc::new(shared));
         schedule::define(&engine).await;
         if !engine.0.parts.clock.is_manual() {
             loops::start(&engine.worker());
@@ -271,6 +277,8 @@ struct Shared {
     parts: Parts,
     worker: Mutex<Arc<Worker>>,
     closed: CancellationToken,
+    /// When the database was last found to answer.
+    asked: tokio::sync::Mutex<Option<DateTime<Utc>>>,
     /// Delivers under a manual clock.
     by_hand: tokio::sync::Mutex<Option<Relay>>,
     /// Whether some instances were started under keys that are spelt otherwise by now.
@@ -358,31 +366,33 @@ impl Engine {
 
     /// One instance as it stands.
     pub async fn instance(&self, instance_id: Uuid) -> Result<Option<InstanceView>, Error> {
-        read::instance(self.store().pool(), instance_id).await
+        read::instance(self.store().reading(), instance_id).await
     }
 
     /// Instances that match `filter`, newest first.
     pub async fn instances(&self, filter: &Filter) -> Result<Vec<InstanceView>, Error> {
-        let found = read::instances(self.store().pool(), filter).await?;
+        let found = read::instances(self.store().reading(), filter).await?;
         match self.under_stored_key(filter).await? {
-            Some(filter) if found.is_empty() => read::instances(self.store().pool(), &filter).await,
+            Some(filter) if found.is_empty() => {
+                read::instances(self.store().reading(), &filter).await
+            }
             _ => Ok(found),
         }
     }
 
     /// The records of an instance, in order; empty if there is no such instance.
     pub async fn history(&self, instance_id: Uuid) -> Result<Vec<RecordView>, Error> {
-        read::history(self.store().pool(), instance_id).await
+        read::history(self.store().reading(), instance_id).await
     }
 
     /// What steps go through, how it does, and how many instances wait for it.
     pub async fn dependencies(&self) -> Result<Vec<DependencyView>, Error> {
-        Ok(dependency::show(self.store().pool()).await?)
+        Ok(dependency::show(self.store().reading()).await?)
     }
 
     /// Every version of a workflow that has live instances or is part of this build.
     pub async fn versions(&self) -> Result<Vec<Version>, Error> {
-        let counted = live::live_versions(self.store().pool()).await?;
+        let counted = live::live_versions(self.store().reading()).await?;
         Ok(versions::report(&self.0.parts.registry, counted))
     }
 
@@ -393,10 +403,21 @@ impl Engine {
         self.0.parts.endings.subscribe()
     }
 
-    /// Whether this process can write: the database answers and the lease is fresh.
+    /// Whether this process does its work: the database answers and lets it write, the lease is
+    /// fresh, writes are answered, and no loop stands still.
+    ///
+    /// However many ask, the database is asked once a second.
     pub async fn ready(&self) -> Result<(), Error> {
-        sqlx::query!("select 1 as one").fetch_one(self.store().pool()).await?;
-        if self.worker().is_live() { Ok(()) } else { Err(Error::Unavailable) }
+        let mut asked = self.0.asked.lock().await;
+        let clock = &self.parts().clock;
+        if asked.is_none_or(|asked| clock.now() - asked >= ASK_PAUSE) {
+            *asked = None;
+            // Every session that may be used has been found to be fit for writing.
+            sqlx::query!("select 1 as one").fetch_one(self.store().pool()).await?;
+            *asked = Some(clock.now());
+        }
+        drop(asked);
+        self.worker().is_at_work()
     }
 
     /// Adds the engine's metrics to `registry`, with the prefix `amends_`.
@@ -463,5 +484,11 @@ impl Engine {
 
 /// Applies the migrations that are missing, without becoming a worker.
 pub async fn migrate(options: PgConnectOptions) -> Result<(), Error> {
-    Store::new(options).migrate().await
+    Store::new(options).migrate(Clock::system()).await
+}
+
+/// Lets a role do what servers do, and nothing else, on a database whose migrations are applied. The
+/// role has to be there. Safe to repeat; a new migration makes it necessary to.
+pub async fn grant(options: PgConnectOptions, role: &str) -> Result<(), Error> {
+    Store::new(options).grant(role).await
 }

@@ -4,6 +4,7 @@ use super::{Backfill, ScheduleAnswer, ScheduleCommand, ScheduleDetail, ScheduleV
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::limits::refuse_person;
+use crate::store::Purpose;
 use crate::store::schedule::command::{Given, Intent, give_command};
 use crate::store::schedule::read;
 use crate::worker::new_id;
@@ -12,13 +13,13 @@ impl Engine {
     /// Every schedule that a build has ever defined, by name.
     pub async fn schedules(&self) -> Result<Vec<ScheduleView>, Error> {
         let parts = self.parts();
-        read::schedules(parts.store.pool(), None, parts.clock.pinned()).await
+        read::schedules(parts.store.reading(), None, parts.clock.pinned()).await
     }
 
     /// One schedule, with its latest firings and commands.
     pub async fn schedule(&self, name: &str) -> Result<Option<ScheduleDetail>, Error> {
         let parts = self.parts();
-        let pool = parts.store.pool();
+        let pool = parts.store.reading();
         let found = read::schedules(pool, Some(name), parts.clock.pinned()).await?.pop();
         let Some(schedule) = found else {
             return Ok(None);
@@ -61,7 +62,7 @@ impl Engine {
     ) -> Result<Option<ScheduleAnswer>, Error> {
         let parts = self.parts();
         // A connection of its own ends with the transaction, however this future ends.
-        let mut connection = parts.store.connect().await?;
+        let mut connection = parts.store.connect(Purpose::Alone).await?;
         let now = parts.clock.pinned();
         let given = Given { command_id: new_id(), schedule, command, actor, reason, now };
         give_command(&mut connection, given, intent).await

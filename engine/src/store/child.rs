@@ -1,20 +1,17 @@
 //! What passes between an instance and its children.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::mail::{Kind, Letter, send};
 use crate::error::Error;
 use crate::record::{ChildEnded, Ended, Parent, Started};
 use crate::status::Status;
+use crate::store::Pool;
 
 /// Children that have ended and whose parents have not been told, from the one after this id on.
-pub(crate) async fn untold(
-    pool: &PgPool,
-    after: Uuid,
-    limit: i64,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+pub(crate) async fn untold(pool: &Pool, after: Uuid, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         "select instance_id from amends.instance
          where parent_id is not null and ended_at is not null and not parent_told
@@ -109,7 +106,7 @@ async fn last_words(
 }
 
 /// Where an instance stands.
-pub(crate) async fn status(pool: &PgPool, instance_id: Uuid) -> Result<Option<Status>, Error> {
+pub(crate) async fn status(pool: &Pool, instance_id: Uuid) -> Result<Option<Status>, Error> {
     let status = sqlx::query_scalar!(
         "select status from amends.instance where instance_id = $1",
         instance_id

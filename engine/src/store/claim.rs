@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -12,6 +12,7 @@ use crate::quarantine::Losses;
 use crate::record::Record;
 use crate::status::Status;
 use crate::step::Failure;
+use crate::store::Pool;
 
 /// An instance that this worker now holds.
 #[derive(Debug)]
@@ -101,7 +102,7 @@ pub(crate) async fn claim_parked(
 /// What claims took whose answers were lost. Nobody has run it since, but that is not known here:
 /// it counts as interrupted.
 pub(crate) async fn find_claimed(
-    pool: &PgPool,
+    pool: &Pool,
     worker_id: Uuid,
     claim_ids: &[Uuid],
 ) -> Result<Vec<Claimed>, Error> {

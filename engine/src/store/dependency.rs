@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 
 use super::interval;
 use crate::dependency::health::{Health, State, TURN};
 use crate::dependency::slots::Stake;
 use crate::error::Error;
 use crate::step::Failure;
+use crate::store::Pool;
 use crate::view::DependencyView;
 
 /// A dependency as the database knows it.
@@ -29,7 +30,7 @@ pub(crate) struct Row {
 
 /// Makes dependencies known. Those that are known stay as they are.
 pub(crate) async fn declare(
-    pool: &PgPool,
+    pool: &Pool,
     names: &[String],
     now: Option<DateTime<Utc>>,
 ) -> Result<(), sqlx::Error> {
@@ -50,7 +51,7 @@ pub(crate) async fn declare(
 
 /// Every dependency, as a worker sees it that can run these workflows.
 pub(crate) async fn read(
-    pool: &PgPool,
+    pool: &Pool,
     workflows: &(Vec<String>, Vec<i32>),
     now: Option<DateTime<Utc>>,
 ) -> Result<Vec<Row>, Error> {
@@ -93,7 +94,7 @@ pub(crate) async fn read(
 
 /// Moves a dependency from what it was to what it is. `false`: somebody else was faster.
 pub(crate) async fn turn(
-    pool: &PgPool,
+    pool: &Pool,
     name: &str,
     from: &Health,
     to: &Health,
@@ -124,7 +125,7 @@ pub(crate) async fn turn(
 
 /// Notes that a dependency which is not up has answered a call, and brings its next turn forward.
 pub(crate) async fn note_answer(
-    pool: &PgPool,
+    pool: &Pool,
     name: &str,
     now: Option<DateTime<Utc>>,
 ) -> Result<(), sqlx::Error> {
@@ -202,7 +203,7 @@ pub(crate) async fn hold_slots(
 /// Reserves `count` calls, one per `interval`, if the first of them is not further away than
 /// `horizon`. Returns how far away it is.
 pub(crate) async fn reserve(
-    pool: &PgPool,
+    pool: &Pool,
     name: &str,
     count: u32,
     spacing: Duration,
@@ -229,7 +230,7 @@ pub(crate) async fn reserve(
 }
 
 /// What people want to know of dependencies.
-pub(crate) async fn show(pool: &PgPool) -> Result<Vec<DependencyView>, sqlx::Error> {
+pub(crate) async fn show(pool: &Pool) -> Result<Vec<DependencyView>, sqlx::Error> {
     sqlx::query_as!(
         DependencyView,
         r#"

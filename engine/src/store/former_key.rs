@@ -2,10 +2,9 @@
 //!
 //! Filled by a migration and never added to, so a process that finds none need not ask again.
 
-use sqlx::PgPool;
-
+use crate::store::Pool;
 /// Whether there are any.
-pub(crate) async fn any_former_key(pool: &PgPool) -> Result<bool, sqlx::Error> {
+pub(crate) async fn any_former_key(pool: &Pool) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(r#"select exists (select from amends.former_key) as "any!""#)
         .fetch_one(pool)
         .await
@@ -13,7 +12,7 @@ pub(crate) async fn any_former_key(pool: &PgPool) -> Result<bool, sqlx::Error> {
 
 /// The key that the instance of `business_key` was started with, if it was spelt otherwise.
 pub(crate) async fn stored_key(
-    pool: &PgPool,
+    pool: &Pool,
     workflow: &str,
     business_key: &str,
 ) -> Result<Option<String>, sqlx::Error> {

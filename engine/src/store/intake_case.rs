@@ -1,7 +1,7 @@
 //! Cases of the intake: opened once per delivery and code, listed, settled.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::command::{Given, give_command};
@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::intake_case::{CaseAnswer, CaseFilter, CaseView, NewCase, Opened, Origin, Stop};
 use crate::record::{Started, publish as published};
 use crate::status::Status;
+use crate::store::Pool;
 use crate::worker::new_id;
 
 /// Who holds an instance because of a case.
@@ -171,10 +172,7 @@ async fn publish(
 }
 
 /// Lists cases, newest first.
-pub(crate) async fn cases(
-    pool: &PgPool,
-    filter: &CaseFilter,
-) -> Result<Vec<CaseView>, sqlx::Error> {
+pub(crate) async fn cases(pool: &Pool, filter: &CaseFilter) -> Result<Vec<CaseView>, sqlx::Error> {
     sqlx::query_as!(
         CaseView,
         r#"
@@ -256,7 +254,7 @@ pub(crate) async fn settle(
 }
 
 /// What an instance was started with.
-pub(crate) async fn origin(pool: &PgPool, instance_id: Uuid) -> Result<Option<Origin>, Error> {
+pub(crate) async fn origin(pool: &Pool, instance_id: Uuid) -> Result<Option<Origin>, Error> {
     // A start's delivery and its instance share their id.
     let seen = sqlx::query!(
         r#"

@@ -6,16 +6,17 @@
 //! is put back stays, and nothing new is delivered before it.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Error;
 use crate::leftover::{Leftover, SubscriptionAnswer, SubscriptionCommandView};
 use crate::limits;
+use crate::store::Pool;
 
 /// Puts everything back into the outbox that waits for these subscriptions, each event under its
 /// old number.
-pub(crate) async fn put_back(pool: &PgPool, subscriptions: &[String]) -> Result<(), sqlx::Error> {
+pub(crate) async fn put_back(pool: &Pool, subscriptions: &[String]) -> Result<(), sqlx::Error> {
     loop {
         let found = sqlx::query_scalar!(
             r#"
@@ -53,7 +54,7 @@ pub(crate) async fn put_back(pool: &PgPool, subscriptions: &[String]) -> Result<
 ///
 /// What a worker of an earlier release has is not known: while one delivers, nothing is gone.
 pub(crate) async fn gone_before(
-    pool: &PgPool,
+    pool: &Pool,
     before: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<Vec<String>, sqlx::Error> {
@@ -146,7 +147,7 @@ pub(crate) async fn lay_aside(
 }
 
 /// Subscriptions that no worker has and whose events wait, by name.
-pub(crate) async fn leftovers(pool: &PgPool) -> Result<Vec<Leftover>, sqlx::Error> {
+pub(crate) async fn leftovers(pool: &Pool) -> Result<Vec<Leftover>, sqlx::Error> {
     sqlx::query_as!(
         Leftover,
         r#"
@@ -179,7 +180,7 @@ pub(crate) async fn leftovers(pool: &PgPool) -> Result<Vec<Leftover>, sqlx::Erro
 }
 
 /// How many events wait for subscriptions that no worker has.
-pub(crate) async fn count(pool: &PgPool) -> Result<i64, sqlx::Error> {
+pub(crate) async fn count(pool: &Pool) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(r#"select count(*) as "events!" from amends.leftover"#)
         .fetch_one(pool)
         .await
@@ -267,7 +268,7 @@ async fn delete_all(connection: &mut PgConnection, subscription: &str) -> Result
 
 /// What people asked of such subscriptions last, newest first.
 pub(crate) async fn commands(
-    pool: &PgPool,
+    pool: &Pool,
     limit: u32,
 ) -> Result<Vec<SubscriptionCommandView>, sqlx::Error> {
     sqlx::query_as!(

@@ -1,15 +1,16 @@
 //! Instances that have not ended, and children of theirs that have completed: how many are on which
 //! version, and their histories in pages.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::claim::{Claimed, Row, with_histories};
 use crate::error::Error;
+use crate::store::Pool;
 use crate::versions::{Live, LiveVersion};
 
 /// Counts live instances by workflow and version, and the children that they can take back.
-pub(crate) async fn live_versions(pool: &PgPool) -> Result<Vec<LiveVersion>, sqlx::Error> {
+pub(crate) async fn live_versions(pool: &Pool) -> Result<Vec<LiveVersion>, sqlx::Error> {
     let rows = sqlx::query_file!("src/store/sql/live_versions.sql").fetch_all(pool).await?;
     Ok(rows
         .into_iter()

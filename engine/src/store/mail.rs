@@ -5,12 +5,13 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::command::{Command, Resolution};
 use crate::error::Error;
 use crate::record::ChildEnded;
+use crate::store::Pool;
 
 /// A message to be sent.
 #[derive(Debug, Clone)]
@@ -119,11 +120,7 @@ pub(crate) struct CommandBody {
 }
 
 /// The mail of an instance after message number `read`.
-pub(crate) async fn unread(
-    pool: &PgPool,
-    instance_id: Uuid,
-    read: i32,
-) -> Result<Vec<Mail>, Error> {
+pub(crate) async fn unread(pool: &Pool, instance_id: Uuid, read: i32) -> Result<Vec<Mail>, Error> {
     let rows = sqlx::query_as!(
         Row,
         r#"
@@ -187,7 +184,7 @@ fn message(kind: &str, name: String, body: String, id: Option<String>) -> Result
 }
 
 /// How much mail an instance has, once nobody is sending any to it.
-pub(crate) async fn count(pool: &PgPool, instance_id: Uuid) -> Result<i32, Error> {
+pub(crate) async fn count(pool: &Pool, instance_id: Uuid) -> Result<i32, Error> {
     let count = sqlx::query_scalar!(
         "select mail_count from amends.instance where instance_id = $1 for key share",
         instance_id,
@@ -198,10 +195,7 @@ pub(crate) async fn count(pool: &PgPool, instance_id: Uuid) -> Result<i32, Error
 }
 
 /// Held instances that have mail their worker has not recorded as read.
-pub(crate) async fn waiting(
-    pool: &PgPool,
-    worker_id: Uuid,
-) -> Result<Vec<(Uuid, i32)>, sqlx::Error> {
+pub(crate) async fn waiting(pool: &Pool, worker_id: Uuid) -> Result<Vec<(Uuid, i32)>, sqlx::Error> {
     let rows = sqlx::query!(
         "select instance_id, mail_count from amends.instance
          where worker_id = $1 and mail_count > mail_read",

@@ -19,11 +19,15 @@ pub(crate) mod former_key;
 pub(crate) mod intake_case;
 pub(crate) mod leftover;
 pub(crate) mod live;
+pub(crate) mod locked;
 pub(crate) mod mail;
+mod migrations;
 pub(crate) mod missed;
 pub(crate) mod outbox;
+mod pool;
 pub(crate) mod read;
 pub(crate) mod schedule;
+mod session;
 pub(crate) mod signal;
 pub(crate) mod start;
 pub(crate) mod suspect;
@@ -36,22 +40,32 @@ use std::time::Duration;
 
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 
 use crate::error::Error;
 use crate::limits;
+pub(crate) use pool::{Lent, Pool};
+pub(crate) use session::Purpose;
+use session::{Access, Unfit};
 
-/// The database, as this process reaches it.
+/// The database, as this process reaches it. Those who would keep each other waiting have sessions of
+/// their own.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     options: PgConnectOptions,
-    /// Autocommit statements only.
-    pool: PgPool,
-    /// Connections that see `begin`.
-    transactions: PgPool,
+    access: Access,
+    /// For the loops. Autocommit statements only, as in the next two.
+    loops: Pool,
+    relay: Pool,
+    reading: Pool,
+    /// Sessions that see `begin`.
+    transactions: Pool,
     /// Those of transaction steps, which may wait for each other's locks and keep nobody else.
-    steps: PgPool,
+    steps: Pool,
 }
+
+/// How long a session may take to begin.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What processes tell each other, on the channel of hints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,56 +89,54 @@ impl Hint {
 impl Store {
     /// Prepares to connect; the first statement does.
     pub(crate) fn new(options: PgConnectOptions) -> Self {
-        let options = options.application_name("amends").options([
-            ("search_path", "amends"),
-            ("jit", "off"),
-            // A 2xx means durable, whatever the server's default is.
-            ("synchronous_commit", "on"),
-            ("idle_in_transaction_session_timeout", "5000"),
-        ]);
-        let with_timeout = options.clone().options([("statement_timeout", "30000")]);
-        let pool = |connections_max| {
-            PgPoolOptions::new()
-                .max_connections(connections_max)
-                .acquire_timeout(Duration::from_secs(5))
-                .after_connect(|connection, _| Box::pin(end_with_its_client(connection)))
-        };
-        let steps = pool(limits::TRANSACTION_STEPS_MAX)
-            .after_release(|connection, _| Box::pin(transaction::clean(connection)));
-        Self {
-            pool: pool(8).connect_lazy_with(with_timeout.clone()),
-            transactions: pool(limits::TRANSACTIONS_MAX).connect_lazy_with(with_timeout.clone()),
-            steps: steps.connect_lazy_with(with_timeout),
-            options,
-        }
+        Self::with(options, Access::ReadWrite)
     }
 
     /// A store whose sessions the database keeps from writing.
     pub(crate) fn read_only(options: PgConnectOptions) -> Self {
-        Self::new(options.options([("default_transaction_read_only", "on")]))
+        Self::with(options, Access::ReadOnly)
     }
 
-    /// The pool for single statements.
-    pub(crate) fn pool(&self) -> &PgPool {
-        &self.pool
+    fn with(options: PgConnectOptions, access: Access) -> Self {
+        let options = session::options(options);
+        let pool =
+            |purpose, sessions_max| Pool::new(options.clone(), (purpose, access), sessions_max);
+        Self {
+            loops: pool(Purpose::Loops, limits::LOOP_SESSIONS_MAX),
+            relay: pool(Purpose::Relay, limits::RELAY_SESSIONS_MAX),
+            reading: pool(Purpose::Reading, limits::READING_SESSIONS_MAX),
+            transactions: pool(Purpose::Transactions, limits::TRANSACTIONS_MAX),
+            steps: pool(Purpose::Steps, limits::TRANSACTION_STEPS_MAX),
+            options,
+            access,
+        }
     }
 
-    /// A connection of one's own, given up after five seconds without an answer.
-    pub(crate) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        // The write path's statement is large, and always of the same shape: it is planned once,
-        // perhaps while the tables are small, and must not scan them when they have grown.
-        let options = self
-            .options
-            .clone()
-            .options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
+    /// For the short statements of the loops.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.loops
+    }
+
+    /// For the outbox: how long a delivery takes is up to others.
+    pub(crate) fn relay(&self) -> &Pool {
+        &self.relay
+    }
+
+    /// For what people and programs ask to see, which may take long.
+    pub(crate) fn reading(&self) -> &Pool {
+        &self.reading
+    }
+
+    /// A session of one's own, given up after five seconds without an answer.
+    pub(crate) async fn connect(&self, purpose: Purpose) -> Result<PgConnection, sqlx::Error> {
         let connecting = async {
-            let mut connection = PgConnection::connect_with(&options).await?;
-            end_with_its_client(&mut connection).await?;
+            let mut connection = PgConnection::connect_with(&self.options).await?;
+            session::prepare(&mut connection, purpose, self.access).await?;
             Ok(connection)
         };
-        tokio::time::timeout(Duration::from_secs(5), connecting)
+        tokio::time::timeout(CONNECT_TIMEOUT, connecting)
             .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            .unwrap_or_else(|_| Err(pool::silent(CONNECT_TIMEOUT)))
     }
 
     /// A connection that hears hints.
@@ -136,43 +148,32 @@ impl Store {
     /// Tells other processes what may be new. A hint: nobody relies on it.
     pub(crate) async fn hint(&self, what: Hint) {
         let hinted = sqlx::query!("select pg_notify($1, $2)", crate::loops::CHANNEL, what.as_str())
-            .execute(&self.pool)
+            .execute(&self.loops)
             .await;
         if let Err(error) = hinted {
             tracing::debug!(%error, "a hint could not be sent; polling goes on");
         }
     }
 
-    /// Refuses a server that may forget what it has acknowledged.
-    pub(crate) async fn refuse_unsafe_settings(&self) -> Result<(), Error> {
-        let unsafe_setting = sqlx::query_scalar!(
-            r#"select name || ' = off' as "setting!" from pg_catalog.pg_settings
-               where name in ('fsync', 'full_page_writes') and setting = 'off' limit 1"#
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        unsafe_setting.map_or(Ok(()), |setting| Err(Error::UnsafeDatabase(setting)))
+    /// Refuses a database, or what leads to it, that cannot be relied on.
+    pub(crate) async fn refuse_unfit(&self) -> Result<(), Error> {
+        self.judge_database().await.map_err(|error| match session::unfit(error) {
+            Ok(unfit) => Error::UnsafeDatabase(unfit.to_string()),
+            Err(error) => error.into(),
+        })
     }
 
-    /// Applies the migrations that are missing.
-    pub(crate) async fn migrate(&self) -> Result<(), Error> {
-        let mut connection = self.connect().await?;
-        sqlx::query!("create schema if not exists amends").execute(&mut connection).await?;
-        sqlx::migrate!("../migrations").run(&mut connection).await?;
-        Ok(connection.close().await?)
-    }
-}
-
-/// Has the database notice within half a second that a client is gone whose statement runs or waits for a
-/// lock: what it holds would keep its worker from being taken over. Not every system can do that.
-async fn end_with_its_client(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let noticing = sqlx::query!("set client_connection_check_interval = 500");
-    match noticing.execute(connection).await {
-        Err(sqlx::Error::Database(error)) => {
-            tracing::debug!(%error, "the database does not notice by itself that a client is gone");
-            Ok(())
+    async fn judge_database(&self) -> Result<(), sqlx::Error> {
+        let mut one = self.connect(Purpose::Alone).await?;
+        let mut other = self.connect(Purpose::Alone).await?;
+        // Both are open, so each has a session of its own unless somebody shares one out.
+        if session::backend(&mut one).await? == session::backend(&mut other).await? {
+            return Err(Unfit::Pooled.into());
         }
-        noticing => noticing.map(drop),
+        let forgetful = session::forgetful(&mut one).await?;
+        one.close().await?;
+        other.close().await?;
+        forgetful.map_or(Ok(()), |name| Err(Unfit::Forgetful(name).into()))
     }
 }
 
@@ -186,7 +187,13 @@ pub(crate) fn interval(duration: Duration) -> PgInterval {
 pub(crate) async fn within_timeout<T>(
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(limits::STATEMENT_TIMEOUT, statement)
-        .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    within(limits::STATEMENT_TIMEOUT, statement).await
+}
+
+/// Runs a statement that has lost its connection if it takes longer than this.
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    statement: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(deadline, statement).await.unwrap_or_else(|_| Err(pool::silent(deadline)))
 }

@@ -1,11 +1,11 @@
 //! The outbox: what waits to be delivered, who delivers it, and what is blocked.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::blocked::{AtHead, BlockedKey, KeyAnswer, KeyCommand, KeyCommandView};
 use crate::lanes::{Blocked, Failures, Lane};
+use crate::store::Pool;
 
 /// An event on its way to one subscription.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Row {
 
 /// Reads waiting rows of `shards` after `from`, in order.
 pub(crate) async fn scan(
-    pool: &PgPool,
+    pool: &Pool,
     shards: &[i16],
     subscriptions: &[String],
     from: i64,
@@ -61,7 +61,7 @@ pub(crate) async fn scan(
 
 /// Forgets delivered rows, if the worker is still one. `false`: it is not.
 pub(crate) async fn delete(
-    pool: &PgPool,
+    pool: &Pool,
     worker_id: Uuid,
     delivered: &[i64],
 ) -> Result<bool, sqlx::Error> {
@@ -85,7 +85,7 @@ pub(crate) async fn delete(
 /// Takes free shards up to this worker's fair share, gives back what is beyond it, and returns
 /// what it holds.
 pub(crate) async fn balance_shards(
-    pool: &PgPool,
+    pool: &Pool,
     worker_id: Uuid,
     give_back: &[i16],
 ) -> Result<Shards, sqlx::Error> {
@@ -139,7 +139,7 @@ pub(crate) struct Shards {
 }
 
 /// Every blocked key.
-pub(crate) async fn blocks(pool: &PgPool) -> Result<Vec<(Lane, Blocked)>, sqlx::Error> {
+pub(crate) async fn blocks(pool: &Pool) -> Result<Vec<(Lane, Blocked)>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
         select subscription, key, attempts, refusals, commands,
@@ -171,7 +171,7 @@ pub(crate) struct Asked {
 }
 
 /// What people have asked that no relay has heard.
-pub(crate) async fn commanded(pool: &PgPool) -> Result<Vec<Asked>, sqlx::Error> {
+pub(crate) async fn commanded(pool: &Pool) -> Result<Vec<Asked>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
         select subscription, key, commands, case when is_skipped then outbox_id end as skipped
@@ -201,7 +201,7 @@ pub(crate) struct Head {
 
 /// Keeps that a key is blocked, or is so for longer, if the worker is still one.
 pub(crate) async fn block(
-    pool: &PgPool,
+    pool: &Pool,
     worker_id: Uuid,
     (lane, head): (&Lane, &Head),
     blocked: &Blocked,
@@ -244,7 +244,7 @@ pub(crate) async fn block(
 }
 
 /// Forgets that a key was blocked.
-pub(crate) async fn unblock(pool: &PgPool, lane: &Lane) -> Result<(), sqlx::Error> {
+pub(crate) async fn unblock(pool: &Pool, lane: &Lane) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "delete from amends.key_block where subscription = $1 and key = $2",
         lane.subscription,
@@ -257,7 +257,7 @@ pub(crate) async fn unblock(pool: &PgPool, lane: &Lane) -> Result<(), sqlx::Erro
 
 /// Keys whose oldest event could not be delivered, those that wait for a person first.
 pub(crate) async fn blocked(
-    pool: &PgPool,
+    pool: &Pool,
     instance_id: Option<Uuid>,
     limit: u32,
 ) -> Result<Vec<BlockedKey>, sqlx::Error> {
@@ -304,7 +304,7 @@ pub(crate) struct Given<'a> {
 /// Has a relay do what a person asks, if it is about the event that blocks the key, and keeps the
 /// command with its answer for ever. `None`: the key is not blocked.
 pub(crate) async fn give_command(
-    pool: &PgPool,
+    pool: &Pool,
     given: Given<'_>,
 ) -> Result<Option<KeyAnswer>, sqlx::Error> {
     let accepted = sqlx::query_scalar!(
@@ -344,7 +344,7 @@ pub(crate) async fn give_command(
 
 /// What people asked of keys last, newest first.
 pub(crate) async fn key_commands(
-    pool: &PgPool,
+    pool: &Pool,
     instance_id: Option<Uuid>,
     limit: u32,
 ) -> Result<Vec<KeyCommandView>, sqlx::Error> {

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::value::RawValue;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::error::Error;
 use crate::priority::Priority;
 use crate::step::Failure;
+use crate::store::Pool;
 use crate::view::{Filter, InstanceView, RecordView};
 
 /// Lists instances, newest first.
-pub(crate) async fn instances(pool: &PgPool, filter: &Filter) -> Result<Vec<InstanceView>, Error> {
+pub(crate) async fn instances(pool: &Pool, filter: &Filter) -> Result<Vec<InstanceView>, Error> {
     let (name, value) = filter.attribute.clone().unzip();
     let ids = sqlx::query_scalar!(
         r#"
@@ -49,13 +49,13 @@ pub(crate) async fn instances(pool: &PgPool, filter: &Filter) -> Result<Vec<Inst
 
 /// Reads one instance.
 pub(crate) async fn instance(
-    pool: &PgPool,
+    pool: &Pool,
     instance_id: Uuid,
 ) -> Result<Option<InstanceView>, Error> {
     Ok(by_ids(pool, &[instance_id]).await?.pop())
 }
 
-async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<InstanceView>, Error> {
+async fn by_ids(pool: &Pool, ids: &[Uuid]) -> Result<Vec<InstanceView>, Error> {
     let rows = sqlx::query!(
         r#"
         select i.instance_id, i.workflow, i.version, i.business_key, i.status, i.run_at,
@@ -103,7 +103,7 @@ async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<InstanceView>, Error>
 }
 
 /// Reads a history, in order.
-pub(crate) async fn history(pool: &PgPool, instance_id: Uuid) -> Result<Vec<RecordView>, Error> {
+pub(crate) async fn history(pool: &Pool, instance_id: Uuid) -> Result<Vec<RecordView>, Error> {
     let raw = |json: String| {
         RawValue::from_string(json).map_err(|error| Error::Stored(error.to_string()))
     };
@@ -128,7 +128,7 @@ pub(crate) async fn history(pool: &PgPool, instance_id: Uuid) -> Result<Vec<Reco
 }
 
 /// Instances that have records but no row.
-pub(crate) async fn rowless(pool: &PgPool) -> Result<Vec<Uuid>, sqlx::Error> {
+pub(crate) async fn rowless(pool: &Pool) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         "select r.instance_id from amends.record r
          where r.seq = 0 and not exists (
@@ -140,7 +140,7 @@ pub(crate) async fn rowless(pool: &PgPool) -> Result<Vec<Uuid>, sqlx::Error> {
 
 /// The next instances after `after` in order of id, with the head that each row knows.
 pub(crate) async fn heads(
-    pool: &PgPool,
+    pool: &Pool,
     after: Uuid,
     limit: i64,
 ) -> Result<Vec<(Uuid, u32, Vec<u8>)>, sqlx::Error> {

@@ -1,14 +1,15 @@
 //! Suspects: instances whose workers were lost one after the other, tried a few at a time.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::claim::{Claim, Claimed, Row, with_histories};
 use crate::error::Error;
+use crate::store::Pool;
 
 /// The lowest level at which there are suspects that a worker may try that has lived for so long.
 pub(crate) async fn next_level(
-    pool: &PgPool,
+    pool: &Pool,
     workflows: &(Vec<String>, Vec<i32>),
     lived_seconds: i32,
 ) -> Result<Option<i32>, sqlx::Error> {
@@ -54,7 +55,7 @@ pub(crate) async fn claim_suspects(
 /// Clears held instances: those that made progress of every loss, and those that have outlived
 /// their trial of all but one.
 pub(crate) async fn clear(
-    pool: &PgPool,
+    pool: &Pool,
     worker_id: Uuid,
     progressed: &[Uuid],
     survived: &[Uuid],

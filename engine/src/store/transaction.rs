@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sqlx::pool::PoolConnection;
-use sqlx::{Connection, Executor, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Connection, Executor, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{Store, end_with_its_client};
+use super::session::{self, Access, Purpose};
+use super::{Lent, Pool, Store};
 use crate::error::Error;
 use crate::limits;
 
@@ -41,13 +41,10 @@ impl Store {
     {
         let pool = self.transactions.clone();
         let running = tokio::spawn(async move {
-            let mut connection = pool.acquire().await?;
-            let done = to_the_end(&mut connection, begin, work).await;
-            if done.is_err() {
-                // Whatever is left open ends with the session.
-                let _ = connection.detach().close_hard().await;
-            }
-            done
+            let mut lent = pool.acquire().await?;
+            // Whatever a failure leaves open ends with the session.
+            let (session, watch) = lent.lend()?;
+            watch.over(to_the_end(session, begin, work)).await
         });
         running.await.unwrap_or(Err(Error::Unavailable))
     }
@@ -69,12 +66,12 @@ where
 
 /// A connection that a transaction step has to itself. It is closed, and what was not committed on
 /// it has not happened, unless it is given back.
-pub(crate) struct Session(Option<PoolConnection<Postgres>>);
+pub(crate) struct Session(Lent);
 
 impl Session {
     /// Lets others have the connection: no transaction is open on it.
-    pub(crate) fn give_back(mut self) {
-        drop(self.0.take());
+    pub(crate) fn give_back(self) {
+        self.0.give_back();
     }
 }
 
@@ -97,22 +94,14 @@ const CLEAN: &str = "
 /// Has a connection that is given back be as it was. One that cannot be is closed.
 pub(super) async fn clean(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     connection.execute(CLEAN).await?;
-    end_with_its_client(connection).await?;
+    session::prepare(connection, Purpose::Steps, Access::ReadWrite).await?;
     Ok(true)
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(connection.detach());
-        }
-    }
 }
 
 impl Store {
     /// A connection for a transaction step.
     pub(crate) async fn session(&self) -> Result<Session, Error> {
-        Ok(Session(Some(self.steps.acquire().await?)))
+        Ok(Session(self.steps.acquire().await?))
     }
 }
 
@@ -137,7 +126,7 @@ pub(crate) async fn begin(
     session: &mut Session,
     begin: Begin,
 ) -> Result<Option<Open<'_>>, sqlx::Error> {
-    let Some(connection) = session.0.as_deref_mut() else {
+    let Some(connection) = session.0.session() else {
         return Err(sqlx::Error::PoolClosed);
     };
     #[expect(clippy::disallowed_methods, reason = "whoever nests another gets a savepoint")]
@@ -177,7 +166,7 @@ pub(crate) async fn seal(transaction: &mut PgConnection) -> Result<bool, sqlx::E
 }
 
 /// Waits until the transaction step of this ticket is over, also if its connection was lost.
-pub(crate) async fn ended(pool: &PgPool, ticket: i64) -> Result<(), Error> {
+pub(crate) async fn ended(pool: &Pool, ticket: i64) -> Result<(), Error> {
     sqlx::query!(r#"select pg_advisory_xact_lock($1)::text as "ticket""#, ticket)
         .fetch_one(pool)
         .await?;

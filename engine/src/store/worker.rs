@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::interval;
+use crate::error::is_lock_timeout;
 use crate::limits::{self, SUSPECT_LOSSES};
 use crate::quarantine::{is_guilty, next_level};
+use crate::store::Pool;
 
 /// A worker to be.
 pub(crate) struct NewWorker<'a> {
@@ -36,7 +38,7 @@ pub(crate) fn version_name(workflow: &str, version: u32) -> String {
 /// Registers a worker, and that its subscriptions are there. `now` only if the clock is moved by
 /// hand.
 pub(crate) async fn register(
-    pool: &PgPool,
+    pool: &Pool,
     worker: NewWorker<'_>,
     now: Option<DateTime<Utc>>,
 ) -> Result<(), sqlx::Error> {
@@ -69,7 +71,7 @@ pub(crate) async fn register(
 /// The version that an instance is on, if no worker runs it. What a worker of an earlier release
 /// runs is not known: while there is one, nothing is taken to be missing.
 pub(crate) async fn missing_version(
-    pool: &PgPool,
+    pool: &Pool,
     instance_id: Uuid,
 ) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar!(
@@ -108,7 +110,7 @@ pub(crate) async fn renew(
 }
 
 /// Closes the claim of a worker that is shutting down, in the database and not only in memory.
-pub(crate) async fn begin_drain(pool: &PgPool, worker_id: Uuid) -> Result<(), sqlx::Error> {
+pub(crate) async fn begin_drain(pool: &Pool, worker_id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update amends.worker set draining_since = clock_timestamp() where worker_id = $1",
         worker_id,
@@ -120,7 +122,7 @@ pub(crate) async fn begin_drain(pool: &PgPool, worker_id: Uuid) -> Result<(), sq
 
 /// Other workers whose lease has lapsed.
 pub(crate) async fn lapsed(
-    pool: &PgPool,
+    pool: &Pool,
     worker_id: Uuid,
     now: Option<DateTime<Utc>>,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
@@ -134,8 +136,28 @@ pub(crate) async fn lapsed(
     .await
 }
 
-/// What the database says where a lock was waited for in vain.
-const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// Workers that are not there and hold instances all the same. There are none, unless the database has
+/// lost what it had acknowledged, or somebody has changed it by hand. A worker that is not there itself
+/// finds none.
+pub(crate) async fn vanished(pool: &Pool, worker_id: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"with recursive holder (worker_id) as (
+               (select worker_id from amends.instance where worker_id is not null
+                order by worker_id limit 1)
+               union all
+               select (select i.worker_id from amends.instance i
+                       where i.worker_id > holder.worker_id order by i.worker_id limit 1)
+               from holder where holder.worker_id is not null
+           )
+           select worker_id as "worker_id!" from holder
+           where worker_id is not null
+             and not exists (select from amends.worker w where w.worker_id = holder.worker_id)
+             and exists (select from amends.worker w where w.worker_id = $1)"#,
+        worker_id,
+    )
+    .fetch_all(pool)
+    .await
+}
 
 /// Which workers may be taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +166,8 @@ pub(crate) enum TakeOver {
     Lapsed,
     /// One that leaves of its own accord.
     Leaving,
+    /// One that is not there.
+    Vanished,
 }
 
 /// Ends a worker and frees what it held. Returns how many instances that were, or `None` if the
@@ -162,9 +186,7 @@ pub(crate) async fn take_over(
     now: Option<DateTime<Utc>>,
 ) -> Result<Option<u64>, sqlx::Error> {
     match take_over_now(connection, worker_id, which, now).await {
-        Err(sqlx::Error::Database(error))
-            if error.code().as_deref() == Some(LOCK_NOT_AVAILABLE) =>
-        {
+        Err(error) if is_lock_timeout(&error) => {
             tracing::warn!(worker.id = %worker_id, "worker {worker_id} has lost its lease, and something is still under way that locks its rows");
             Ok(None)
         }
@@ -180,7 +202,7 @@ async fn take_over_now(
     now: Option<DateTime<Utc>>,
 ) -> Result<Option<u64>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    if which == TakeOver::Lapsed {
+    if which != TakeOver::Leaving {
         let wait = limits::TAKE_OVER_WAIT.as_millis().to_string();
         sqlx::query!(r#"select set_config('lock_timeout', $1, true) as "timeout""#, wait)
             .fetch_one(&mut *transaction)
@@ -197,16 +219,21 @@ async fn take_over_now(
     )
     .fetch_optional(&mut *transaction)
     .await?;
-    let Some(ended) = ended else {
-        return Ok(None);
+    let ended = match ended {
+        Some(ended) => Some((ended.started_at, ended.ended_at)),
+        None if which == TakeOver::Vanished => {
+            found_missing(&mut transaction, worker_id, now).await?.map(|at| (at, at))
+        }
+        None => None,
     };
-    let life = Life { worker_id, started_at: ended.started_at, ended_at: ended.ended_at };
+    let Some((started_at, ended_at)) = ended else { return Ok(None) };
+    let life = Life { worker_id, started_at, ended_at };
     let on_trial = lock_held(&mut transaction, worker_id).await?;
     let tried = match (which, on_trial) {
         (TakeOver::Lapsed, Some(on_trial)) => {
             blame_suspects(&mut transaction, &life, on_trial, now).await?
         }
-        (TakeOver::Lapsed, None) | (TakeOver::Leaving, _) => 0,
+        (TakeOver::Lapsed, None) | (TakeOver::Leaving | TakeOver::Vanished, _) => 0,
     };
     let everybody = which == TakeOver::Lapsed && tried == 0;
     let freed = free(&mut transaction, &life, now, everybody).await?;
@@ -215,6 +242,22 @@ async fn take_over_now(
         .await?;
     transaction.commit().await?;
     Ok(Some(tried + freed))
+}
+
+/// The present, if a worker is not there.
+async fn found_missing(
+    connection: &mut PgConnection,
+    worker_id: Uuid,
+    now: Option<DateTime<Utc>>,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select coalesce($2::timestamptz, clock_timestamp()) as "present!"
+           where not exists (select from amends.worker where worker_id = $1)"#,
+        worker_id,
+        now,
+    )
+    .fetch_optional(connection)
+    .await
 }
 
 /// A worker that has ended.

@@ -36,6 +36,13 @@ impl Write {
         self.records.iter().any(|new| new.events > 0)
     }
 
+    /// How large it is, near enough.
+    pub(crate) fn bytes(&self) -> usize {
+        let records = self.records.iter().map(|new| new.record.payload.len());
+        let body = self.delivery.as_ref().map_or(0, |delivery| delivery.body.len());
+        records.sum::<usize>() + body
+    }
+
     /// The number of the first of its records.
     pub(crate) fn first_seq(&self) -> Option<i32> {
         self.first_record().map(|record| record.seq.cast_signed())

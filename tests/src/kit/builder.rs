@@ -32,9 +32,17 @@ pub struct KitBuilder {
     endings: Option<Arc<Endings>>,
     detour: Option<Detour>,
     crowded: Option<PgConnectOptions>,
+    role: Option<&'static str>,
 }
 
 impl KitBuilder {
+    /// Has the engine be this role in its database, which has the rights of one that runs servers.
+    #[must_use]
+    pub fn role(mut self, role: &'static str) -> Self {
+        self.role = Some(role);
+        self
+    }
+
     /// Watches, or stops, the first engine at its probe points.
     #[must_use]
     pub fn probes(mut self, probes: Probes) -> Self {
@@ -82,6 +90,10 @@ impl KitBuilder {
             None if self.endings.is_some() => cluster::borrow().await,
             None => cluster::database().await,
         };
+        if let Some(role) = self.role {
+            cluster::make_role(&options, role).await;
+            amends::grant(options.clone(), role).await.expect("the owner may grant");
+        }
         let past_the_engine = PgPoolOptions::new().connect_lazy_with(options.clone());
         let ground = Ground {
             scripts: Scripts::new(&past_the_engine),
@@ -92,6 +104,7 @@ impl KitBuilder {
             build: Box::new(build),
             detour: self.detour,
             is_crowded,
+            role: self.role,
         };
         let engine = Mutex::new(ground.engine(self.probes).await);
         ground.detour.iter().for_each(|detour| detour.count(true));
@@ -111,6 +124,7 @@ pub(super) struct Ground {
     pub(super) scripts: Scripts,
     pub(super) detour: Option<Detour>,
     pub(super) is_crowded: bool,
+    role: Option<&'static str>,
     build: Box<dyn Fn(EngineBuilder) -> EngineBuilder + Send + Sync>,
 }
 
@@ -118,7 +132,11 @@ impl Ground {
     /// The way by which the engine reaches its database.
     pub(super) fn way(&self) -> PgConnectOptions {
         let by = |detour: &Detour| detour.options(&self.options);
-        self.detour.as_ref().map_or_else(|| self.options.clone(), by)
+        let way = self.detour.as_ref().map_or_else(|| self.options.clone(), by);
+        match self.role {
+            Some(role) => way.username(role),
+            None => way,
+        }
     }
 
     pub(super) async fn engine(&self, probes: Probes) -> Engine {

@@ -6,15 +6,15 @@ pub(crate) mod command;
 pub(crate) mod read;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::schedule::{Adopted, Definition, Definitions, Head, Plan, Standing, Timetable, ZONES};
 use crate::step::Failure;
+use crate::store::Pool;
 
 /// The present by the clock that decides. `now` only if the clock is moved by hand.
 pub(crate) async fn present(
-    pool: &PgPool,
+    pool: &Pool,
     now: Option<DateTime<Utc>>,
 ) -> Result<DateTime<Utc>, sqlx::Error> {
     sqlx::query_scalar!(
@@ -57,7 +57,7 @@ impl<'a> Stored<'a> {
 /// Makes a definition known, and the schedule too if there is none of this name; that one counts
 /// from now.
 pub(crate) async fn introduce(
-    pool: &PgPool,
+    pool: &Pool,
     stored: &Stored<'_>,
     now: DateTime<Utc>,
     next_at: Option<DateTime<Utc>>,
@@ -93,7 +93,7 @@ pub(crate) async fn introduce(
 /// `false`: the schedule has changed since it was read, or the worker is lost, and nothing is
 /// written.
 pub(crate) async fn adopt(
-    pool: &PgPool,
+    pool: &Pool,
     worker_id: Uuid,
     standing: &Standing,
     stored: &Stored<'_>,
@@ -139,7 +139,7 @@ pub(crate) async fn adopt(
 /// The schedules that this process answers for and that have something to do, each as it stands;
 /// with `all`, also those that have not.
 pub(crate) async fn due(
-    pool: &PgPool,
+    pool: &Pool,
     definitions: &Definitions,
     all: bool,
     now: Option<DateTime<Utc>>,
@@ -178,7 +178,7 @@ pub(crate) async fn due(
 /// Writes a plan. `false`: the schedule has changed since it was read, or the worker is lost, and
 /// nothing is written.
 pub(crate) async fn plan(
-    pool: &PgPool,
+    pool: &Pool,
     worker_id: Uuid,
     standing: &Standing,
     plan: &Plan,
@@ -231,7 +231,7 @@ pub(crate) async fn plan(
 /// Records what has become of a planned firing. `false`: the schedule has changed since it was
 /// read, or the worker is lost, and nothing is written.
 pub(crate) async fn settle(
-    pool: &PgPool,
+    pool: &Pool,
     worker_id: Uuid,
     standing: &Standing,
     head: &Head,

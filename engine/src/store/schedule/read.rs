@@ -1,7 +1,6 @@
 //! What people read of schedules.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 
 use crate::error::Error;
 use crate::limits::SHOWN_MAX;
@@ -10,13 +9,14 @@ use crate::schedule::{
     FiringState, FiringView, Missed, Pause, ScheduleCommandView, ScheduleView, Timetable, local,
 };
 use crate::step::Failure;
+use crate::store::Pool;
 
 /// The firings to come that are shown.
 const NEXT_SHOWN: usize = 5;
 
 /// All schedules, or the one of this name, by name.
 pub(crate) async fn schedules(
-    pool: &PgPool,
+    pool: &Pool,
     name: Option<&str>,
     now: Option<DateTime<Utc>>,
 ) -> Result<Vec<ScheduleView>, Error> {
@@ -71,7 +71,7 @@ pub(crate) async fn schedules(
 }
 
 /// The latest firings of a schedule, newest first.
-pub(crate) async fn firings(pool: &PgPool, name: &str) -> Result<Vec<FiringView>, Error> {
+pub(crate) async fn firings(pool: &Pool, name: &str) -> Result<Vec<FiringView>, Error> {
     let rows = sqlx::query!(
         "select fire_key, fire_at, kind, state, instance_id, code, message, settled_at
          from amends.firing where schedule = $1 order by fire_at desc limit $2",
@@ -96,7 +96,7 @@ pub(crate) async fn firings(pool: &PgPool, name: &str) -> Result<Vec<FiringView>
 
 /// What people asked of a schedule last, newest first.
 pub(crate) async fn commands(
-    pool: &PgPool,
+    pool: &Pool,
     name: &str,
 ) -> Result<Vec<ScheduleCommandView>, sqlx::Error> {
     let rows = sqlx::query!(

@@ -1,8 +1,9 @@
 -- Takes due instances that nobody holds: new ones, due timers, mail, those of a dead worker.
 --
 -- One path for all of them, and only for workflow versions that this process can run; the most
--- urgent first, and among those the one that has been due for longest. Each priority has its own
--- range of the index, so what is not due yet is never walked through. `was` tells an instance that
+-- urgent first, and among those of a version the one that has been due for longest. Each version has
+-- its own range of the index in each priority, so neither what is not due yet nor what others run is
+-- walked through. Which version comes first is up to the order of the lists. `was` tells an instance that
 -- was released from one whose worker was lost: the latter still says running. `$6` names the
 -- claim: if its answer is lost, what it took is found by that name.
 with fence as materialized (
@@ -14,18 +15,24 @@ with fence as materialized (
     from fence
     cross join unnest(array[0, 1, 2]::smallint[]) as p(priority)
     cross join lateral (
-        select i.instance_id, i.status, i.parked_on, i.claim_id
-        from amends.instance i
-        where i.priority = p.priority
-          and i.worker_id is null
-          -- Suspects are claimed by claim_suspects.sql.
-          and i.losses < 2
-          and i.run_at is not null
-          and i.run_at <= coalesce($2::timestamptz, clock_timestamp())
-          and (i.workflow, i.version) in (select * from unnest($3::text[], $4::int[]))
-        order by i.run_at
+        select of_version.*
+        from unnest($3::text[], $4::int[]) as v(workflow, version)
+        cross join lateral (
+            select i.instance_id, i.status, i.parked_on, i.claim_id
+            from amends.instance i
+            where i.priority = p.priority
+              and i.workflow = v.workflow
+              and i.version = v.version
+              and i.worker_id is null
+              -- Suspects are claimed by claim_suspects.sql.
+              and i.losses < 2
+              and i.run_at is not null
+              and i.run_at <= coalesce($2::timestamptz, clock_timestamp())
+            order by i.run_at
+            limit $5
+            for update of i skip locked
+        ) of_version
         limit $5
-        for update of i skip locked
     ) d
     limit $5
 )

@@ -1,0 +1,264 @@
+//! What every session with the database is like. Nothing is inherited from the server, the
+//! database or the role: what the engine relies on is set, and read back.
+//!
+//! The settings are made by statements, since a pooler refuses them at the start of a connection.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The short statements of the loops.
+    Loops,
+    /// The outbox.
+    Relay,
+    /// What people and programs ask to see.
+    Reading,
+    /// Commands and signals.
+    Transactions,
+    /// Transaction steps, with statements of their authors.
+    Steps,
+    /// The write path. Its statement is large, and always of the same shape: it is planned once,
+    /// perhaps while the tables are small, and must not scan them when they have grown.
+    Writing,
+    /// The same, for writes that are set aside.
+    SetAside,
+    /// What has to be done whatever others do: a lease, the way out.
+    Alone,
+    /// Migrations. None waits for a lock for long: whoever comes after it would wait behind it.
+    Migrating,
+}
+
+/// Whether a session may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    ReadWrite,
+    ReadOnly,
+}
+
+/// Why a database or what leads to it cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    #[error("is not there to be written to: it is a standby, or has been made one")]
+    Standby,
+    #[error("has {name} = {found} although {wanted} was asked for")]
+    Setting { name: String, wanted: String, found: String },
+    #[error(
+        "has the encoding {0}, which cannot hold every name: \
+         make one with `create database .. encoding 'UTF8' template template0`"
+    )]
+    Encoding(String),
+    #[error(
+        "is behind a pooler that gives each transaction another session (PgBouncer: pool_mode = \
+         transaction or statement): use pool_mode = session, or an address without the pooler"
+    )]
+    Pooled,
+    #[error("runs with {0} = off; it would forget what it has acknowledged")]
+    Forgetful(String),
+}
+
+impl Purpose {
+    /// How long the server lets a statement take.
+    fn statement_timeout(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Relay => 8,
+            Self::Loops => 15,
+            Self::Reading
+            | Self::Transactions
+            | Self::Steps
+            | Self::Writing
+            | Self::SetAside
+            | Self::Alone => 30,
+            Self::Migrating => 0,
+        })
+    }
+
+    /// How long the client waits for what the server should have ended by itself.
+    pub(super) fn deadline(self) -> Duration {
+        self.statement_timeout() + Duration::from_secs(2)
+    }
+
+    /// How long a statement waits for a lock, in milliseconds; 0: as long as it may take.
+    fn lock_timeout(self) -> u64 {
+        match self {
+            Self::SetAside => 100,
+            Self::Writing => 1_000,
+            Self::Migrating => 2_000,
+            _ => 0,
+        }
+    }
+
+    /// What is asked for, as the server says it.
+    fn settings(self, access: Access) -> Vec<(&'static str, String)> {
+        let flag = |is_on: bool| if is_on { "on" } else { "off" };
+        let is_planned_once = matches!(self, Self::Writing | Self::SetAside | Self::Alone);
+        let fixed = [
+            ("client_encoding", "UTF8"),
+            ("TimeZone", "UTC"),
+            ("DateStyle", "ISO, MDY"),
+            ("search_path", "amends"),
+            // A 2xx means durable, whatever the server's default is.
+            ("synchronous_commit", "on"),
+            ("default_transaction_isolation", "read committed"),
+            ("default_transaction_deferrable", "off"),
+            ("default_transaction_read_only", flag(access == Access::ReadOnly)),
+            // Rows that a policy hides are an error, not missing.
+            ("row_security", "off"),
+            ("idle_in_transaction_session_timeout", "5000"),
+            ("jit", "off"),
+            ("plan_cache_mode", if is_planned_once { "force_generic_plan" } else { "auto" }),
+            ("enable_seqscan", flag(!is_planned_once)),
+            ("enable_indexscan", "on"),
+            ("enable_nestloop", "on"),
+        ];
+        let mut settings: Vec<_> =
+            fixed.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
+        settings.push(("statement_timeout", self.statement_timeout().as_millis().to_string()));
+        settings.push(("lock_timeout", self.lock_timeout().to_string()));
+        settings
+    }
+}
+
+/// What only a superuser may set, and has to be as it is by itself: else no trigger keeps what is
+/// append-only from being changed.
+const EXPECTED: [(&str, &str); 1] = [("session_replication_role", "origin")];
+
+/// A standby becomes another server's standby or a primary by itself; all else needs a person.
+impl From<Unfit> for sqlx::Error {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Standby => Self::Io(std::io::Error::other(unfit)),
+            unfit => Self::Configuration(Box::new(unfit)),
+        }
+    }
+}
+
+/// The options of every connection: nothing that a pooler refuses.
+pub(super) fn options(options: PgConnectOptions) -> PgConnectOptions {
+    options.application_name("amends").extra_float_digits(None)
+}
+
+/// Makes a session what it has to be, or says why it cannot be.
+pub(super) async fn prepare(
+    connection: &mut PgConnection,
+    purpose: Purpose,
+    access: Access,
+) -> Result<(), sqlx::Error> {
+    set(connection, purpose, access).await?;
+    end_with_its_client(connection).await?;
+    read_back(connection, purpose, access).await
+}
+
+async fn set(
+    connection: &mut PgConnection,
+    purpose: Purpose,
+    access: Access,
+) -> Result<(), sqlx::Error> {
+    let (names, values) = lists(purpose, access);
+    sqlx::query!(
+        r#"select set_config(name, value, false) as "value"
+           from unnest($1::text[], $2::text[]) as wanted (name, value)"#,
+        &names,
+        &values,
+    )
+    .fetch_all(connection)
+    .await
+    .map(drop)
+}
+
+fn lists(purpose: Purpose, access: Access) -> (Vec<String>, Vec<String>) {
+    let settings = purpose.settings(access).into_iter();
+    settings.map(|(name, value)| (name.to_owned(), value)).unzip()
+}
+
+/// Asks what the session is like, in a statement of its own: a pooler may have lost what was set.
+async fn read_back(
+    connection: &mut PgConnection,
+    purpose: Purpose,
+    access: Access,
+) -> Result<(), sqlx::Error> {
+    let (mut names, mut values) = lists(purpose, access);
+    for (name, value) in EXPECTED {
+        names.push(name.to_owned());
+        values.push(value.to_owned());
+    }
+    let session = sqlx::query!(
+        r#"select pg_catalog.pg_is_in_recovery() as "is_standby!",
+                  current_setting('server_encoding') as "encoding!",
+                  differing.name as "name?", differing.wanted as "wanted?",
+                  differing.found as "found?"
+           from (values (true)) as one (always) left join lateral
+               (select wanted.name, wanted.value as wanted, pg_settings.setting as found
+                from unnest($1::text[], $2::text[]) as wanted (name, value)
+                join pg_catalog.pg_settings using (name)
+                where pg_settings.setting <> wanted.value
+                order by wanted.name limit 1) as differing on one.always"#,
+        &names,
+        &values,
+    )
+    .fetch_one(connection)
+    .await?;
+    if session.is_standby && access == Access::ReadWrite {
+        return Err(Unfit::Standby.into());
+    }
+    if session.encoding != "UTF8" {
+        return Err(Unfit::Encoding(session.encoding).into());
+    }
+    match (session.name, session.wanted, session.found) {
+        (Some(name), Some(wanted), Some(found)) => {
+            Err(Unfit::Setting { name, wanted, found }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Which process of the server serves a session.
+pub(super) async fn backend(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar!(r#"select pg_backend_pid() as "pid!""#).fetch_one(connection).await
+}
+
+/// A setting that lets the server forget what it has acknowledged.
+pub(super) async fn forgetful(
+    connection: &mut PgConnection,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select name as "name!" from pg_catalog.pg_settings
+           where name in ('fsync', 'full_page_writes') and setting = 'off' limit 1"#
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// What an error says of the database, if it says that it will not do.
+pub(super) fn unfit(error: sqlx::Error) -> Result<Unfit, sqlx::Error> {
+    match error {
+        sqlx::Error::Configuration(reason) => match reason.downcast::<Unfit>() {
+            Ok(unfit) => Ok(*unfit),
+            Err(reason) => Err(sqlx::Error::Configuration(reason)),
+        },
+        // A statement is there that another client has prepared, or is not there any more.
+        sqlx::Error::Database(error)
+            if matches!(error.code().as_deref(), Some("42P05" | "26000")) =>
+        {
+            Ok(Unfit::Pooled)
+        }
+        error => Err(error),
+    }
+}
+
+/// Has the database notice within half a second that a client is gone whose statement runs or waits
+/// for a lock: what it holds would keep its worker from being taken over. Not every system can do
+/// that.
+async fn end_with_its_client(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let noticing = sqlx::query!("set client_connection_check_interval = 500");
+    match noticing.execute(connection).await {
+        Err(sqlx::Error::Database(error)) => {
+            tracing::debug!(%error, "the database does not notice by itself that a client is gone");
+            Ok(())
+        }
+        noticing => noticing.map(drop),
+    }
+}
