@@ -62,6 +62,7 @@ pub mod bare;
 pub mod blocked;
 pub mod check;
 pub mod clock;
+pub mod doctor;
 pub mod engine;
 pub mod error;
 #[doc(hidden)]

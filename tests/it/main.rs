@@ -16,6 +16,7 @@ mod contract;
 mod crash;
 mod crowd;
 mod deadlines;
+mod doctor;
 mod dropped;
 mod endurance;
 mod everywhere;

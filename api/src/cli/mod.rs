@@ -7,6 +7,7 @@ mod client;
 mod command;
 mod demo;
 mod dependencies;
+mod doctor;
 mod events;
 mod instances;
 mod intake;
@@ -88,6 +89,8 @@ enum Chosen {
     Migrate(migrate::Arguments),
     /// Check that every history in the database is as it was written
     Verify(verify::Arguments),
+    /// Look at the database and at those who use it, and say what is to be done
+    Doctor(doctor::Arguments),
     /// Tell what an order costs
     Bench(bench::Arguments),
 }
@@ -116,6 +119,7 @@ pub(crate) async fn run() -> ExitCode {
         Chosen::Schedules(subcommand) => schedules::run(subcommand).await,
         Chosen::Migrate(arguments) => migrate::run(arguments).await,
         Chosen::Verify(arguments) => verify::run(arguments).await,
+        Chosen::Doctor(arguments) => doctor::run(arguments).await,
         Chosen::Bench(arguments) => bench::run(arguments).await,
     };
     match outcome {

@@ -82,7 +82,7 @@ fn migrator() -> Migrator {
 }
 
 /// The numbers of the migrations of this build that are not applied.
-async fn missing(connection: &mut PgConnection) -> Result<Vec<i64>, Error> {
+pub(crate) async fn missing(connection: &mut PgConnection) -> Result<Vec<i64>, Error> {
     let table = sqlx::query_scalar!(
         r#"select to_regclass('amends._sqlx_migrations') is not null as "is_there!""#
     );
