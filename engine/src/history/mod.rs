@@ -21,7 +21,8 @@ use crate::chain;
 use crate::compensation::{Plan, PlannedStep};
 use crate::event::Event;
 use crate::money::Ledger;
-use crate::record::{Entry, Parent, Reason, ReasonKind, Record, publish};
+use crate::published::publish;
+use crate::record::{Entry, Parent, Reason, ReasonKind, Record};
 use crate::sabotage::Bug;
 use crate::step::Failure;
 

@@ -9,7 +9,8 @@ use super::commit::shard;
 use crate::command::{Answer, Command};
 use crate::error::Error;
 use crate::intake_case::{CaseAnswer, CaseFilter, CaseView, NewCase, Opened, Origin, Stop};
-use crate::record::{Started, publish as published};
+use crate::published::publish as published;
+use crate::record::Started;
 use crate::status::Status;
 use crate::worker::new_id;
 
