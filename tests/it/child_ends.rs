@@ -87,6 +87,11 @@ async fn a_run_that_ends_before_its_child_is_stuck_and_goes_on_when_that_has_end
         assert_eq!(stuck(&world, id).await.0, "CHILD_OPEN", "a person has to say so");
         assert_eq!(world.command(id, Command::Resume).await, Answer::Accepted);
         world.settle().await;
+        if child_fails {
+            assert_eq!(stuck(&world, id).await.0, "CHILD_UNHEARD", "that is another matter");
+            assert_eq!(world.command(id, Command::Resume).await, Answer::Accepted);
+            world.settle().await;
+        }
         assert_eq!(world.instance(id).await.status, Status::Completed);
         world.finish().await;
     }

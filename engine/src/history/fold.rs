@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 use super::step::{Key, undo_key};
 use super::step_clock::StepClock;
 use super::{
-    Attempts, BRANCH_DROPPED, History, Note, Progress, Received, RecordedStep, Said, Undoing,
+    Attempts, BRANCH_DROPPED, CHILD_UNHEARD, History, Note, Progress, Received, RecordedStep, Said,
+    Undoing,
 };
 use crate::command::{Command, Finding, Resolution};
 use crate::record::{
@@ -121,6 +122,7 @@ impl History {
 
     fn stuck(&mut self, code: &str, at: DateTime<Utc>) {
         self.people.stuck(at);
+        self.unheard_told = code == CHILD_UNHEARD;
         match code {
             BRANCH_DROPPED => self.dropped_before = self.length,
             MAIL_REFUSED => self.refusal_told = true,
@@ -176,6 +178,13 @@ impl History {
         }
     }
 
+    /// A person has said to go on who was told which children have failed unheard.
+    fn unheard_answered(&mut self) {
+        if std::mem::take(&mut self.unheard_told) {
+            self.steps.iter_mut().for_each(RecordedStep::child_done_without);
+        }
+    }
+
     fn timer_fired(&mut self, key: Option<&str>) {
         if let Some(Said::Timer { fired, .. }) = self.note_mut(key) {
             *fired = true;
@@ -197,6 +206,7 @@ impl History {
         match read.command {
             Command::Resume => {
                 self.refusal_answered();
+                self.unheard_answered();
                 self.resumed(read.new_keys.as_deref(), at);
             }
             Command::Retry => self.steps.iter_mut().for_each(|step| step.hurry(at)),
@@ -205,6 +215,7 @@ impl History {
             }
             Command::Resolve => {
                 self.refusal_answered();
+                self.unheard_told = false;
                 self.resumed(read.new_keys.as_deref(), at);
                 if let Some(resolution) = read.resolution {
                     self.resolved(resolution);
@@ -301,6 +312,7 @@ impl History {
                 child: None,
                 children: 0,
                 is_wanted_again: false,
+                is_done_without: false,
             });
             self.steps.len() - 1
         });

@@ -30,7 +30,7 @@ use people::People;
 
 pub(crate) use note::{MARKER, Note, Received, Said, heard, marker};
 pub(crate) use replay::BRANCH_DROPPED;
-pub(crate) use step::{Attempts, Progress, RecordedStep, step_name};
+pub(crate) use step::{Attempts, CHILD_UNHEARD, Progress, RecordedStep, step_name};
 pub(crate) use step_clock::StepClock;
 
 /// The folded records of one instance.
@@ -70,6 +70,8 @@ pub(crate) struct History {
     refusal: Option<String>,
     /// It is put to a person.
     refusal_told: bool,
+    /// What was put to a person last is that children have failed unheard.
+    unheard_told: bool,
     ledger: Ledger,
 }
 
@@ -81,6 +83,7 @@ pub(crate) struct Mark {
     events: u32,
     dropped_before: u32,
     refusal_told: bool,
+    unheard_told: bool,
     people: People,
 }
 
@@ -125,6 +128,7 @@ impl History {
             mail_refused: 0,
             refusal: None,
             refusal_told: false,
+            unheard_told: false,
             ledger: Ledger::default(),
         }
     }
@@ -262,6 +266,16 @@ impl History {
         self.steps.iter().filter(|step| step.is_open_child())
     }
 
+    /// Children that have failed, of which neither the run has heard, nor a person who has said to go
+    /// on without them.
+    pub(crate) fn unheard_children(&self) -> impl Iterator<Item = (&RecordedStep, &Failure)> {
+        self.steps.iter().filter_map(|step| {
+            let failure = step.child_failure()?;
+            let is_heard = step.is_done_without || self.has_heard(&step.key);
+            (!is_heard).then_some((step, failure))
+        })
+    }
+
     /// The compensation under way.
     pub(crate) fn undoing(&self) -> Option<&Undoing> {
         self.undoing.as_ref()
@@ -282,8 +296,9 @@ impl History {
 
     /// Where the history stands, so that a closing record that was not written can be taken off.
     pub(crate) fn mark(&self) -> Mark {
-        let Self { length, head, events, dropped_before, refusal_told, people, .. } = *self;
-        Mark { length, head, events, dropped_before, refusal_told, people }
+        let Self { length, head, events, dropped_before, .. } = *self;
+        let Self { refusal_told, unheard_told, people, .. } = *self;
+        Mark { length, head, events, dropped_before, refusal_told, unheard_told, people }
     }
 
     /// Takes closing records off again. They fold into nothing but what a mark holds.
@@ -293,6 +308,7 @@ impl History {
         self.events = mark.events;
         self.dropped_before = mark.dropped_before;
         self.refusal_told = mark.refusal_told;
+        self.unheard_told = mark.unheard_told;
         self.people = mark.people;
     }
 

@@ -12,6 +12,9 @@ use crate::sabotage::Bug;
 use crate::status::Status;
 use crate::step::{Compensation, Failure};
 
+/// What is stuck because a child has failed, and its run has ended without having asked.
+pub(crate) const CHILD_UNHEARD: &str = "CHILD_UNHEARD";
+
 /// What is recorded of one step.
 #[derive(Debug)]
 pub(crate) struct RecordedStep {
@@ -48,6 +51,8 @@ pub(crate) struct RecordedStep {
     pub(crate) children: u32,
     /// That instance has ended, nothing is left of it, and a person wants another one in its place.
     pub(crate) is_wanted_again: bool,
+    /// It is a child that has failed, and a person has said to go on without it.
+    pub(super) is_done_without: bool,
 }
 
 impl RecordedStep {
@@ -170,6 +175,7 @@ impl RecordedStep {
         self.child = Some(child);
         self.children += 1;
         self.is_wanted_again = false;
+        self.is_done_without = false;
         self.progress = Progress::Open;
         self.unknown = true;
     }
@@ -180,6 +186,19 @@ impl RecordedStep {
             self.settled(Progress::Open);
             self.is_wanted_again = true;
         }
+    }
+
+    /// How it has failed, if it is a child that has.
+    pub(super) fn child_failure(&self) -> Option<&Failure> {
+        match &self.progress {
+            Progress::Failed { failure } if self.child.is_some() => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// A person has said to go on without it, if it is a child that has failed.
+    pub(super) fn child_done_without(&mut self) {
+        self.is_done_without |= self.child_failure().is_some();
     }
 
     /// Whether it is a child that is to be started, or has not said yet how it has ended.

@@ -65,7 +65,8 @@ impl Saga {
     /// and its priority is this instance's.
     ///
     /// Every child has to be awaited before the run ends, with [`Child::output`] or
-    /// [`Child::ended`]: a run that ends before a child does is stuck (`CHILD_OPEN`). A name has no
+    /// [`Child::ended`]: a run that ends before a child does is stuck (`CHILD_OPEN`), and so is one
+    /// that ends without having asked for a child that has failed (`CHILD_UNHEARD`). A name has no
     /// `/` in it; an instance has a thousand children at most, and is below sixteen others at most.
     /// What goes beyond that is put to a person before anything of the child is done
     /// (`CHILD_REFUSED`).
