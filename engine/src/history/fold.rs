@@ -230,6 +230,7 @@ impl History {
         if resolution.finding == Some(Finding::Dropped) {
             return self.dropped(resolution.step.as_deref());
         }
+        let is_undoing = self.undoing.is_some();
         let Some(step) = self.find_mut(resolution.step.as_deref()) else {
             return;
         };
@@ -241,7 +242,8 @@ impl History {
                 step.settled(Progress::Done { output });
             }
             Some(Finding::NotApplied) => step.settled(Progress::Open),
-            Some(Finding::Undone(_)) => step.undone(None),
+            Some(Finding::Undone(_)) if is_undoing => step.undone(None),
+            Some(Finding::Undone(_)) => step.child_cleared(),
             Some(Finding::Again) => step.child_wanted_again(),
             Some(Finding::Dropped) | None => {}
         }

@@ -201,6 +201,18 @@ impl RecordedStep {
         self.is_done_without |= self.child_failure().is_some();
     }
 
+    /// Whether it is a child that has failed in a way that leaves open what is left of it.
+    pub(crate) fn is_failed_in_doubt(&self) -> bool {
+        self.unknown && self.child_failure().is_some()
+    }
+
+    /// A person has found out that nothing is left of a child that has failed.
+    pub(super) fn child_cleared(&mut self) {
+        if self.is_failed_in_doubt() {
+            self.unknown = false;
+        }
+    }
+
     /// Whether it is a child that is to be started, or has not said yet how it has ended.
     pub(crate) fn is_open_child(&self) -> bool {
         self.child.is_some() && matches!(self.progress, Progress::Open)
