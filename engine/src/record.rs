@@ -79,6 +79,9 @@ pub(crate) struct Started {
     /// On whose behalf, if on that of an instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<Parent>,
+    /// How many instances it is below that has been let go of, and so has no parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) depth: Option<u32>,
     pub(crate) input: Box<RawValue>,
 }
 

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::command::{Command, Finding, Resolution};
 use crate::record::{
-    AttemptOutcome, CommandRead, Entry, MAIL_REFUSED, MailRefused, SignalRead, StepAttemptFailed,
-    StepCompensated, StepInterrupted,
+    AttemptOutcome, CommandRead, Entry, MAIL_REFUSED, MailRefused, SignalRead, Started,
+    StepAttemptFailed, StepCompensated, StepInterrupted,
 };
 use crate::sabotage::Bug;
 
@@ -31,11 +31,7 @@ impl History {
         self.events += events;
         self.ledger.movements.extend_from_slice(entry.money());
         match entry {
-            Entry::Started(started) => {
-                self.parent = started.parent;
-                self.input = Some(started.input);
-                self.started_at = at;
-            }
+            Entry::Started(started) => self.started(started, at),
             Entry::WorkerLost => self.worker_lost(at),
             Entry::StepStarted(started) => self.step_mut(step, started.input).begun(at),
             Entry::StepDone(done) => {
@@ -94,6 +90,14 @@ impl History {
             Entry::Ended(_) => {}
         }
         self.last_at = at;
+    }
+
+    fn started(&mut self, started: Started, at: DateTime<Utc>) {
+        let below = started.parent.as_ref().map(|parent| parent.depth.max(1));
+        self.depth = below.or(started.depth).unwrap_or(0);
+        self.parent = started.parent;
+        self.input = Some(started.input);
+        self.started_at = at;
     }
 
     fn attempt_failed(&mut self, key: Option<&str>, failed: StepAttemptFailed, at: DateTime<Utc>) {

@@ -42,6 +42,8 @@ pub(crate) struct History {
     head: [u8; 32],
     events: u32,
     parent: Option<Parent>,
+    /// How many instances it is below.
+    depth: u32,
     started_at: DateTime<Utc>,
     last_at: DateTime<Utc>,
     input: Option<Box<RawValue>>,
@@ -110,6 +112,7 @@ impl History {
             head: chain::GENESIS,
             events: 0,
             parent: None,
+            depth: 0,
             started_at: DateTime::UNIX_EPOCH,
             last_at: DateTime::UNIX_EPOCH,
             input: None,
@@ -250,9 +253,9 @@ impl History {
         children as usize + self.notes.iter().filter(detached).count()
     }
 
-    /// How many instances it is below.
+    /// How many instances it is below, those included that have let it go.
     pub(crate) fn depth(&self) -> u32 {
-        self.parent.as_ref().map_or(0, |parent| parent.depth.max(1))
+        self.depth
     }
 
     /// Whether the run has gone on although this child has not completed.

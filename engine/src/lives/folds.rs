@@ -131,7 +131,8 @@ fn other_entry() -> impl Strategy<Value = Entry> {
     let parent = Parent { instance_id: Uuid::nil(), key: "child:w".to_owned(), depth: 1 };
     let started = prop::option::of(Just(parent)).prop_map(|parent| {
         let (workflow, business_key) = ("w".to_owned(), "k".to_owned());
-        Entry::Started(Started { workflow, version: 1, business_key, parent, input: input() })
+        let (version, depth, input) = (1, Some(2), input());
+        Entry::Started(Started { workflow, version, business_key, parent, depth, input })
     });
     let ended =
         Ended { status: Status::Completed, unread: vec![3], output: Some(input()), failure: None };
