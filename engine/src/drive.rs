@@ -403,7 +403,8 @@ fn refused_by_parent(
 ) -> Option<String> {
     let output = output.map(ToOwned::to_owned);
     let key = instance.state().history.parent()?.key.clone();
-    let said = ChildEnded { instance_id: instance.instance_id, status, output, failure: None };
+    let (instance_id, failure, parked) = (instance.instance_id, None, false);
+    let said = ChildEnded { instance_id, status, output, failure, parked };
     Reading::child_ended(key, said).refuse().map(|why| format!("the output: {why}"))
 }
 

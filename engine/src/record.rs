@@ -114,6 +114,9 @@ pub(crate) struct ChildEnded {
     pub(crate) output: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<Failure>,
+    /// A dependency kept the instance waiting until it read this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) parked: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -264,6 +267,9 @@ pub(crate) struct CommandRead {
     pub(crate) new_keys: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) money: Vec<Movement>,
+    /// A dependency kept the instance waiting until it read this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) parked: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -273,6 +279,9 @@ pub(crate) struct SignalRead {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<String>,
     pub(crate) body: Box<RawValue>,
+    /// A dependency kept the instance waiting until it read this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) parked: bool,
 }
 
 /// What is stuck because a message could not be recorded.
@@ -283,6 +292,9 @@ pub(crate) struct MailRefused {
     /// The number of the message: what it says stays in the mail.
     pub(crate) mail_seq: i32,
     pub(crate) why: String,
+    /// A dependency kept the instance waiting until it read this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) parked: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -415,6 +427,28 @@ impl Entry {
             "stuck" => read(payload).map(Self::Stuck),
             "ended" => read(payload).map(Self::Ended),
             _ => Err(format!("a record of kind {kind:?} is unknown to this build")),
+        }
+    }
+
+    /// Says of a message that a dependency kept the instance waiting until it was read.
+    pub(crate) fn mark_parked(&mut self) {
+        match self {
+            Self::Command(entry) => entry.parked = true,
+            Self::Signal(entry) => entry.parked = true,
+            Self::ChildEnded(entry) => entry.parked = true,
+            Self::MailRefused(entry) => entry.parked = true,
+            _ => {}
+        }
+    }
+
+    /// Whether it is a message that says so.
+    pub(crate) fn is_parked(&self) -> bool {
+        match self {
+            Self::Command(entry) => entry.parked,
+            Self::Signal(entry) => entry.parked,
+            Self::ChildEnded(entry) => entry.parked,
+            Self::MailRefused(entry) => entry.parked,
+            _ => false,
         }
     }
 

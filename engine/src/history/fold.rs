@@ -30,6 +30,9 @@ impl History {
         self.head = hash;
         self.events += events;
         self.ledger.movements.extend_from_slice(entry.money());
+        if entry.is_parked() {
+            self.parked_until(at);
+        }
         match entry {
             Entry::Started(started) => self.started(started, at),
             Entry::WorkerLost => self.worker_lost(at),
@@ -98,6 +101,12 @@ impl History {
         self.parent = started.parent;
         self.input = Some(started.input);
         self.started_at = at;
+    }
+
+    /// A message has been read that came while the instance was parked.
+    fn parked_until(&mut self, at: DateTime<Utc>) {
+        let last_at = self.last_at;
+        self.steps.iter_mut().for_each(|step| step.parked_until(at, last_at));
     }
 
     fn attempt_failed(&mut self, key: Option<&str>, failed: StepAttemptFailed, at: DateTime<Utc>) {
@@ -389,7 +398,8 @@ mod tests {
     fn resume(history: &mut History, names_its_keys: bool) {
         let new_keys = names_its_keys.then(|| history.keys_to_give_up(None));
         let (command, reason, resolution) = (Command::Resume, "go on".to_owned(), None);
-        let read = CommandRead { command, reason, resolution, new_keys, money: Vec::new() };
+        let (money, parked) = (Vec::new(), false);
+        let read = CommandRead { command, reason, resolution, new_keys, money, parked };
         let at = DateTime::UNIX_EPOCH;
         history.append(None, None, Entry::Command(read), &[], None, at).unwrap();
     }
@@ -460,7 +470,7 @@ mod tests {
 
     fn mail_refused(history: &mut History) {
         let (mail_seq, why) = (1, "too large".to_owned());
-        let entry = Entry::MailRefused(MailRefused { mail_seq, why });
+        let entry = Entry::MailRefused(MailRefused { mail_seq, why, parked: false });
         history.append(None, None, entry, &[], None, DateTime::UNIX_EPOCH).unwrap();
     }
 

@@ -96,10 +96,22 @@ impl RecordedStep {
     ) -> StepClock {
         match self.clock {
             None => StepClock::start(began_at, people_had),
-            Some(clock) if was_parked => clock
-                .parked(self.attempts.retry_at.map_or(last_at, |due| due.max(last_at)), began_at),
+            Some(clock) if was_parked => clock.parked(self.due_after(last_at), began_at),
             Some(clock) => clock,
         }
+    }
+
+    /// Its instance was parked until then, and has read a message: what comes next may not know any
+    /// more that it was.
+    pub(super) fn parked_until(&mut self, until: DateTime<Utc>, last_at: DateTime<Utc>) {
+        if let Some(clock) = self.clock {
+            self.clock = Some(clock.parked(self.due_after(last_at), until));
+        }
+    }
+
+    /// When its next attempt was due, if that was after the last record, or else when that was made.
+    fn due_after(&self, last_at: DateTime<Utc>) -> DateTime<Utc> {
+        self.attempts.retry_at.map_or(last_at, |due| due.max(last_at))
     }
 
     /// No attempt is made any more: it would come after the deadline.
