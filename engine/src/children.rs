@@ -1,4 +1,5 @@
-//! What an instance does for its parent, and what a parent does to undo a child.
+//! What an instance does for its parent, what a parent does to undo a child, and what of its children
+//! keeps a run from its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use uuid::Uuid;
 
 use crate::command::{Answer, Command};
 use crate::error::{Error, is_data_error};
+use crate::history::{CHILD_UNHEARD, History, RecordedStep};
 use crate::instance::{Instance, Readiness, Verdict};
 use crate::limits;
 use crate::record::{CompensationPlanned, Entry, StepCompensated};
@@ -61,6 +63,44 @@ impl Worker {
         self.mail.notify_one();
         Ok(())
     }
+}
+
+/// Why a run must not end, as its children stand.
+pub(crate) fn unfinished(history: &History) -> Option<Failure> {
+    let open: Vec<_> = history.open_children().map(describe).collect();
+    let unheard: Vec<_> = history
+        .unheard_children()
+        .map(|(child, failure)| format!("{} has failed ({})", describe(child), failure.code))
+        .collect();
+    match (list(open), list(unheard)) {
+        (Some(open), _) => {
+            let message = format!(
+                "the run has ended, and {open} has not; when it has, or is cancelled, resume"
+            );
+            Some(Failure::new("CHILD_OPEN", message))
+        }
+        (None, Some(unheard)) => {
+            let message = format!(
+                "{unheard}, and the run has ended without having asked; resume to end without it"
+            );
+            Some(Failure::new(CHILD_UNHEARD, message))
+        }
+        (None, None) => None,
+    }
+}
+
+/// A child as a message names it.
+fn describe(child: &RecordedStep) -> String {
+    format!("{} (instance {})", child.key, child.child.unwrap_or_default())
+}
+
+/// The first of what is said of children, and how many more there are. `None`: nothing is said.
+fn list(mut said: Vec<String>) -> Option<String> {
+    const SAID_MAX: usize = 3;
+    let more = said.len().saturating_sub(SAID_MAX);
+    said.truncate(SAID_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!said.is_empty()).then(|| format!("{}{more}", said.join(", ")))
 }
 
 impl Instance {

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use serde_json::value::RawValue;
 
 use crate::attempt::{self, compensation_failed, panic_message};
+use crate::children::unfinished;
 use crate::compensation::{COMPENSATION_CHANGED, plan_compensation};
 use crate::event::Event;
 use crate::history::{History, Progress, step_name};
@@ -146,8 +147,8 @@ pub(crate) async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
             }
             (None, Some(obstacle)) if obstacle.is_wanted() => Err(obstacle),
             (None, _) => {
-                let open = || open_children(&state.history).map(Verdict::Stick);
-                state.refusal().or_else(open).map_or(Ok(Pass::Finished(finished)), Err)
+                let unfinished = || unfinished(&state.history).map(Verdict::Stick);
+                state.refusal().or_else(unfinished).map_or(Ok(Pass::Finished(finished)), Err)
             }
         },
         Ok(Err(registry::Ended::Unreadable(error))) => {
@@ -161,26 +162,6 @@ pub(crate) async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
             Err(Verdict::Stick(Failure::new("WORKFLOW_PANICKED", panic_message(&*panic))))
         }
     }
-}
-
-/// Why a run must not end that has children which have not.
-fn open_children(history: &History) -> Option<Failure> {
-    const NAMES_MAX: usize = 3;
-    let open = history.open_children();
-    let mut names: Vec<_> = open
-        .map(|child| format!("{} (instance {})", child.key, child.child.unwrap_or_default()))
-        .collect();
-    if names.is_empty() {
-        return None;
-    }
-    let more = names.len().saturating_sub(NAMES_MAX);
-    names.truncate(NAMES_MAX);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let message = format!(
-        "the run has ended, and {}{more} has not; when it has, or is cancelled, resume",
-        names.join(", "),
-    );
-    Some(Failure::new("CHILD_OPEN", message))
 }
 
 /// Runs the workflow until it answers, or until its every call waits.
@@ -422,7 +403,8 @@ fn refused_by_parent(
 ) -> Option<String> {
     let output = output.map(ToOwned::to_owned);
     let key = instance.state().history.parent()?.key.clone();
-    let said = ChildEnded { instance_id: instance.instance_id, status, output, failure: None };
+    let (instance_id, failure, parked) = (instance.instance_id, None, false);
+    let said = ChildEnded { instance_id, status, output, failure, parked };
     Reading::child_ended(key, said).refuse().map(|why| format!("the output: {why}"))
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Newborn {
 pub(crate) struct Birth {
     pub(crate) instance_id: Uuid,
     pub(crate) parent: Option<Parent>,
+    /// How many instances it is below, if it has no parent and is below some.
+    pub(crate) depth: Option<u32>,
     pub(crate) bearer: Option<Bearer>,
 }
 
@@ -44,7 +46,7 @@ pub(crate) fn prepare(
         worker,
         start,
         permit,
-        Birth { instance_id: new_id(), parent: None, bearer: None },
+        Birth { instance_id: new_id(), parent: None, depth: None, bearer: None },
     )
 }
 
@@ -67,13 +69,14 @@ pub(crate) fn prepare_birth(
         refuse_key(name, value).map_or(Ok(()), |why| Err(invalid(why)))?;
     }
     let delivery = start.delivery.map(|delivery| received(worker, delivery)).transpose()?;
-    let Birth { instance_id, parent, bearer } = birth;
+    let Birth { instance_id, parent, depth, bearer } = birth;
     let at = micros(worker.clock.now());
     let entry = Entry::Started(Started {
         workflow: workflow.name().to_owned(),
         version: workflow.version(),
         business_key: start.business_key.clone(),
         parent,
+        depth,
         input: RawValue::from_string(start.input).map_err(|error| invalid(error.to_string()))?,
     });
     let mut history = History::new(instance_id);

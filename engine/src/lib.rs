@@ -31,6 +31,7 @@ mod memo;
 mod pivots;
 pub mod preview;
 pub mod priority;
+mod published;
 mod reading;
 mod record;
 pub mod status;

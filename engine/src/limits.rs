@@ -80,7 +80,8 @@ pub(crate) const HISTORY_RECORDS_MAX: u32 = 10_000;
 /// two records to its history, and a command to it locks them all.
 pub(crate) const CHILDREN_MAX: usize = 1_000;
 
-/// How many instances an instance may be below: what starts itself comes to an end.
+/// How many instances an instance may be below, those included that have let it go: what starts its
+/// own kind comes to an end.
 pub(crate) const DEPTH_MAX: u32 = 16;
 
 /// Workers lost by one instance without any progress before it is a suspect. The statements of the

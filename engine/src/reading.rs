@@ -26,7 +26,7 @@ impl Reading {
     pub(crate) fn signal(signal: String, id: Option<String>, body: Box<RawValue>) -> Self {
         Self {
             step: None,
-            entry: Entry::Signal(SignalRead { signal, id, body }),
+            entry: Entry::Signal(SignalRead { signal, id, body, parked: false }),
             events: Vec::new(),
         }
     }
@@ -49,12 +49,14 @@ impl Reading {
         let step = found.and_then(|resolution| resolution.step.clone());
         let new_keys = matches!(command, Command::Resume | Command::Resolve)
             .then(|| history.keys_to_give_up(found));
-        let read = CommandRead { command, reason, resolution, new_keys, money };
+        let read = CommandRead { command, reason, resolution, new_keys, money, parked: false };
         Self { step, entry: Entry::Command(read), events }
     }
 
     /// Why it cannot be recorded, if it cannot.
-    pub(crate) fn refuse(&self) -> Option<String> {
+    pub(crate) fn refuse(mut self) -> Option<String> {
+        // Whether it will say so is not known before it is read.
+        self.entry.mark_parked();
         self.entry.payload().map_or_else(|error| Some(error.to_string()), |it| refuse_payload(&it))
     }
 }

@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use crate::command::{Command, Resolution};
 use crate::compensation::Plan;
-use crate::event::Event;
 use crate::money::Movement;
 use crate::sabotage::Bug;
 use crate::status::Status;
@@ -80,6 +79,9 @@ pub(crate) struct Started {
     /// On whose behalf, if on that of an instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<Parent>,
+    /// How many instances it is below that has been let go of, and so has no parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) depth: Option<u32>,
     pub(crate) input: Box<RawValue>,
 }
 
@@ -112,6 +114,9 @@ pub(crate) struct ChildEnded {
     pub(crate) output: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<Failure>,
+    /// A dependency kept the instance waiting until it read this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) parked: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -262,6 +267,9 @@ pub(crate) struct CommandRead {
     pub(crate) new_keys: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) money: Vec<Movement>,
+    /// A dependency kept the instance waiting until it read this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) parked: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -271,6 +279,9 @@ pub(crate) struct SignalRead {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<String>,
     pub(crate) body: Box<RawValue>,
+    /// A dependency kept the instance waiting until it read this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) parked: bool,
 }
 
 /// What is stuck because a message could not be recorded.
@@ -281,6 +292,9 @@ pub(crate) struct MailRefused {
     /// The number of the message: what it says stays in the mail.
     pub(crate) mail_seq: i32,
     pub(crate) why: String,
+    /// A dependency kept the instance waiting until it read this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) parked: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -416,6 +430,28 @@ impl Entry {
         }
     }
 
+    /// Says of a message that a dependency kept the instance waiting until it was read.
+    pub(crate) fn mark_parked(&mut self) {
+        match self {
+            Self::Command(entry) => entry.parked = true,
+            Self::Signal(entry) => entry.parked = true,
+            Self::ChildEnded(entry) => entry.parked = true,
+            Self::MailRefused(entry) => entry.parked = true,
+            _ => {}
+        }
+    }
+
+    /// Whether it is a message that says so.
+    pub(crate) fn is_parked(&self) -> bool {
+        match self {
+            Self::Command(entry) => entry.parked,
+            Self::Signal(entry) => entry.parked,
+            Self::ChildEnded(entry) => entry.parked,
+            Self::MailRefused(entry) => entry.parked,
+            _ => false,
+        }
+    }
+
     /// Whether it says that an attempt, forward or backward, has come to its end.
     pub(crate) fn is_progress(&self) -> bool {
         matches!(
@@ -456,37 +492,4 @@ impl Entry {
             | Self::Ended(_) => &[],
         }
     }
-}
-
-/// An event as it stands in the `events` of a record.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Published<'a> {
-    /// 1, 2, 3 .. without gaps per instance.
-    pub(crate) number: u32,
-    #[serde(rename = "type")]
-    pub(crate) kind: Cow<'a, str>,
-    #[serde(borrow)]
-    pub(crate) data: &'a RawValue,
-}
-
-/// The `events` of a record; the first one gets number `next`.
-pub(crate) fn publish(events: &[Event], next: u32) -> Result<Option<String>, serde_json::Error> {
-    if events.is_empty() {
-        return Ok(None);
-    }
-    let published: Vec<_> = events
-        .iter()
-        .zip(next..)
-        .map(|(event, number)| Published { number, kind: event.kind.into(), data: &event.data })
-        .collect();
-    serde_json::to_string(&published).map(Some)
-}
-
-/// The same events; the first one gets number `next`.
-pub(crate) fn renumber(events: &str, next: u32) -> Result<String, serde_json::Error> {
-    let mut published: Vec<Published<'_>> = serde_json::from_str(events)?;
-    for (event, number) in published.iter_mut().zip(next..) {
-        event.number = number;
-    }
-    serde_json::to_string(&published)
 }

@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::lanes::{Lane, Lanes};
 use crate::limits;
 use crate::loops::vital;
-use crate::record::Published;
+use crate::published::Published;
 use crate::retry::RetryPolicy;
 use crate::sabotage::Bug;
 use crate::sink::{Delivered, SKIPPED, Sink, Undelivered};

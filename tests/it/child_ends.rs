@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use amends::command::{Answer, Command, Finding, Resolution};
 use amends::view::{Filter, InstanceView};
-use amends::{Error, Saga, Status, StepError};
+use amends::{Error, Halt, Saga, Status, StepError, Steps, Workflow};
 use amends_tests::World;
 use amends_tests::crash::Crash;
 use amends_tests::family::{Book, Family, Plan, register};
@@ -87,6 +87,11 @@ async fn a_run_that_ends_before_its_child_is_stuck_and_goes_on_when_that_has_end
         assert_eq!(stuck(&world, id).await.0, "CHILD_OPEN", "a person has to say so");
         assert_eq!(world.command(id, Command::Resume).await, Answer::Accepted);
         world.settle().await;
+        if child_fails {
+            assert_eq!(stuck(&world, id).await.0, "CHILD_UNHEARD", "that is another matter");
+            assert_eq!(world.command(id, Command::Resume).await, Answer::Accepted);
+            world.settle().await;
+        }
         assert_eq!(world.instance(id).await.status, Status::Completed);
         world.finish().await;
     }
@@ -386,6 +391,38 @@ async fn what_starts_itself_comes_to_an_end() {
     kit.settle().await;
     assert_eq!(kit.status(id).await, Status::Cancelled);
     assert_eq!(book.standing(), Vec::<String>::new());
+    kit.finish().await;
+}
+
+/// Starts another one of its kind and lets it go.
+struct Successor;
+
+impl Workflow for Successor {
+    const NAME: &'static str = "successor";
+    const VERSION: u32 = 1;
+    type Input = ();
+    type Output = ();
+
+    fn steps(&self) -> Steps {
+        Steps::new()
+    }
+
+    async fn run(&self, saga: &Saga, (): ()) -> Result<(), Halt> {
+        saga.start_detached::<Self>("next", &()).await.map(drop)
+    }
+}
+
+#[tokio::test]
+async fn what_starts_its_own_kind_and_lets_it_go_comes_to_an_end_too() {
+    let kit = Kit::builder().build(|engine| engine.workflow(Successor)).await;
+    kit.start::<Successor>("it", &()).await;
+    kit.settle().await;
+    let refused = refused(&kit).await;
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].business_key, format!("it{}", "/next".repeat(16)));
+    assert_eq!(refused[0].failure.as_ref().unwrap().code, "CHILD_REFUSED");
+    assert_eq!(kit.command(refused[0].instance_id, Command::Cancel).await, Answer::Accepted);
+    kit.settle().await;
     kit.finish().await;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use amends::command::{Command, Finding, Resolution};
 use amends::{Dependency, Effect, Status};
 use amends_tests::World;
-use amends_tests::improvised::{Packed, Part, Stage, start};
+use amends_tests::improvised::{Packed, Part, Stage, send, start};
 use amends_tests::scripted::{retry, unknown};
 use futures::FutureExt;
 
@@ -130,4 +130,31 @@ async fn the_time_for_which_a_dependency_is_down_does_not_run_against_the_deadli
     world.pass(MINUTE).await;
     assert_eq!(world.instance(id).await.status, Status::Completed);
     world.finish().await;
+}
+
+#[tokio::test]
+async fn what_comes_while_a_dependency_is_down_does_not_make_that_time_count() {
+    for news in [None, Some(Command::Hold), Some(Command::Retry)] {
+        let part = Part::default().acts([retry("down"), retry("down")]).through("courier");
+        let (stage, world) = step_world(part).await;
+        let id = start(&world, "it").await;
+        world.settle().await;
+        world.pass(Duration::from_millis(600)).await;
+        assert_eq!(world.instance(id).await.parked_on.as_deref(), Some("courier"));
+        world.set_clock(world.now() + 60 * MINUTE);
+        match news {
+            None => drop(send(&world, "it", "a parcel").await),
+            Some(command) => drop(world.command(id, command).await),
+        }
+        world.settle().await;
+        if news == Some(Command::Hold) {
+            world.command(id, Command::Release).await;
+            world.settle().await;
+        }
+        world.pass(MINUTE).await;
+        world.pass(MINUTE).await;
+        assert_eq!(world.instance(id).await.status, Status::Completed, "{news:?}");
+        assert_eq!(stage.log(), ["a 1", "a 1", "a 1"], "{news:?}");
+        world.finish().await;
+    }
 }

@@ -9,6 +9,7 @@ mod branches;
 mod builds;
 mod chain;
 mod child_ends;
+mod child_failures;
 mod children;
 mod cli;
 mod compensation;

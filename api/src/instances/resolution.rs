@@ -41,7 +41,8 @@ pub enum Finding {
     Applied(Value),
     /// It was not applied, and is not on its way: it is attempted again.
     NotApplied,
-    /// It is certainly not applied any more; the reference of what took it back, if there is one.
+    /// It is certainly not applied any more; the reference of what took it back, if there is one. Of a
+    /// child that was stopped by force: nothing is left of it, nor of what it has started.
     #[schema(example = json!({"undone": "re_9"}))]
     Undone(Option<String>),
     /// Of a wait, such as `wait:parcel_packed`: the signal that has ended it cannot be read, and is

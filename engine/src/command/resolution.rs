@@ -33,7 +33,8 @@ pub enum Finding {
     Applied(serde_json::Value),
     /// The effect was not applied, and is not on its way: the step is attempted again.
     NotApplied,
-    /// The effect is certainly not applied any more; the reference under which it was taken back.
+    /// The effect is certainly not applied any more; the reference under which it was taken back. Of
+    /// a child that was stopped by force: nothing is left of it, nor of what it has started.
     Undone(Option<String>),
     /// Of a wait: the signal that has ended it cannot be read, and is given up. The wait goes on.
     Dropped,

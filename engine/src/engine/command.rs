@@ -288,15 +288,46 @@ fn check_child(resolution: &Resolution, history: &History, family: &[Member]) ->
     let status = child.map(|member| member.status);
     let refusal = match resolution.finding {
         Some(Finding::Again) => refuse_again(step, history, status),
-        Some(Finding::Undone(_)) => {
-            let live = status.filter(|status| !status.is_terminal());
-            live.map(|status| {
-                format!("instance {child_id}, which is {key}, is {status}; end it first")
-            })
-        }
+        Some(Finding::Undone(_)) => refuse_undone(step, history, child, family),
         _ => Some(format!("{key} says itself how it has ended; say whether it is undone")),
     };
     refusal.map_or(Ok(()), |why| Err(Error::InvalidInput(why)))
+}
+
+/// Why a child cannot be undone, whatever a person has found out, if so: nobody knows better than
+/// what lives what it does.
+fn refuse_undone(
+    step: &RecordedStep,
+    history: &History,
+    child: Option<&Member>,
+    family: &[Member],
+) -> Option<String> {
+    let (key, child) = (&step.key, child?);
+    let Member { instance_id, status, .. } = child;
+    if !status.is_terminal() {
+        return Some(format!("instance {instance_id}, which is {key}, is {status}; end it first"));
+    }
+    if *status != Status::Terminated {
+        let is_planned = history.undoing().is_some();
+        return (!is_planned).then(|| format!("{key} is {status}; nothing is being undone"));
+    }
+    // What was stopped by force does not end what it has started.
+    let live = below(*instance_id, family).into_iter().find(|member| !member.status.is_terminal());
+    live.map(|Member { instance_id, status, .. }| {
+        format!("{key} has left instance {instance_id} below it, which is {status}; end it first")
+    })
+}
+
+/// Who is below a member of a family, in which children come after their parents.
+fn below(instance_id: Uuid, family: &[Member]) -> Vec<&Member> {
+    let (mut parents, mut below) = (vec![instance_id], Vec::new());
+    for member in family.iter().filter(|it| it.instance_id != instance_id) {
+        if parents.contains(&member.parent_id) {
+            parents.push(member.instance_id);
+            below.push(member);
+        }
+    }
+    below
 }
 
 /// Why a child cannot be started again, if so. Its row has this status.
@@ -307,9 +338,13 @@ fn refuse_again(step: &RecordedStep, history: &History, status: Option<Status>) 
     }
     match status {
         Some(Status::Compensated | Status::Cancelled) => {}
-        Some(Status::Terminated) => {
-            return Some(format!("{key} was stopped by force; nobody knows what is left of it"));
+        Some(Status::Terminated) if step.is_failed_in_doubt() => {
+            return Some(format!(
+                "{key} was stopped by force, and nobody knows what is left of it: undo that, \
+                 resolve {key} as undone first, and then start it again"
+            ));
         }
+        Some(Status::Terminated) => {}
         Some(Status::Completed) => return Some(format!("{key} has completed")),
         Some(status) => return Some(format!("{key} is {status}; it has not ended")),
         None => return Some(format!("{key} was never started")),
@@ -343,7 +378,7 @@ fn check(
     };
     let is_done = matches!(recorded.progress, Progress::Done { .. });
     match finding {
-        Finding::Undone(_) if !is_to_be_undone(history, key) => {
+        Finding::Undone(_) if !is_to_be_undone(history, key) && !recorded.is_failed_in_doubt() => {
             refused(format!("{key} is not waiting to be undone"))
         }
         Finding::Undone(_) => Ok(()),

@@ -5,7 +5,8 @@
 
 use super::{History, count};
 use crate::chain;
-use crate::record::{Entry, Record, renumber};
+use crate::published::renumber;
+use crate::record::{Entry, Record};
 
 impl History {
     /// Takes over what the replay under way has asked `other` for. The calls in both have the same

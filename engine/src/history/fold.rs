@@ -6,12 +6,13 @@ use serde_json::value::RawValue;
 use super::step::{Key, undo_key};
 use super::step_clock::StepClock;
 use super::{
-    Attempts, BRANCH_DROPPED, History, Note, Progress, Received, RecordedStep, Said, Undoing,
+    Attempts, BRANCH_DROPPED, CHILD_UNHEARD, History, Note, Progress, Received, RecordedStep, Said,
+    Undoing,
 };
 use crate::command::{Command, Finding, Resolution};
 use crate::record::{
-    AttemptOutcome, CommandRead, Entry, MAIL_REFUSED, MailRefused, SignalRead, StepAttemptFailed,
-    StepCompensated, StepInterrupted,
+    AttemptOutcome, CommandRead, Entry, MAIL_REFUSED, MailRefused, SignalRead, Started,
+    StepAttemptFailed, StepCompensated, StepInterrupted,
 };
 use crate::sabotage::Bug;
 
@@ -29,12 +30,11 @@ impl History {
         self.head = hash;
         self.events += events;
         self.ledger.movements.extend_from_slice(entry.money());
+        if entry.is_parked() {
+            self.parked_until(at);
+        }
         match entry {
-            Entry::Started(started) => {
-                self.parent = started.parent;
-                self.input = Some(started.input);
-                self.started_at = at;
-            }
+            Entry::Started(started) => self.started(started, at),
             Entry::WorkerLost => self.worker_lost(at),
             Entry::StepStarted(started) => self.step_mut(step, started.input).begun(at),
             Entry::StepDone(done) => {
@@ -95,6 +95,20 @@ impl History {
         self.last_at = at;
     }
 
+    fn started(&mut self, started: Started, at: DateTime<Utc>) {
+        let below = started.parent.as_ref().map(|parent| parent.depth.max(1));
+        self.depth = below.or(started.depth).unwrap_or(0);
+        self.parent = started.parent;
+        self.input = Some(started.input);
+        self.started_at = at;
+    }
+
+    /// A message has been read that came while the instance was parked.
+    fn parked_until(&mut self, at: DateTime<Utc>) {
+        let last_at = self.last_at;
+        self.steps.iter_mut().for_each(|step| step.parked_until(at, last_at));
+    }
+
     fn attempt_failed(&mut self, key: Option<&str>, failed: StepAttemptFailed, at: DateTime<Utc>) {
         self.interrupted = false;
         let (last_at, people_had) = (self.last_at, self.people.had_it_for());
@@ -121,6 +135,7 @@ impl History {
 
     fn stuck(&mut self, code: &str, at: DateTime<Utc>) {
         self.people.stuck(at);
+        self.unheard_told = code == CHILD_UNHEARD;
         match code {
             BRANCH_DROPPED => self.dropped_before = self.length,
             MAIL_REFUSED => self.refusal_told = true,
@@ -176,6 +191,13 @@ impl History {
         }
     }
 
+    /// A person has said to go on who was told which children have failed unheard.
+    fn unheard_answered(&mut self) {
+        if std::mem::take(&mut self.unheard_told) {
+            self.steps.iter_mut().for_each(RecordedStep::child_done_without);
+        }
+    }
+
     fn timer_fired(&mut self, key: Option<&str>) {
         if let Some(Said::Timer { fired, .. }) = self.note_mut(key) {
             *fired = true;
@@ -197,6 +219,7 @@ impl History {
         match read.command {
             Command::Resume => {
                 self.refusal_answered();
+                self.unheard_answered();
                 self.resumed(read.new_keys.as_deref(), at);
             }
             Command::Retry => self.steps.iter_mut().for_each(|step| step.hurry(at)),
@@ -205,6 +228,7 @@ impl History {
             }
             Command::Resolve => {
                 self.refusal_answered();
+                self.unheard_told = false;
                 self.resumed(read.new_keys.as_deref(), at);
                 if let Some(resolution) = read.resolution {
                     self.resolved(resolution);
@@ -219,6 +243,7 @@ impl History {
         if resolution.finding == Some(Finding::Dropped) {
             return self.dropped(resolution.step.as_deref());
         }
+        let is_undoing = self.undoing.is_some();
         let Some(step) = self.find_mut(resolution.step.as_deref()) else {
             return;
         };
@@ -230,7 +255,8 @@ impl History {
                 step.settled(Progress::Done { output });
             }
             Some(Finding::NotApplied) => step.settled(Progress::Open),
-            Some(Finding::Undone(_)) => step.undone(None),
+            Some(Finding::Undone(_)) if is_undoing => step.undone(None),
+            Some(Finding::Undone(_)) => step.child_cleared(),
             Some(Finding::Again) => step.child_wanted_again(),
             Some(Finding::Dropped) | None => {}
         }
@@ -301,6 +327,7 @@ impl History {
                 child: None,
                 children: 0,
                 is_wanted_again: false,
+                is_done_without: false,
             });
             self.steps.len() - 1
         });
@@ -371,7 +398,8 @@ mod tests {
     fn resume(history: &mut History, names_its_keys: bool) {
         let new_keys = names_its_keys.then(|| history.keys_to_give_up(None));
         let (command, reason, resolution) = (Command::Resume, "go on".to_owned(), None);
-        let read = CommandRead { command, reason, resolution, new_keys, money: Vec::new() };
+        let (money, parked) = (Vec::new(), false);
+        let read = CommandRead { command, reason, resolution, new_keys, money, parked };
         let at = DateTime::UNIX_EPOCH;
         history.append(None, None, Entry::Command(read), &[], None, at).unwrap();
     }
@@ -442,7 +470,7 @@ mod tests {
 
     fn mail_refused(history: &mut History) {
         let (mail_seq, why) = (1, "too large".to_owned());
-        let entry = Entry::MailRefused(MailRefused { mail_seq, why });
+        let entry = Entry::MailRefused(MailRefused { mail_seq, why, parked: false });
         history.append(None, None, entry, &[], None, DateTime::UNIX_EPOCH).unwrap();
     }
 

@@ -21,7 +21,8 @@ use crate::chain;
 use crate::compensation::{Plan, PlannedStep};
 use crate::event::Event;
 use crate::money::Ledger;
-use crate::record::{Entry, Parent, Reason, ReasonKind, Record, publish};
+use crate::published::publish;
+use crate::record::{Entry, Parent, Reason, ReasonKind, Record};
 use crate::sabotage::Bug;
 use crate::step::Failure;
 
@@ -29,7 +30,7 @@ use people::People;
 
 pub(crate) use note::{MARKER, Note, Received, Said, heard, marker};
 pub(crate) use replay::BRANCH_DROPPED;
-pub(crate) use step::{Attempts, Progress, RecordedStep, step_name};
+pub(crate) use step::{Attempts, CHILD_UNHEARD, Progress, RecordedStep, step_name};
 pub(crate) use step_clock::StepClock;
 
 /// The folded records of one instance.
@@ -41,6 +42,8 @@ pub(crate) struct History {
     head: [u8; 32],
     events: u32,
     parent: Option<Parent>,
+    /// How many instances it is below.
+    depth: u32,
     started_at: DateTime<Utc>,
     last_at: DateTime<Utc>,
     input: Option<Box<RawValue>>,
@@ -69,6 +72,8 @@ pub(crate) struct History {
     refusal: Option<String>,
     /// It is put to a person.
     refusal_told: bool,
+    /// What was put to a person last is that children have failed unheard.
+    unheard_told: bool,
     ledger: Ledger,
 }
 
@@ -80,6 +85,7 @@ pub(crate) struct Mark {
     events: u32,
     dropped_before: u32,
     refusal_told: bool,
+    unheard_told: bool,
     people: People,
 }
 
@@ -106,6 +112,7 @@ impl History {
             head: chain::GENESIS,
             events: 0,
             parent: None,
+            depth: 0,
             started_at: DateTime::UNIX_EPOCH,
             last_at: DateTime::UNIX_EPOCH,
             input: None,
@@ -124,6 +131,7 @@ impl History {
             mail_refused: 0,
             refusal: None,
             refusal_told: false,
+            unheard_told: false,
             ledger: Ledger::default(),
         }
     }
@@ -245,9 +253,9 @@ impl History {
         children as usize + self.notes.iter().filter(detached).count()
     }
 
-    /// How many instances it is below.
+    /// How many instances it is below, those included that have let it go.
     pub(crate) fn depth(&self) -> u32 {
-        self.parent.as_ref().map_or(0, |parent| parent.depth.max(1))
+        self.depth
     }
 
     /// Whether the run has gone on although this child has not completed.
@@ -259,6 +267,16 @@ impl History {
     /// Children that have not said how they have ended.
     pub(crate) fn open_children(&self) -> impl Iterator<Item = &RecordedStep> {
         self.steps.iter().filter(|step| step.is_open_child())
+    }
+
+    /// Children that have failed, of which neither the run has heard, nor a person who has said to go
+    /// on without them.
+    pub(crate) fn unheard_children(&self) -> impl Iterator<Item = (&RecordedStep, &Failure)> {
+        self.steps.iter().filter_map(|step| {
+            let failure = step.child_failure()?;
+            let is_heard = step.is_done_without || self.has_heard(&step.key);
+            (!is_heard).then_some((step, failure))
+        })
     }
 
     /// The compensation under way.
@@ -281,8 +299,9 @@ impl History {
 
     /// Where the history stands, so that a closing record that was not written can be taken off.
     pub(crate) fn mark(&self) -> Mark {
-        let Self { length, head, events, dropped_before, refusal_told, people, .. } = *self;
-        Mark { length, head, events, dropped_before, refusal_told, people }
+        let Self { length, head, events, dropped_before, .. } = *self;
+        let Self { refusal_told, unheard_told, people, .. } = *self;
+        Mark { length, head, events, dropped_before, refusal_told, unheard_told, people }
     }
 
     /// Takes closing records off again. They fold into nothing but what a mark holds.
@@ -292,6 +311,7 @@ impl History {
         self.events = mark.events;
         self.dropped_before = mark.dropped_before;
         self.refusal_told = mark.refusal_told;
+        self.unheard_told = mark.unheard_told;
         self.people = mark.people;
     }
 

@@ -69,6 +69,7 @@ mod tests {
             version: 1,
             business_key: "it".to_owned(),
             parent: Some(parent.clone()),
+            depth: None,
             input: input.clone(),
         });
         let (at, events) = (DateTime::UNIX_EPOCH, [Event::new("A", &1), Event::new("B", &2)]);

@@ -12,6 +12,9 @@ use crate::sabotage::Bug;
 use crate::status::Status;
 use crate::step::{Compensation, Failure};
 
+/// What is stuck because a child has failed, and its run has ended without having asked.
+pub(crate) const CHILD_UNHEARD: &str = "CHILD_UNHEARD";
+
 /// What is recorded of one step.
 #[derive(Debug)]
 pub(crate) struct RecordedStep {
@@ -48,6 +51,8 @@ pub(crate) struct RecordedStep {
     pub(crate) children: u32,
     /// That instance has ended, nothing is left of it, and a person wants another one in its place.
     pub(crate) is_wanted_again: bool,
+    /// It is a child that has failed, and a person has said to go on without it.
+    pub(super) is_done_without: bool,
 }
 
 impl RecordedStep {
@@ -91,10 +96,22 @@ impl RecordedStep {
     ) -> StepClock {
         match self.clock {
             None => StepClock::start(began_at, people_had),
-            Some(clock) if was_parked => clock
-                .parked(self.attempts.retry_at.map_or(last_at, |due| due.max(last_at)), began_at),
+            Some(clock) if was_parked => clock.parked(self.due_after(last_at), began_at),
             Some(clock) => clock,
         }
+    }
+
+    /// Its instance was parked until then, and has read a message: what comes next may not know any
+    /// more that it was.
+    pub(super) fn parked_until(&mut self, until: DateTime<Utc>, last_at: DateTime<Utc>) {
+        if let Some(clock) = self.clock {
+            self.clock = Some(clock.parked(self.due_after(last_at), until));
+        }
+    }
+
+    /// When its next attempt was due, if that was after the last record, or else when that was made.
+    fn due_after(&self, last_at: DateTime<Utc>) -> DateTime<Utc> {
+        self.attempts.retry_at.map_or(last_at, |due| due.max(last_at))
     }
 
     /// No attempt is made any more: it would come after the deadline.
@@ -170,6 +187,7 @@ impl RecordedStep {
         self.child = Some(child);
         self.children += 1;
         self.is_wanted_again = false;
+        self.is_done_without = false;
         self.progress = Progress::Open;
         self.unknown = true;
     }
@@ -179,6 +197,31 @@ impl RecordedStep {
         if self.child.is_some() {
             self.settled(Progress::Open);
             self.is_wanted_again = true;
+        }
+    }
+
+    /// How it has failed, if it is a child that has.
+    pub(super) fn child_failure(&self) -> Option<&Failure> {
+        match &self.progress {
+            Progress::Failed { failure } if self.child.is_some() => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// A person has said to go on without it, if it is a child that has failed.
+    pub(super) fn child_done_without(&mut self) {
+        self.is_done_without |= self.child_failure().is_some();
+    }
+
+    /// Whether it is a child that has failed in a way that leaves open what is left of it.
+    pub(crate) fn is_failed_in_doubt(&self) -> bool {
+        self.unknown && self.child_failure().is_some()
+    }
+
+    /// A person has found out that nothing is left of a child that has failed.
+    pub(super) fn child_cleared(&mut self) {
+        if self.is_failed_in_doubt() {
+            self.unknown = false;
         }
     }
 

@@ -120,11 +120,14 @@ impl State {
         &mut self,
         step: Option<&str>,
         attempt: Option<u32>,
-        entry: Entry,
+        mut entry: Entry,
         events: &[Event],
         actor: Option<String>,
         at: DateTime<Utc>,
     ) -> Result<(), Verdict> {
+        if self.was_parked && !self.history.is_held() {
+            entry.mark_parked();
+        }
         let (money, events_count) = (entry.money().to_vec(), events.len() as u32);
         if entry.is_progress() {
             self.lost = Losses::default();
@@ -152,7 +155,14 @@ impl State {
         if Bug::MailKept.is_on() {
             return Err(Verdict::Unrecordable(why));
         }
-        self.append(child, None, Entry::MailRefused(MailRefused { mail_seq, why }), &[], None, at)?;
+        self.append(
+            child,
+            None,
+            Entry::MailRefused(MailRefused { mail_seq, why, parked: false }),
+            &[],
+            None,
+            at,
+        )?;
         self.has_read(mail_seq);
         Ok(())
     }

@@ -72,8 +72,8 @@ fn step_entry() -> impl Strategy<Value = Entry> {
     });
     let done = StepDone { input: input(), output: input(), money: Vec::new(), compensation: None };
     let ended = |status| {
-        let (output, failure) = (None, None);
-        Entry::ChildEnded(ChildEnded { instance_id: Uuid::nil(), status, output, failure })
+        let (instance_id, output, failure, parked) = (Uuid::nil(), None, None, false);
+        Entry::ChildEnded(ChildEnded { instance_id, status, output, failure, parked })
     };
     let child = ChildStarted {
         instance_id: Uuid::nil(),
@@ -131,22 +131,28 @@ fn other_entry() -> impl Strategy<Value = Entry> {
     let parent = Parent { instance_id: Uuid::nil(), key: "child:w".to_owned(), depth: 1 };
     let started = prop::option::of(Just(parent)).prop_map(|parent| {
         let (workflow, business_key) = ("w".to_owned(), "k".to_owned());
-        Entry::Started(Started { workflow, version: 1, business_key, parent, input: input() })
+        let (version, depth, input) = (1, Some(2), input());
+        Entry::Started(Started { workflow, version, business_key, parent, depth, input })
     });
     let ended =
         Ended { status: Status::Completed, unread: vec![3], output: Some(input()), failure: None };
     prop_oneof![
         command.prop_map(|(command, resolution, new_keys)| {
-            let (reason, money) = ("asked for".to_owned(), Vec::new());
-            Entry::Command(CommandRead { command, reason, resolution, new_keys, money })
+            let (reason, money, parked) = ("asked for".to_owned(), Vec::new(), true);
+            Entry::Command(CommandRead { command, reason, resolution, new_keys, money, parked })
         }),
         planned,
         started,
         Just(Entry::WorkerLost),
-        Just(Entry::Signal(SignalRead { signal: "s".to_owned(), id: None, body: input() })),
+        any::<bool>().prop_map(|parked| {
+            let (signal, id, body) = ("s".to_owned(), None, input());
+            Entry::Signal(SignalRead { signal, id, body, parked })
+        }),
         (0..100_i64).prop_map(|seconds| Entry::TimerStarted(TimerStarted { until: at(seconds) })),
         Just(Entry::TimerFired),
-        Just(Entry::MailRefused(MailRefused { mail_seq: 3, why: "unknown".to_owned() })),
+        any::<bool>().prop_map(|parked| {
+            Entry::MailRefused(MailRefused { mail_seq: 3, why: "unknown".to_owned(), parked })
+        }),
         due().prop_map(|until| Entry::WaitStarted(WaitStarted { until })),
         prop::option::of(0..8_u32).prop_map(|signal| Entry::WaitEnded(WaitEnded { signal })),
         Just(Entry::Noted(Noted { value: input() })),

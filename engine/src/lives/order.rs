@@ -85,7 +85,8 @@ impl<'a> Order<'a> {
             asked: Vec::new(),
         };
         let (workflow, business_key) = ("order".to_owned(), "1".to_owned());
-        let started = Started { workflow, version: 1, business_key, parent: None, input: input() };
+        let (version, parent, depth, input) = (1, None, None, input());
+        let started = Started { workflow, version, business_key, parent, depth, input };
         order.append(None, Entry::Started(started));
         order
     }

@@ -126,6 +126,8 @@ enum Kept {
     Nothing,
     Held,
     Parked,
+    /// By a dependency, and then by a person.
+    ParkedAndHeld,
     Alone,
 }
 
@@ -148,9 +150,15 @@ pub(super) fn deadlines_count_what_could_be_used(choices: &mut Choices) {
             return true;
         }
         kept_before.set(kept_before.get() + 1);
-        let kept = order.choices.one_of(&[Kept::Nothing, Kept::Held, Kept::Parked, Kept::Alone]);
+        let kept = order.choices.one_of(&[
+            Kept::Nothing,
+            Kept::Held,
+            Kept::Parked,
+            Kept::ParkedAndHeld,
+            Kept::Alone,
+        ]);
         let minutes = order.choices.one_of(&[8, 20]);
-        order.state.was_parked = kept == Kept::Parked;
+        order.state.was_parked = matches!(kept, Kept::Parked | Kept::ParkedAndHeld);
         match kept {
             Kept::Nothing => {}
             Kept::Held => {
@@ -163,6 +171,15 @@ pub(super) fn deadlines_count_what_could_be_used(choices: &mut Choices) {
                 order.pass_time(1);
                 order.pass_time(minutes);
                 add(&idle, minutes);
+            }
+            Kept::ParkedAndHeld => {
+                order.pass_time(1);
+                order.pass_time(minutes);
+                hold(order, minutes);
+                // Who is held is not parked any more.
+                order.state.was_parked = false;
+                add(&people, minutes);
+                add(&idle, 2 * minutes);
             }
             Kept::Alone => order.pass_time(minutes),
         }
@@ -209,7 +226,7 @@ pub(super) fn a_child_ends_once_and_nothing_of_it_is_forgotten(choices: &mut Cho
             ended.set(Some(status));
             let failure = (status != Status::Completed).then(|| Failure::new(CODE, "no"));
             let (instance_id, output) = (Uuid::nil(), None);
-            let end = ChildEnded { instance_id, status, output, failure };
+            let end = ChildEnded { instance_id, status, output, failure, parked: false };
             let is_heard = order.choices.one_of(&[true, false]);
             order.send(if is_heard {
                 Message::ChildEnded(end)

@@ -149,7 +149,8 @@ impl Life<'_> {
         let step = resolution.as_ref().and_then(|resolution| resolution.step.clone());
         let new_keys = matches!(command, Command::Resume | Command::Resolve)
             .then(|| self.history.keys_to_give_up(resolution.as_ref()));
-        let read = CommandRead { command, reason, resolution, new_keys, money: Vec::new() };
+        let (money, parked) = (Vec::new(), false);
+        let read = CommandRead { command, reason, resolution, new_keys, money, parked };
         self.append(None, Entry::Command(read));
         if self.status == Status::Stuck && matches!(command, Command::Resume | Command::Resolve) {
             let undoing = self.history.undoing().is_some();

@@ -65,7 +65,8 @@ impl Saga {
     /// and its priority is this instance's.
     ///
     /// Every child has to be awaited before the run ends, with [`Child::output`] or
-    /// [`Child::ended`]: a run that ends before a child does is stuck (`CHILD_OPEN`). A name has no
+    /// [`Child::ended`]: a run that ends before a child does is stuck (`CHILD_OPEN`), and so is one
+    /// that ends without having asked for a child that has failed (`CHILD_UNHEARD`). A name has no
     /// `/` in it; an instance has a thousand children at most, and is below sixteen others at most.
     /// What goes beyond that is put to a person before anything of the child is done
     /// (`CHILD_REFUSED`).
@@ -86,7 +87,8 @@ impl Saga {
     /// with its id. Its business key and its priority are those that a child of this name would have.
     ///
     /// It is an instance like any other: how it ends is not awaited, a command to this instance does
-    /// not reach it, and it is not undone with this one, also not if this one is undone at once.
+    /// not reach it, and it is not undone with this one, also not if this one is undone at once. It
+    /// counts as below this one all the same, so that what starts its own kind comes to an end.
     pub async fn start_detached<W: Workflow>(
         &self,
         name: &str,
@@ -163,8 +165,11 @@ impl Saga {
         };
         let depth = instance.state().history.depth() + 1;
         let parent = Parent { instance_id: instance.instance_id, key: asked.key.clone(), depth };
-        let parent = (asked.tie == Tie::Child).then_some(parent);
-        let birth = Birth { instance_id: child_id, parent, bearer: None };
+        let (parent, depth) = match asked.tie {
+            Tie::Child => (Some(parent), None),
+            Tie::Detached => (None, Some(depth)),
+        };
+        let birth = Birth { instance_id: child_id, parent, depth, bearer: None };
         let (answer, answered) = oneshot::channel();
         let bearer = Arc::clone(instance);
         // Like an attempt: whoever undoes this instance has to know whether there is a child.
@@ -241,7 +246,7 @@ impl Saga {
         if asked.name.contains('/') {
             // `a` with `b/c` and `a/b` with `c` would be one key.
             Some(format!("{key}: the name of a child has no / in it"))
-        } else if asked.tie == Tie::Child && depth >= limits::DEPTH_MAX {
+        } else if depth >= limits::DEPTH_MAX {
             Some(format!(
                 "{key}: this instance is below {depth} others, and none is started below it"
             ))

@@ -65,6 +65,7 @@ pub(crate) async fn tell_parent(
         status: ended.status,
         output: ended.output,
         failure: ended.failure,
+        parked: false,
     };
     let body = serde_json::to_string(&said).map_err(|error| Error::Stored(error.to_string()))?;
     let letter = Letter {
