@@ -16,6 +16,7 @@ mod contract;
 mod crash;
 mod crowd;
 mod deadlines;
+mod door;
 mod dropped;
 mod endurance;
 mod everywhere;
