@@ -99,14 +99,16 @@ pub(crate) fn router(app: &App) -> Routers {
     let (operation, _) = probes().merge(metrics()).merge(description()).split_for_parts();
 
     let document = Document::new(&document);
-    let wrapped = |router: Router<App>| {
-        router
-            .fallback(problem::not_found)
-            .method_not_allowed_fallback(problem::method_not_allowed)
-            .layer(Extension(document.clone()))
-            .layer(CatchPanicLayer::custom(problem::panicked))
-            .layer(from_fn_with_state(app.clone(), observe))
-            .with_state(app.clone())
-    };
-    Routers { public: wrapped(router), operation: wrapped(operation) }
+    Routers { public: wrap(router, &document, app), operation: wrap(operation, &document, app) }
+}
+
+/// Everything that wraps routes, whichever they are.
+fn wrap(router: Router<App>, document: &Document, app: &App) -> Router {
+    router
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(Extension(document.clone()))
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(from_fn_with_state(app.clone(), observe))
+        .with_state(app.clone())
 }

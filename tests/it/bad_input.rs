@@ -4,7 +4,7 @@ mod webhooks;
 
 use amends_api::auth::Role;
 use amends_tests::awaiting::Packing;
-use amends_tests::http::{Api, Call, stored};
+use amends_tests::http::{Api, Call, stored, token};
 use amends_tests::{World, orders};
 use serde_json::{Value, json};
 use uuid::Uuid;

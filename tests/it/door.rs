@@ -5,28 +5,28 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use amends_api::auth::Role;
-use amends_tests::cluster::{database, scratch};
+use amends_tests::cluster::{deafen_if_wanted, scratch};
+use amends_tests::durable::Durable;
 use amends_tests::http::token;
 use amends_tests::orders;
 use amends_tests::process::{Process, command, eventually};
 use reqwest::{Client, StatusCode};
 use serde_json::json;
 use sqlx::ConnectOptions;
-use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// How long anything may take to come about.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A stop is to take ten seconds at most. Before there were limits, each of the clients
-/// that hold it up here cost half a minute.
+/// A stop is to take ten seconds at most. Before there were limits, each of the clients that hold it
+/// up here cost half a minute.
 const STOPPED: Duration = Duration::from_secs(20);
 
 /// A server with a database of its own.
 struct Scene {
     folder: PathBuf,
-    database: PgConnectOptions,
+    postgres: Durable,
     client: Client,
 }
 
@@ -37,12 +37,14 @@ impl Scene {
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
         let client = Client::builder().no_proxy().build().unwrap();
-        Self { folder, database: database().await, client }
+        let postgres = Durable::start(&folder).await;
+        deafen_if_wanted(&postgres.options()).await;
+        Self { folder, postgres, client }
     }
 
     async fn serve(&self, settings: &[(&str, &str)]) -> Process {
-        let url = self.database.to_url_lossy().to_string();
-        let mut all = vec![("AMENDS_LISTEN", "127.0.0.1:0"), ("DATABASE_URL", url.as_str())];
+        let database = ("DATABASE_URL", self.postgres.url());
+        let mut all = vec![("AMENDS_LISTEN", "127.0.0.1:0"), database];
         all.extend(settings);
         Process::serve(&["serve"], &all, &self.log_file()).await
     }
@@ -63,7 +65,7 @@ impl Scene {
 
     /// A number of the database.
     async fn count(&self, query: &'static str) -> i64 {
-        let mut database = self.database.connect().await.unwrap();
+        let mut database = self.postgres.options().connect().await.unwrap();
         sqlx::query_scalar(query).fetch_one(&mut database).await.unwrap()
     }
 
@@ -120,7 +122,7 @@ async fn fault(scene: &Scene, sandbox: &Process, rules: serde_json::Value) {
 }
 
 #[tokio::test]
-async fn a_server_that_is_told_to_stop_has_soon_handed_everything_over_whoever_holds_on_to_it() {
+async fn a_server_that_is_told_to_stop_has_soon_handed_everything_over_whatever_holds_on_to_it() {
     let scene = Scene::new("stop").await;
     let sandbox = sandbox(&scene.folder).await;
     let tokens = tokens();
@@ -166,6 +168,7 @@ async fn a_server_that_is_told_to_stop_has_soon_handed_everything_over_whoever_h
     eventually("all are completed", PATIENCE, || scene.counts(completed, 5)).await;
     server.kill().await;
     sandbox.kill().await;
+    scene.postgres.stop().await;
 }
 
 #[tokio::test]
@@ -214,6 +217,7 @@ async fn tokens_are_replaced_under_a_server_and_a_broken_file_replaces_nothing()
     let log = scene.log();
     assert!(!log.contains(&old) && !log.contains(&new) && !log.contains("short"), "{log}");
     server.kill().await;
+    scene.postgres.stop().await;
 }
 
 #[tokio::test]
@@ -284,6 +288,7 @@ async fn strangers_are_counted_logged_and_turned_away_and_see_nothing() {
     })
     .await;
     server.kill().await;
+    scene.postgres.stop().await;
 }
 
 #[tokio::test]
