@@ -131,7 +131,7 @@ impl Door {
         stream.set_timeout(Some(WRITE_TIMEOUT));
         let router = self.router.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let answering = under_way.begin();
+            let answering = under_way.start();
             let mut request: Request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             let answer = router.clone().oneshot(request);

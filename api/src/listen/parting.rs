@@ -21,7 +21,7 @@ pub(super) struct Activity(watch::Sender<bool>);
 pub(super) struct ActivityGuard(watch::Sender<bool>);
 
 impl Activity {
-    pub(super) fn begin(&self) -> ActivityGuard {
+    pub(super) fn start(&self) -> ActivityGuard {
         self.0.send_replace(true);
         ActivityGuard(self.0.clone())
     }
