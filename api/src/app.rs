@@ -1,18 +1,20 @@
 //! What every handler works with, and the HTTP part of the server as one service.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use amends::{Clock, Engine};
 use chrono::{DateTime, Utc};
 use tracing::Instrument;
 
-use crate::auth::Token;
+use crate::auth::{Guesses, Token};
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::router;
 use crate::webhook::Shops;
+
+pub use crate::listen::ConnectionLimits;
 
 /// What the HTTP part has to know beside the engine.
 #[derive(Debug, Clone)]
@@ -21,20 +23,27 @@ pub struct HttpConfig {
     pub tokens: Vec<Token>,
     /// The Shopify shops that may send webhooks.
     pub shopify: Shops,
-    /// The clock that the age of webhooks is measured with.
+    /// The clock that the age of webhooks and of tokens is measured with.
     pub clock: Clock,
+    /// How many connections are served at once.
+    pub connections: ConnectionLimits,
 }
 
 impl Default for HttpConfig {
     /// Nobody may do anything.
     fn default() -> Self {
-        Self { tokens: Vec::new(), shopify: Shops::default(), clock: Clock::system() }
+        Self {
+            tokens: Vec::new(),
+            shopify: Shops::default(),
+            clock: Clock::system(),
+            connections: ConnectionLimits::default(),
+        }
     }
 }
 
 /// The HTTP part of the server, for an engine that is open.
 pub fn app(engine: Engine, config: &HttpConfig) -> axum::Router {
-    router::router(&App::new(engine, config.clone()))
+    router::router(&App::new(engine, config)).public
 }
 
 /// What handlers share; cheap to clone.
@@ -43,26 +52,55 @@ pub(crate) struct App(Arc<Shared>);
 
 struct Shared {
     engine: Engine,
-    config: HttpConfig,
+    credentials: RwLock<Credentials>,
+    clock: Clock,
+    guesses: Guesses,
     metrics: Metrics,
 }
 
+/// Who is let in. It may change while the server runs.
+struct Credentials {
+    tokens: Arc<[Token]>,
+    shopify: Arc<Shops>,
+}
+
 impl App {
-    fn new(engine: Engine, config: HttpConfig) -> Self {
+    pub(crate) fn new(engine: Engine, config: &HttpConfig) -> Self {
         let metrics = Metrics::new(&engine);
-        Self(Arc::new(Shared { engine, config, metrics }))
+        metrics.admitted(&config.tokens);
+        let HttpConfig { tokens, shopify, clock, .. } = config.clone();
+        let credentials = Credentials { tokens: tokens.into(), shopify: Arc::new(shopify) };
+        let (credentials, guesses) = (RwLock::new(credentials), Guesses::default());
+        Self(Arc::new(Shared { engine, credentials, clock, guesses, metrics }))
     }
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
     }
 
-    pub(crate) fn tokens(&self) -> &[Token] {
-        &self.0.config.tokens
+    pub(crate) fn tokens(&self) -> Arc<[Token]> {
+        Arc::clone(&self.0.credentials.read().unwrap_or_else(PoisonError::into_inner).tokens)
     }
 
-    pub(crate) fn config(&self) -> &HttpConfig {
-        &self.0.config
+    pub(crate) fn shopify(&self) -> Arc<Shops> {
+        Arc::clone(&self.0.credentials.read().unwrap_or_else(PoisonError::into_inner).shopify)
+    }
+
+    /// Lets these in from now on, and nobody else.
+    pub(crate) fn admit_tokens(&self, tokens: Vec<Token>) {
+        self.metrics().admitted(&tokens);
+        let mut credentials = self.0.credentials.write().unwrap_or_else(PoisonError::into_inner);
+        credentials.tokens = tokens.into();
+    }
+
+    /// Believes these shops from now on, and no others.
+    pub(crate) fn admit_shopify(&self, shops: Shops) {
+        let mut credentials = self.0.credentials.write().unwrap_or_else(PoisonError::into_inner);
+        credentials.shopify = Arc::new(shops);
+    }
+
+    pub(crate) fn guesses(&self) -> &Guesses {
+        &self.0.guesses
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -70,7 +108,7 @@ impl App {
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
-        self.0.config.clock.now()
+        self.0.clock.now()
     }
 }
 

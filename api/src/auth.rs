@@ -1,12 +1,14 @@
 //! Who sends a request, and whether he may.
 //!
 //! A token that only sends is bound to the shops that it may send for. Tokens are kept as digests
-//! only. Every token is compared, in constant time, so that neither
-//! the time nor the answer tells how close a guess was.
+//! only. Every token is compared, in constant time, so that neither the time nor the answer tells
+//! how close a guess was. Repeated guesses are logged, and answered late; a right token is let in at
+//! once, whatever else comes from its address.
 
 mod binding;
+mod guesses;
+mod token;
 
-use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,13 +19,16 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use chrono::{DateTime, Utc};
 
 use crate::app::App;
+use crate::listen::Peer;
+use crate::metrics::BadCredential;
 use crate::problem::{Code, Problem};
 
 pub use binding::{Binding, InvalidBinding};
+pub(crate) use guesses::Guesses;
+pub use token::{TOKEN_CHARACTERS_MIN, Token};
 
 /// What the holder of a token is here for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub(crate) enum Permission {
     Send,
     /// Commanding instances and schedules.
     Command,
+    /// Reading how the API is used.
+    Describe,
 }
 
 impl Role {
@@ -82,6 +89,7 @@ impl Role {
                 Self::Operator | Self::Admin => true,
                 Self::Viewer | Self::Ingest | Self::Auditor => false,
             },
+            Permission::Describe => true,
         }
     }
 }
@@ -96,60 +104,6 @@ impl FromStr for Role {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(UnknownRole)
-    }
-}
-
-/// A bearer token that is accepted.
-#[derive(Clone)]
-pub struct Token {
-    name: Arc<str>,
-    role: Role,
-    digest: [u8; 32],
-    binding: Arc<Binding>,
-}
-
-impl Token {
-    /// The token `secret`, whose holder is recorded as `name`, and who may send for every shop if
-    /// the role sends at all.
-    #[must_use]
-    pub fn new(name: &str, role: Role, secret: &str) -> Self {
-        let binding = Arc::new(Binding::Every);
-        Self { name: name.into(), role, digest: Sha256::digest(secret).into(), binding }
-    }
-
-    /// The same token, whose holder may send for these shops only.
-    #[must_use]
-    pub fn bound_to(self, binding: Binding) -> Self {
-        Self { binding: Arc::new(binding), ..self }
-    }
-
-    /// What its holder is here for.
-    #[must_use]
-    pub fn role(&self) -> Role {
-        self.role
-    }
-
-    /// The shops that its holder may send for.
-    #[must_use]
-    pub fn binding(&self) -> &Binding {
-        &self.binding
-    }
-
-    /// Whether both are the same secret.
-    pub(crate) fn has_secret_of(&self, other: &Self) -> bool {
-        self.digest.ct_eq(&other.digest).into()
-    }
-
-    /// Who holds it.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}:[redacted]", self.name, self.role.as_str())
     }
 }
 
@@ -209,20 +163,81 @@ impl<S: Send + Sync> FromRequestParts<S> for Sender {
     }
 }
 
+/// Why a request is not let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It has no token.
+    NoToken,
+    /// Nobody has its token.
+    Unknown,
+    /// The token of this name has expired.
+    Expired(Arc<str>),
+    /// The role of its token does not allow it.
+    Forbidden(Role),
+}
+
+impl Refusal {
+    fn bad_credential(&self) -> Option<BadCredential> {
+        match self {
+            Self::Unknown => Some(BadCredential::UnknownToken),
+            Self::Expired(_) => Some(BadCredential::ExpiredToken),
+            Self::NoToken | Self::Forbidden(_) => None,
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refused: Refusal) -> Self {
+        match refused {
+            Refusal::NoToken => {
+                Self::new(Code::Unauthenticated, "send a token: Authorization: Bearer <token>")
+            }
+            Refusal::Unknown => Self::new(Code::Unauthenticated, "the token is not known"),
+            Refusal::Expired(name) => {
+                let detail = format!("the token {name} has expired; ask for a new one");
+                Self::new(Code::Unauthenticated, detail)
+            }
+            Refusal::Forbidden(role) => {
+                let detail = format!("the role {} does not allow this", role.as_str());
+                Self::new(Code::Forbidden, detail)
+            }
+        }
+    }
+}
+
 /// Lets a request through if its token's role has the permission, and adds the [`Actor`] and the
 /// [`Sender`].
+///
+/// It stands outside of the limits on requests: somebody who is answered late takes no place.
 pub(crate) async fn require(
     State((app, permission)): State<(App, Permission)>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match authorise(app.tokens(), request.headers(), permission) {
+    match authorise(&app.tokens(), request.headers(), permission, app.now()) {
         Ok(sender) => {
             request.extensions_mut().insert(Actor(Arc::clone(&sender.name)));
             request.extensions_mut().insert(sender);
             next.run(request).await
         }
-        Err(problem) => problem.into_response(),
+        Err(refused) => {
+            if let Some(bad) = refused.bad_credential() {
+                let peer = request.extensions().get().copied();
+                refuse_credential(&app, peer, bad).await;
+            }
+            Problem::from(refused).into_response()
+        }
+    }
+}
+
+/// Counts and logs who is not believed, and returns late if it has become too much.
+#[expect(clippy::disallowed_methods, reason = "a guess takes its time")]
+pub(crate) async fn refuse_credential(app: &App, peer: Option<Peer>, bad: BadCredential) {
+    app.metrics().refused_credential(bad);
+    let address = peer.map(|Peer(address)| address);
+    let pause = app.guesses().made(address, bad, tokio::time::Instant::now());
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -230,24 +245,17 @@ pub(crate) fn authorise(
     tokens: &[Token],
     headers: &HeaderMap,
     permission: Permission,
-) -> Result<Sender, Problem> {
-    let presented = bearer(headers).ok_or_else(|| {
-        Problem::new(Code::Unauthenticated, "send a token: Authorization: Bearer <token>")
-    })?;
-    let digest: [u8; 32] = Sha256::digest(presented).into();
-    let mut found = None;
-    for token in tokens {
-        if bool::from(token.digest.ct_eq(&digest)) {
-            found = Some(token);
-        }
+    now: DateTime<Utc>,
+) -> Result<Sender, Refusal> {
+    let presented = bearer(headers).ok_or(Refusal::NoToken)?;
+    let token = Token::find(tokens, presented).ok_or(Refusal::Unknown)?;
+    if token.expires_at().is_some_and(|expires_at| expires_at <= now) {
+        return Err(Refusal::Expired(token.shared_name()));
     }
-    let token =
-        found.ok_or_else(|| Problem::new(Code::Unauthenticated, "the token is not known"))?;
-    if token.role.may(permission) {
-        Ok(Sender { name: Arc::clone(&token.name), binding: Arc::clone(&token.binding) })
+    if token.role().may(permission) {
+        Ok(Sender { name: token.shared_name(), binding: token.shared_binding() })
     } else {
-        let detail = format!("the role {} does not allow this", token.role.as_str());
-        Err(Problem::new(Code::Forbidden, detail))
+        Err(Refusal::Forbidden(token.role()))
     }
 }
 
@@ -266,6 +274,10 @@ mod tests {
 
     use super::*;
 
+    fn now() -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH
+    }
+
     fn tokens() -> Vec<Token> {
         Role::ALL
             .map(|role| Token::new(role.as_str(), role, &format!("{}-secret", role.as_str())))
@@ -275,9 +287,9 @@ mod tests {
     fn answer(authorization: &str, permission: Permission) -> Result<String, Code> {
         let value = HeaderValue::from_str(authorization).expect("a header value");
         let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
-        authorise(&tokens(), &headers, permission)
+        authorise(&tokens(), &headers, permission, now())
             .map(|sender| sender.name().to_owned())
-            .map_err(|problem| problem.code())
+            .map_err(|refused| Problem::from(refused).code())
     }
 
     #[test]
@@ -301,6 +313,7 @@ mod tests {
         );
         assert_eq!(allowed(Permission::Send), [Role::Operator, Role::Ingest, Role::Admin]);
         assert_eq!(allowed(Permission::Command), [Role::Operator, Role::Admin]);
+        assert_eq!(allowed(Permission::Describe), Role::ALL);
     }
 
     #[test]
@@ -310,13 +323,20 @@ mod tests {
         {
             assert_eq!(answer(authorization, Permission::Read), Err(Code::Unauthenticated));
         }
-        let nobody = authorise(&[], &HeaderMap::new(), Permission::Read);
-        assert_eq!(nobody.map_err(|problem| problem.code()).err(), Some(Code::Unauthenticated));
+        let nobody = authorise(&[], &HeaderMap::new(), Permission::Read, now());
+        assert_eq!(nobody.err(), Some(Refusal::NoToken));
     }
 
     #[test]
-    fn a_token_is_not_shown() {
-        let shown = format!("{:?}", Token::new("anna", Role::Operator, "hunter2"));
-        assert_eq!(shown, "anna:operator:[redacted]");
+    fn a_token_is_taken_on_its_last_day_and_not_after_it() {
+        let last_day = "2026-12-31".parse().expect("a day");
+        let tokens = [Token::new("anna", Role::Admin, "admin-secret").until(last_day)];
+        let value = HeaderValue::from_static("Bearer admin-secret");
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+        let at = |time: &str| {
+            authorise(&tokens, &headers, Permission::Read, time.parse().expect("a time")).err()
+        };
+        assert_eq!(at("2026-12-31T23:59:59Z"), None);
+        assert_eq!(at("2027-01-01T00:00:00Z"), Some(Refusal::Expired("anna".into())));
     }
 }

@@ -191,7 +191,7 @@ fn token(bytes: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
     let tokens = [Token::new("anna", Role::Admin, "s3cret")];
-    if authorise(&tokens, &headers, Permission::Command).is_ok() {
+    if authorise(&tokens, &headers, Permission::Command, DateTime::UNIX_EPOCH).is_ok() {
         let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
         assert!(text.starts_with("bearer ") && text.ends_with("s3cret"), "{text}");
     }
@@ -208,21 +208,30 @@ fn configuration(bytes: &[u8]) {
         listen: "127.0.0.1:0".to_owned(),
         database: DatabaseArguments {
             database_url: Some(database_url),
+            database_url_file: None,
             data_dir: PathBuf::from(DATA_DIR_DEFAULT),
             pg_bin: None,
         },
-        providers_url: "http://127.0.0.1:8090".to_owned(),
-        tokens,
-        shopify_secrets,
+        metrics_listen: None,
+        providers_url: None,
+        providers_url_file: None,
+        tokens: Some(tokens),
+        tokens_file: None,
+        shopify_secrets: Some(shopify_secrets),
+        shopify_secrets_file: None,
         events_url: None,
+        events_url_file: None,
         instances_max: Some(line()),
         lease_seconds: Some(line()),
+        connections_max: Some(line()),
+        connections_per_address_max: Some(line()),
     };
     match Config::try_from(arguments) {
         Ok(config) => {
             let names: Vec<_> = config.http.tokens.iter().map(Token::name).collect();
             assert!(names.iter().all(|name| !name.is_empty()), "{names:?}");
             assert!((3..=3600).contains(&config.lease.as_secs()) && config.instances_max > 0);
+            assert!(config.http.connections.all > 0);
         }
         Err(problems) => assert!(
             problems.to_string().contains("AMENDS_") || {

@@ -4,6 +4,7 @@
 //! is open already.
 
 mod listen;
+mod reload;
 pub mod serve;
 
 pub mod config;

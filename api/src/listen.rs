@@ -1,34 +1,71 @@
-//! Answers HTTP/1.1 on a socket. Whoever sends a request's head too slowly loses the connection;
-//! whoever is being answered at the end is answered.
+//! Answers HTTP/1.1 on a socket, and bears with strangers.
+//!
+//! Clients that are slow, silent, fat or many cost themselves: every connection has a limit for what
+//! it keeps in memory, and a time limit for each thing that the server waits for. At the end,
+//! requests that are being answered are answered; a connection without one is not waited for.
 
+mod parting;
+mod places;
+mod refusal;
+
+use std::convert::Infallible;
+use std::error::Error as _;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
 use axum::routing::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tokio_io_timeout::TimeoutWriter;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::metrics::{Connections, Cut};
+
+use parting::{Activity, patience};
+pub use places::ConnectionLimits;
+pub(crate) use places::{Full, one_client};
+use places::{Place, Places};
+use refusal::Refusals;
 
 /// How long a connection may take to send the head of a request, or to think of another one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take nothing of what it is sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is kept of what a connection has sent and nobody has read, and the other way round. The head
+/// of a request has to fit.
+const BUFFER_BYTES_MAX: usize = 16 * 1024;
+/// How many headers a request may have.
+const HEADERS_MAX: usize = 100;
 /// How long nobody is let in once the process can open no more files.
 const REST: Duration = Duration::from_secs(1);
 
+/// Where a request comes from. Requests that have not come over a socket have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
 /// Answers requests until `shutdown` completes. Those that are under way then are finished, unless
-/// they take longer than `drain`: then this is `false`, and they are cut off with the process.
+/// they take longer than [`parting::PATIENCE`]. Returns how many were cut off.
 #[expect(clippy::disallowed_methods, reason = "it waits for the operating system")]
 pub(crate) async fn answer(
     listener: TcpListener,
     router: Router,
+    limits: ConnectionLimits,
+    metrics: Connections,
     shutdown: impl Future<Output = ()>,
-    drain: Duration,
-) -> bool {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+) -> u64 {
+    let door = Door::new(router, limits, metrics);
     let open = GracefulShutdown::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -37,16 +74,7 @@ pub(crate) async fn answer(
             () = &mut shutdown => break,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let service = TowerToHyperService::new(router.clone());
-                let connection = http.serve_connection(TokioIo::new(stream), service);
-                let connection = open.watch(connection);
-                tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%error, "a connection ended before its time");
-                    }
-                });
-            }
+            Ok((stream, address)) => door.let_in(stream, address.ip(), open.watcher()),
             Err(error) if is_about_one_client(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "no connection can be accepted; trying again");
@@ -55,7 +83,93 @@ pub(crate) async fn answer(
         }
     }
     drop(listener);
-    timeout(drain, open.shutdown()).await.is_ok()
+    door.closing.cancel();
+    open.shutdown().await;
+    door.metrics.count_cut(Cut::UnderWay)
+}
+
+/// What every connection of a socket shares.
+struct Door {
+    http: http1::Builder,
+    router: Router,
+    places: Places,
+    refusals: Refusals,
+    metrics: Connections,
+    closing: CancellationToken,
+}
+
+impl Door {
+    fn new(router: Router, limits: ConnectionLimits, metrics: Connections) -> Self {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        http.max_buf_size(BUFFER_BYTES_MAX).max_headers(HEADERS_MAX);
+        Self {
+            http,
+            router,
+            places: Places::new(limits),
+            refusals: Refusals::default(),
+            metrics,
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// Serves a connection in a task of its own, or turns it away.
+    fn let_in(&self, stream: TcpStream, address: IpAddr, open: Watcher) {
+        match self.places.take(address) {
+            Ok(place) => self.serve(stream, place, Peer(address), open),
+            Err(full) => {
+                self.metrics.refused(full);
+                self.refusals.refuse(stream, address, full);
+            }
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, place: Place, peer: Peer, open: Watcher) {
+        let under_way = Arc::new(Activity::default());
+        let patience = patience(self.closing.clone(), under_way.watch());
+        let mut stream = TimeoutWriter::new(stream);
+        stream.set_timeout(Some(WRITE_TIMEOUT));
+        let router = self.router.clone();
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let answering = under_way.start();
+            let mut request: Request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            let answer = router.clone().oneshot(request);
+            async move {
+                let answer: Result<Response, Infallible> = answer.await;
+                drop(answering);
+                answer
+            }
+        });
+        let connection = self.http.serve_connection(TokioIo::new(Box::pin(stream)), service);
+        let connection = open.watch(connection);
+        let (metrics, counted) = (self.metrics.clone(), self.metrics.opened());
+        tokio::spawn(async move {
+            tokio::select! {
+                ended = connection => {
+                    if let Some(cut) = ended.as_ref().err().and_then(why_cut) {
+                        metrics.cut(cut);
+                    }
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection ended before its time");
+                    }
+                }
+                was_under_way = patience => {
+                    metrics.cut(if was_under_way { Cut::UnderWay } else { Cut::Stopping });
+                }
+            }
+            drop((place, counted));
+        });
+    }
+}
+
+/// Whether it was closed here because it took too long.
+fn why_cut(error: &hyper::Error) -> Option<Cut> {
+    if error.is_timeout() {
+        return Some(Cut::Silent);
+    }
+    let source = error.source()?.downcast_ref::<io::Error>()?;
+    (source.kind() == io::ErrorKind::TimedOut).then_some(Cut::Unread)
 }
 
 fn is_about_one_client(error: &io::Error) -> bool {
@@ -64,87 +178,4 @@ fn is_about_one_client(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-    use tokio::sync::{Notify, oneshot};
-    use tokio::task::JoinHandle;
-    use tokio::time::Instant;
-
-    use super::*;
-
-    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: here\r\n\r\n";
-
-    /// A server whose answers wait until they may be given, and what ends it.
-    struct Server {
-        client: TcpStream,
-        asked: Arc<Notify>,
-        may_answer: Arc<Notify>,
-        stop: oneshot::Sender<()>,
-        serving: JoinHandle<bool>,
-    }
-
-    async fn serve(drain: Duration) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (asked, may_answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (is_asked, go_on) = (Arc::clone(&asked), Arc::clone(&may_answer));
-        let router = Router::new().route(
-            "/",
-            get(async move || {
-                is_asked.notify_one();
-                go_on.notified().await;
-                "answered"
-            }),
-        );
-        let (stop, stopped) = oneshot::channel::<()>();
-        let shutdown = async { stopped.await.unwrap() };
-        let serving = tokio::spawn(answer(listener, router, shutdown, drain));
-        let client = TcpStream::connect(address).await.unwrap();
-        Server { client, asked, may_answer, stop, serving }
-    }
-
-    async fn rest(client: &mut TcpStream) -> String {
-        let mut rest = String::new();
-        client.read_to_string(&mut rest).await.unwrap();
-        rest
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_too_long_for_a_head_loses_the_connection() {
-        for sent in [&b""[..], b"GET / HTTP/1.1\r\nhost:", REQUEST] {
-            let mut server = serve(Duration::ZERO).await;
-            server.may_answer.notify_one();
-            server.client.write_all(sent).await.unwrap();
-            let since = Instant::now();
-            let told = rest(&mut server.client).await;
-            assert_eq!(told.ends_with("answered"), sent == REQUEST, "{told}");
-            let took = since.elapsed();
-            assert!((HEAD_TIMEOUT..2 * HEAD_TIMEOUT).contains(&took), "{sent:?}: {took:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_request_that_is_under_way_at_the_end_is_answered() {
-        let mut server = serve(Duration::from_secs(60)).await;
-        server.client.write_all(REQUEST).await.unwrap();
-        server.asked.notified().await;
-        server.stop.send(()).unwrap();
-        tokio::task::yield_now().await;
-        server.may_answer.notify_one();
-        assert!(rest(&mut server.client).await.ends_with("answered"));
-        assert!(server.serving.await.unwrap());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_that_takes_too_long_at_the_end_is_given_up() {
-        let mut server = serve(Duration::from_secs(7)).await;
-        server.client.write_all(REQUEST).await.unwrap();
-        server.asked.notified().await;
-        server.stop.send(()).unwrap();
-        assert!(!server.serving.await.unwrap());
-    }
-}
+mod tests;

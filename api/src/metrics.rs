@@ -1,5 +1,7 @@
 //! What operators can measure, as OpenMetrics text.
 
+mod connections;
+
 use std::time::Duration;
 
 use amends::Engine;
@@ -10,12 +12,16 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::app::App;
-use crate::openapi::Probing;
+use crate::auth::Token;
+use crate::openapi::Overview;
 use crate::problem::Problem;
+
+pub(crate) use connections::{Connections, Cut};
 
 /// The media type of OpenMetrics text.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -30,6 +36,50 @@ pub(crate) struct Metrics {
     shops_refused: Family<TokenLabels, Counter>,
     conflicts: Family<ConflictLabels, Counter>,
     cases: Family<CodeLabels, Counter>,
+    credentials_refused: Family<CredentialLabels, Counter>,
+    expiries: Family<TokenLabels, Gauge>,
+    broken_files: Family<SettingLabels, Gauge>,
+    connections: Connections,
+}
+
+/// Why a token or a signature is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BadCredential {
+    /// A token that nobody has.
+    UnknownToken,
+    /// A token whose last day is over.
+    ExpiredToken,
+    /// A signature that does not fit.
+    Signature,
+}
+
+impl BadCredential {
+    /// As in the log.
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            Self::UnknownToken => "unknown token",
+            Self::ExpiredToken => "expired token",
+            Self::Signature => "wrong signature",
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownToken => "unknown_token",
+            Self::ExpiredToken => "expired_token",
+            Self::Signature => "signature",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CredentialLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SettingLabels {
+    setting: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -102,8 +152,64 @@ impl Metrics {
         );
         let cases = Family::default();
         registry.register("amends_intake_cases", "Cases opened for a person", cases.clone());
+        let credentials_refused = Family::default();
+        registry.register(
+            "amends_credentials_refused",
+            "Requests with a token or a signature that is wrong",
+            credentials_refused.clone(),
+        );
+        let expiries = Family::default();
+        registry.register_with_unit(
+            "amends_token_expiry_timestamp",
+            "When each token expires that does, since 1970",
+            Unit::Seconds,
+            expiries.clone(),
+        );
+        let broken_files = Family::default();
+        registry.register(
+            "amends_secret_file_broken",
+            "Whether a file of secrets cannot be used as it is now, so that older ones count",
+            broken_files.clone(),
+        );
+        let connections = Connections::registered(&mut registry);
         engine.register_metrics(&mut registry);
-        Self { registry, requests, shops_refused, conflicts, cases }
+        Self {
+            registry,
+            requests,
+            shops_refused,
+            conflicts,
+            cases,
+            credentials_refused,
+            expiries,
+            broken_files,
+            connections,
+        }
+    }
+
+    /// What is counted of connections.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// Counts a token or a signature that is not accepted.
+    pub(crate) fn refused_credential(&self, bad: BadCredential) {
+        self.credentials_refused.get_or_create(&CredentialLabels { reason: bad.as_str() }).inc();
+    }
+
+    /// Tells when these tokens expire, and forgets those before them.
+    pub(crate) fn admitted(&self, tokens: &[Token]) {
+        self.expiries.clear();
+        for token in tokens {
+            if let Some(expires_at) = token.expires_at() {
+                let labels = TokenLabels { token: token.name().to_owned() };
+                self.expiries.get_or_create(&labels).set(expires_at.timestamp());
+            }
+        }
+    }
+
+    /// Tells whether the file of a setting can be used as it is.
+    pub(crate) fn file_is_broken(&self, setting: &'static str, is_broken: bool) {
+        self.broken_files.get_or_create(&SettingLabels { setting }).set(is_broken.into());
     }
 
     /// Counts what contradicts what came before.
@@ -134,10 +240,9 @@ impl Metrics {
     path = "/metrics",
     operation_id = "metrics",
     tag = "operation",
-    security(()),
     responses(
         (status = 200, description = "Every metric", content_type = OPENMETRICS, body = String),
-        Probing,
+        Overview,
     )
 )]
 pub(crate) async fn show(State(app): State<App>) -> Result<Response, Problem> {

@@ -33,7 +33,7 @@ use crate::problem::{PROBLEM_JSON, Problem, ProblemBody};
         (name = "intake", description = "Deliveries that a person has to decide about"),
         (name = "workflows", description = "Versions of workflows, and what is on them"),
         (name = "schedules", description = "What is started by the clock: look, pause, resume, fire"),
-        (name = "operation", description = "Probes and metrics; no token needed"),
+        (name = "operation", description = "Probes, which need no token; metrics, and this description"),
     ),
     components(schemas(ProblemBody<'_>, orders::body::Order)),
     security(("bearer" = [])),
@@ -76,10 +76,9 @@ impl Document {
     path = "/openapi.json",
     operation_id = "openapi",
     tag = "operation",
-    security(()),
     responses(
         (status = 200, description = "This document", content_type = "application/json"),
-        Probing,
+        Overview,
     )
 )]
 pub(crate) async fn show(Extension(document): Extension<Document>) -> Result<Response, Problem> {
@@ -90,7 +89,8 @@ pub(crate) async fn show(Extension(document): Extension<Document>) -> Result<Res
 }
 
 /// The problems that any route may answer with.
-const ANYWHERE: [StatusCode; 3] = [
+const ANYWHERE: [StatusCode; 4] = [
+    StatusCode::TOO_MANY_REQUESTS,
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     StatusCode::INTERNAL_SERVER_ERROR,
     StatusCode::SERVICE_UNAVAILABLE,

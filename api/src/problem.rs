@@ -83,6 +83,8 @@ pub enum Code {
     IdempotencyKeyReused,
     /// The headers are too large.
     HeadersTooLarge,
+    /// The address has as many connections as one may have; close some.
+    TooManyConnections,
     /// Something is wrong here.
     InternalError,
     /// Too much is waiting; come back a little later.
@@ -128,6 +130,7 @@ impl Code {
             | Self::InvalidInput
             | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Overloaded | Self::Unavailable | Self::TimedOut => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -136,9 +139,11 @@ impl Code {
     }
 
     /// After how long the same request is worth sending again.
-    fn retry_after(self) -> Option<Duration> {
+    pub(crate) fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::Overloaded | Self::TimedOut => Some(Duration::from_secs(1)),
+            Self::Overloaded | Self::TimedOut | Self::TooManyConnections => {
+                Some(Duration::from_secs(1))
+            }
             Self::Unavailable => Some(Duration::from_secs(2)),
             _ => None,
         }
@@ -263,7 +268,8 @@ impl Problem {
         &self.errors
     }
 
-    fn body(&self) -> String {
+    /// The body, as JSON.
+    pub(crate) fn body(&self) -> String {
         let status = self.code.status();
         let body = ProblemBody {
             kind: "about:blank",
@@ -334,7 +340,10 @@ impl From<amends::Error> for Problem {
 
 /// Answers what no route answers.
 pub(crate) async fn not_found() -> Problem {
-    Problem::new(Code::NotFound, "there is nothing at this address; see /openapi.json")
+    Problem::new(
+        Code::NotFound,
+        "there is nothing at this address; see /openapi.json, with a token",
+    )
 }
 
 /// Answers a known address with the wrong method.

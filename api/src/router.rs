@@ -23,15 +23,29 @@ use crate::{
 /// the engine's own queue refuses what is too much, and slow senders hold up nobody.
 const REQUESTS_MAX: usize = 256;
 
-/// All routes, with everything that wraps them.
-pub(crate) fn router(app: &App) -> Router {
+/// What is served, with everything that wraps it.
+pub(crate) struct Routers {
+    /// All there is, to those who may.
+    pub(crate) public: Router,
+    /// How the server is doing, without a token, for an address of its own.
+    pub(crate) operation: Router,
+}
+
+/// All routes.
+pub(crate) fn router(app: &App) -> Routers {
+    let limited = || {
+        ServiceBuilder::new()
+            .layer(HandleErrorLayer::new(shed))
+            .load_shed()
+            .layer(GlobalConcurrencyLimitLayer::new(REQUESTS_MAX))
+    };
+    // Outermost: a request takes a place only once it is let in.
     let may = |permission| from_fn_with_state((app.clone(), permission), require);
 
-    let open = OpenApiRouter::new()
-        .routes(routes!(health::live))
-        .routes(routes!(health::ready))
-        .routes(routes!(metrics::show))
-        .routes(routes!(openapi::show));
+    let probes =
+        || OpenApiRouter::new().routes(routes!(health::live)).routes(routes!(health::ready));
+    let metrics = || OpenApiRouter::new().routes(routes!(metrics::show));
+    let description = || OpenApiRouter::new().routes(routes!(openapi::show));
 
     let signed = OpenApiRouter::new().routes(routes!(webhook::shopify::receive));
 
@@ -41,8 +55,10 @@ pub(crate) fn router(app: &App) -> Router {
 
     let signal = OpenApiRouter::new()
         .routes(routes!(signals::send::send))
+        .layer(limited())
         .route_layer(may(Permission::Send));
 
+    let looks_and_commands = limited();
     let read = OpenApiRouter::new()
         .routes(routes!(orders::show::show))
         .routes(routes!(orders::show::show_of_shop))
@@ -58,6 +74,7 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(schedules::list::list))
         .routes(routes!(schedules::show::show))
         .routes(routes!(instances::preview::preview))
+        .layer(looks_and_commands.clone())
         .route_layer(may(Permission::Read));
 
     let command = OpenApiRouter::new()
@@ -66,27 +83,31 @@ pub(crate) fn router(app: &App) -> Router {
         .routes(routes!(events::command::command))
         .routes(routes!(events::discard::command))
         .routes(routes!(intake::command::command))
+        .layer(looks_and_commands)
         .route_layer(may(Permission::Command));
 
-    let limited = || {
-        ServiceBuilder::new()
-            .layer(HandleErrorLayer::new(shed))
-            .load_shed()
-            .layer(GlobalConcurrencyLimitLayer::new(REQUESTS_MAX))
-    };
-
     let (router, document) = OpenApiRouter::with_openapi(openapi::base())
-        .merge(open)
+        .merge(probes())
+        .merge(metrics().route_layer(may(Permission::Read)))
+        .merge(description().route_layer(may(Permission::Describe)))
         .merge(signed)
         .merge(ingest)
-        .merge(signal.layer(limited()))
-        .merge(read.merge(command).layer(limited()))
+        .merge(signal)
+        .merge(read)
+        .merge(command)
         .split_for_parts();
+    let (operation, _) = probes().merge(metrics()).merge(description()).split_for_parts();
 
+    let document = Document::new(&document);
+    Routers { public: wrap(router, &document, app), operation: wrap(operation, &document, app) }
+}
+
+/// Everything that wraps routes, whichever they are.
+fn wrap(router: Router<App>, document: &Document, app: &App) -> Router {
     router
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(Extension(Document::new(&document)))
+        .layer(Extension(document.clone()))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(from_fn_with_state(app.clone(), observe))
         .with_state(app.clone())

@@ -113,8 +113,15 @@ pub(crate) const TAKE_OVER_WAIT: Duration = Duration::from_secs(1);
 /// How long a statement of the write path may take before its connection counts as dead.
 pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a worker that leaves waits for attempts in flight.
-pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long a worker that leaves waits for attempts in flight. With what comes before and after, a
+/// server is gone within ten seconds: whoever stops it kills it after thirty, or sooner.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// How long the database may take to hear that a worker drains.
+pub(crate) const DRAIN_BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the database may take to free what a worker held. After that its lease has to lapse.
+pub(crate) const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The renewals in a lease. A worker may miss several before it is taken over.
 pub(crate) const RENEWALS_PER_LEASE: u32 = 6;

@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::{NoContext, Timestamp, Uuid};
@@ -75,6 +76,8 @@ pub(crate) struct Worker {
     pub(crate) tasks: TaskTracker,
     /// Nothing new is begun; what is held is let go of at the next step.
     pub(crate) drain: CancellationToken,
+    /// When what is still under way then is handed over as it is.
+    drain_until: OnceLock<Instant>,
     /// This worker's row is gone. It writes nothing any more.
     pub(crate) lost: CancellationToken,
     heartbeat: CancellationToken,
@@ -176,6 +179,7 @@ impl Worker {
             since,
             tasks: TaskTracker::new(),
             drain: CancellationToken::new(),
+            drain_until: OnceLock::new(),
             lost: CancellationToken::new(),
             heartbeat: CancellationToken::new(),
             due: Notify::new(),
@@ -375,19 +379,45 @@ impl Worker {
         }
     }
 
-    /// Lets attempts in flight finish, frees what is held, and leaves. What takes longer than
-    /// [`limits::DRAIN_TIMEOUT`] is left to whoever takes this worker over.
+    /// Takes up nothing more, and lets attempts in flight finish. What comes in from outside is
+    /// still written. Returns whether all have ended within [`limits::DRAIN_TIMEOUT`].
+    pub(crate) async fn drain(&self) -> bool {
+        let until = *self.drain_until.get_or_init(|| Instant::now() + limits::DRAIN_TIMEOUT);
+        let draining = async {
+            let begun = rows::begin_drain(self.store.pool(), self.worker_id);
+            match timeout(limits::DRAIN_BEGIN_TIMEOUT, begun).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the database does not know that this worker drains")
+                }
+                Err(_) => {
+                    tracing::warn!("the database does not answer; this worker drains all the same")
+                }
+            }
+            self.drain.cancel();
+            self.tasks.close();
+            self.tasks.wait().await;
+        };
+        timeout_at(until, draining).await.is_ok()
+    }
+
+    /// Drains, frees what is held, and leaves. What has not ended by then is dropped as by a crash,
+    /// and freed with the rest: whoever takes it up finds an attempt that was interrupted.
     pub(crate) async fn leave(&self) -> Result<(), Error> {
-        let left = tokio::time::timeout(limits::DRAIN_TIMEOUT, self.drain_and_go()).await;
+        if !self.drain().await {
+            let count = self.held().len();
+            tracing::warn!(
+                count,
+                "{count} instances have attempts under way; they are handed over as they are"
+            );
+            self.lost.cancel();
+        }
+        let left = timeout(limits::LEAVE_TIMEOUT, self.hand_over()).await;
         self.abandon();
         left.unwrap_or(Err(Error::Unavailable))
     }
 
-    async fn drain_and_go(&self) -> Result<(), Error> {
-        rows::begin_drain(self.store.pool(), self.worker_id).await?;
-        self.drain.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+    async fn hand_over(&self) -> Result<(), Error> {
         let mut connection = self.store.connect(Purpose::Alone).await?;
         let now = self.clock.pinned();
         rows::take_over(&mut connection, self.worker_id, TakeOver::Leaving, now).await?;

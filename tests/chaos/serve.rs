@@ -33,8 +33,8 @@ use crate::pace::Pace;
 use crate::settlement::{self, Settling};
 
 /// Who may send orders, and who may command.
-pub(crate) const INGEST_TOKEN: &str = "ingest-token";
-pub(crate) const OPERATOR_TOKEN: &str = "operator-token";
+pub(crate) const INGEST_TOKEN: &str = "ingest-0123456789abcdef0123456789abcdef";
+pub(crate) const OPERATOR_TOKEN: &str = "operator-0123456789abcdef0123456789abcdef";
 /// The Shopify shop, with its secret.
 pub(crate) const SHOP: (&str, &str) = ("acme.myshopify.com", "shpss_secret");
 

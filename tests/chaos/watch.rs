@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::proxy::Proxy;
 use crate::scene::Scene;
+use crate::serve::OPERATOR_TOKEN;
 use crate::server::Server;
 
 const LOOK: Duration = Duration::from_millis(400);
@@ -102,7 +103,8 @@ impl Watch {
             ticks.tick().await;
             for (server, url) in urls.iter().enumerate() {
                 // A server that does not answer is looked at the next time.
-                let Ok(answer) = client.get(url).send().await else { continue };
+                let look = client.get(url).bearer_auth(OPERATOR_TOKEN);
+                let Ok(answer) = look.send().await else { continue };
                 self.see(server, &answer.text().await.unwrap_or_default());
             }
         }

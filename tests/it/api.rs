@@ -275,7 +275,7 @@ async fn metrics_are_openmetrics_to_their_end_and_name_no_order() {
     let world = World::new().await;
     let api = Api::of(&world);
     api.send(Call::order("k-1", &order("1001"))).await;
-    let answer = api.send(Call::new("GET", "/metrics")).await;
+    let answer = api.send(Call::get("/metrics")).await;
     let media_type = answer.header("content-type");
     assert!(media_type.starts_with("application/openmetrics-text; version=1.0.0"), "{media_type}");
     let text = answer.text();

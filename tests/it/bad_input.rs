@@ -4,7 +4,7 @@ mod webhooks;
 
 use amends_api::auth::Role;
 use amends_tests::awaiting::Packing;
-use amends_tests::http::{Api, Call, stored};
+use amends_tests::http::{Api, Call, stored, token};
 use amends_tests::{World, orders};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -339,12 +339,13 @@ async fn whoever_is_not_known_is_told_so_before_anything_is_looked_at() {
     let with = |authorization: &str| {
         call.clone().without("authorization").header("authorization", authorization)
     };
+    let token = token(Role::Operator);
     let refused = vec![
         ("no token", call.clone().without("authorization"), 401, "unauthenticated"),
         ("an empty token", with("Bearer "), 401, "unauthenticated"),
-        ("a bad token", with("Bearer operator-toke"), 401, "unauthenticated"),
+        ("a bad token", with(&format!("Bearer {}", &token[1..])), 401, "unauthenticated"),
         ("another scheme", with("Basic b3BlcmF0b3I6dG9rZW4="), 401, "unauthenticated"),
-        ("a token without a scheme", with("operator-token"), 401, "unauthenticated"),
+        ("a token without a scheme", with(&token), 401, "unauthenticated"),
         ("the wrong role", call.clone().role(Role::Viewer), 403, "forbidden"),
     ];
     refuse_all(&world, refused).await;
@@ -360,7 +361,7 @@ async fn ten_megabytes_over_a_connection_are_answered_before_they_are_read() {
     tokio::spawn(async move { axum::serve(listener, router).await });
     let request = reqwest::Client::new()
         .post(url)
-        .bearer_auth("operator-token")
+        .bearer_auth(token(Role::Operator))
         .header("idempotency-key", "k-1")
         .header("content-type", "application/json")
         .body(vec![b' '; 10 * 1024 * 1024]);

@@ -1,9 +1,10 @@
 //! The command line as support uses it: what is typed, what is shown, and what it exits with.
 
 use amends::{Started, Status};
+use amends_api::auth::Role;
 use amends_tests::World;
 use amends_tests::awaiting::{self, Packing};
-use amends_tests::http::Api;
+use amends_tests::http::{Api, token};
 use amends_tests::process::command;
 use amends_tests::scripted::{self, Script, Scripted, unknown};
 use tokio::net::TcpListener;
@@ -31,7 +32,8 @@ impl Terminal {
         let id = self.instance_id.to_string();
         let arguments: Vec<_> = line.iter().map(|it| it.replace("ID", &id)).collect();
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        let settings = [("AMENDS_SERVER", &*self.server), ("AMENDS_TOKEN", "operator-token")];
+        let token = token(Role::Operator);
+        let settings = [("AMENDS_SERVER", &*self.server), ("AMENDS_TOKEN", token.as_str())];
         let output = command(&arguments, &settings).output().await.unwrap();
         let mut shown = [output.stdout, output.stderr].concat();
         if !output.status.success() {

@@ -13,7 +13,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-const TOKEN: &str = "admin-token";
+const TOKEN: &str = "admin-0123456789abcdef0123456789abcdef";
 const SEED: &str = "4";
 /// Per operation and phase; together they come to more than [`REQUESTS_MIN`].
 const EXAMPLES: &str = "160";
@@ -52,11 +52,12 @@ async fn serve(folder: &Path, sandbox: &Process) -> Process {
     let data = folder.join("postgres");
     let (data, programs) = (data.to_string_lossy(), bin_dir().unwrap_or_default());
     let programs = programs.to_string_lossy();
+    let tokens = format!("root:admin:{TOKEN}");
     let mut settings = vec![
         ("AMENDS_LISTEN", "127.0.0.1:0"),
         ("AMENDS_DATA_DIR", &*data),
         ("AMENDS_PROVIDERS_URL", sandbox.url()),
-        ("AMENDS_TOKENS", "root:admin:admin-token"),
+        ("AMENDS_TOKENS", tokens.as_str()),
         ("AMENDS_SHOPIFY_SECRETS", "acme.myshopify.com=shpss_1"),
     ];
     if !programs.is_empty() {

@@ -18,6 +18,7 @@ mod crash;
 mod crowd;
 mod deadlines;
 mod doctor;
+mod door;
 mod dropped;
 mod endurance;
 mod everywhere;

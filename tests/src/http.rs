@@ -21,7 +21,16 @@ use crate::World;
 pub const SHOP: (&str, &str) = ("acme.myshopify.com", "shpss_secret");
 
 /// A token that sends, bound to [`SHOP`], and its name.
-pub const BOUND_TOKEN: (&str, &str) = ("acme", "acme-token");
+pub const BOUND_TOKEN: (&str, &str) = ("acme", "acme-0123456789abcdef0123456789abcdef");
+
+/// What every token is filled up with: a server that is told its tokens takes long ones only.
+const FILLING: &str = "-0123456789abcdef0123456789abcdef";
+
+/// The token of a role, known to the server of a world.
+#[must_use]
+pub fn token(role: Role) -> String {
+    format!("{}{FILLING}", role.as_str())
+}
 
 /// The HTTP part of the server, on the engine of a world.
 #[derive(Clone)]
@@ -35,11 +44,12 @@ impl Api {
     pub fn of(world: &World) -> Self {
         let mut shopify = Shops::default();
         shopify.insert(SHOP.0, vec![Secret::new(SHOP.1)]);
-        let token = |role: Role| Token::new(role.as_str(), role, &secret(role));
+        let holder = |role: Role| Token::new(role.as_str(), role, &token(role));
         let binding: Binding = SHOP.0.parse().expect("a shop");
         let bound = Token::new(BOUND_TOKEN.0, Role::Ingest, BOUND_TOKEN.1).bound_to(binding);
-        let tokens = Role::ALL.map(token).into_iter().chain([bound]).collect();
-        let config = HttpConfig { tokens, shopify, clock: Clock::manual(now()) };
+        let tokens = Role::ALL.map(holder).into_iter().chain([bound]).collect();
+        let clock = Clock::manual(now());
+        let config = HttpConfig { tokens, shopify, clock, ..HttpConfig::default() };
         Self { router: app(world.engine().clone(), &config) }
     }
 
@@ -61,10 +71,6 @@ impl Api {
 #[must_use]
 pub fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_795_000_000, 0).expect("a valid time")
-}
-
-fn secret(role: Role) -> String {
-    format!("{}-token", role.as_str())
 }
 
 /// A request; clones are the same request sent again.
@@ -112,7 +118,7 @@ impl Call {
     /// Sent by the holder of this role's token, and of no other.
     #[must_use]
     pub fn role(self, role: Role) -> Self {
-        self.bearer(&secret(role))
+        self.bearer(&token(role))
     }
 
     /// Sent by the holder of this token, and of no other.

@@ -88,6 +88,20 @@ impl Process {
         self.url.trim_start_matches("http://")
     }
 
+    /// Sends it a signal, such as `TERM`.
+    pub async fn signal(&self, name: &str) {
+        let process = self.child.id().expect("it lives");
+        let kill = format!("kill -{name} {process}");
+        let sent = Command::new("sh").args(["-c", &kill]).status().await.expect("a shell");
+        assert!(sent.success(), "{kill}");
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub async fn stop(mut self) -> ExitStatus {
+        self.signal("TERM").await;
+        self.child.wait().await.expect("it can be waited for")
+    }
+
     /// Ends it with SIGKILL.
     pub async fn kill(mut self) -> ExitStatus {
         self.child.start_kill().expect("it can be killed");

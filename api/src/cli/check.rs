@@ -28,7 +28,8 @@ const UNDEFINED_TABLE: &str = "42P01";
 #[derive(clap::Args)]
 #[group(skip)]
 pub(crate) struct Arguments {
-    /// Database whose instances this build is to go on with, in place of the configured one
+    /// Database whose instances this build is to go on with, in place of the configured one. One
+    /// with a password is not taken from the command line: set DATABASE_URL
     #[arg(long, value_name = "DATABASE_URL")]
     against: Option<String>,
     #[command(flatten)]
@@ -55,6 +56,7 @@ pub(crate) async fn run(mut arguments: Arguments) -> anyhow::Result<()> {
     log::start(&arguments.log, Level::Warn)?;
     if arguments.against.is_some() {
         arguments.database.database_url = arguments.against;
+        arguments.database.database_url_file = None;
     }
     let database = Database::try_from(arguments.database)?;
     let shutdown = stop::asked()?;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use amends_api::config;
+use amends_api::secret::Secret;
 use anyhow::{Context, bail};
 use reqwest::redirect::Policy;
 use reqwest::{RequestBuilder, StatusCode, Url};
@@ -31,9 +33,12 @@ pub(crate) struct Arguments {
         default_value = "http://127.0.0.1:8080"
     )]
     server: String,
-    /// Token to ask with
-    #[arg(long, env = "AMENDS_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    /// Not taken from the command line
+    #[arg(long, env = "AMENDS_TOKEN", value_name = "TOKEN", hide = true)]
     token: Option<String>,
+    /// File that holds the token to ask with, unless AMENDS_TOKEN does
+    #[arg(long, env = "AMENDS_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<String>,
     /// Print what the server answered
     #[arg(long)]
     json: bool,
@@ -43,7 +48,7 @@ pub(crate) struct Arguments {
 pub(crate) struct Client {
     http: reqwest::Client,
     server: Url,
-    token: Option<String>,
+    token: Option<Secret>,
     json: bool,
 }
 
@@ -73,7 +78,8 @@ impl Client {
         // No proxy leads to this machine.
         let is_here = matches!(server.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
         let http = if is_here { http.no_proxy() } else { http }.build()?;
-        Ok(Self { http, server, token: arguments.token, json: arguments.json })
+        let token = config::secret("AMENDS_TOKEN", arguments.token, arguments.token_file)?;
+        Ok(Self { http, server, token, json: arguments.json })
     }
 
     /// Gets `path` with these query parameters; the answer's body, as it came.
@@ -154,7 +160,7 @@ impl Client {
 
     async fn answer(&self, request: RequestBuilder) -> anyhow::Result<(StatusCode, String)> {
         let request = match &self.token {
-            Some(token) => request.bearer_auth(token),
+            Some(token) => request.bearer_auth(token.expose()),
             None => request,
         };
         let cannot = || format!("cannot ask {}", self.server);
@@ -189,7 +195,7 @@ fn refusal(status: StatusCode, body: &str) -> String {
         text.push_str(&format!("\n- {pointer}{place}{detail}"));
     }
     if status == StatusCode::UNAUTHORIZED {
-        text.push_str("\nset AMENDS_TOKEN or give --token");
+        text.push_str("\nset AMENDS_TOKEN, or AMENDS_TOKEN_FILE to a file that holds it");
     }
     text
 }
@@ -201,6 +207,10 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+
+    fn arguments(server: String) -> Arguments {
+        Arguments { server, token: None, token_file: None, json: false }
+    }
 
     #[test]
     fn a_refusal_is_told_in_the_words_of_the_server() {
@@ -224,10 +234,8 @@ mod tests {
 
     #[test]
     fn a_path_stays_below_the_address_of_the_server() {
-        let client = |server: &str| {
-            Client::try_new(Arguments { server: server.to_owned(), token: None, json: false })
-                .expect("a client")
-        };
+        let client =
+            |server: &str| Client::try_new(arguments(server.to_owned())).expect("a client");
         for (server, url) in [
             ("http://host:1", "http://host:1/instances/a%2Fb"),
             ("http://host:1/amends/", "http://host:1/amends/instances/a%2Fb"),
@@ -261,8 +269,7 @@ mod tests {
             }
             keys
         });
-        let arguments = Arguments { server, token: None, json: false };
-        (Client::try_new(arguments).expect("a client"), serving)
+        (Client::try_new(arguments(server)).expect("a client"), serving)
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ mod preview;
 mod resolve;
 mod sandbox;
 mod schedules;
+mod secrets;
 mod serve;
 mod show;
 mod signal;
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 use amends::command::Command;
 use amends_api::config::Problems;
 use check::Unchecked;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Durable workflows for orders, which make amends when something goes wrong
 #[derive(Parser)]
@@ -97,7 +98,13 @@ enum Chosen {
 
 /// Does what was typed. What went wrong is told on standard error, once.
 pub(crate) async fn run() -> ExitCode {
-    let outcome = match CommandLine::parse().subcommand {
+    let typed = CommandLine::command().get_matches();
+    if let Some(refusal) = secrets::refusal(&typed) {
+        eprintln!("amends: {refusal}");
+        return ExitCode::from(2);
+    }
+    let line = CommandLine::from_arg_matches(&typed).unwrap_or_else(|error| error.exit());
+    let outcome = match line.subcommand {
         Chosen::Demo(arguments) => demo::run(arguments).await,
         Chosen::Serve(arguments) => serve::run(arguments).await,
         Chosen::Sandbox(arguments) => sandbox::run(arguments).await,
@@ -137,8 +144,6 @@ pub(crate) async fn run() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -20,8 +20,6 @@ pub(super) fn guide(
     let amends = quoted(&options.program);
     let mut text = format!(
         "It stays up. Look at\n\
-         \x20 http://{server}/openapi.json   what the server can be asked (OpenAPI 3.1)\n\
-         \x20 http://{server}/metrics        how it is doing, in numbers\n\
          \x20 http://{providers}/ledger         the providers' own books\n\
          \x20 http://{providers}/events         the events that arrived\n\
          \nor paste these into another terminal, in this folder:\n\
@@ -30,10 +28,14 @@ pub(super) fn guide(
     if server.port() != SERVER_PORT {
         text.push_str(&format!("  export AMENDS_SERVER=http://{server}\n"));
     }
-    text.push_str(&format!("  {amends} instances list\n"));
+    let bearer = "-sw '\\n' -H \"Authorization: Bearer $AMENDS_TOKEN\"";
+    text.push_str(&format!(
+        "  {amends} instances list\n\
+         \x20 curl {bearer} http://{server}/openapi.json   # what the server can be asked\n\
+         \x20 curl {bearer} http://{server}/metrics   # how it is doing, in numbers\n"
+    ));
     // The one that was charged and refunded has the most to tell.
     if let (Some(id), Some((_, order))) = (instances.get(1), orders.cases().nth(1)) {
-        let bearer = "-sw '\\n' -H \"Authorization: Bearer $AMENDS_TOKEN\"";
         text.push_str(&format!(
             "  {amends} instances show {id}\n\
              \x20 curl {bearer} http://{server}/orders/{shop}/{order_id}\n\

@@ -18,17 +18,17 @@ use super::client::Client;
 use super::{Options, shop};
 use crate::app::HttpConfig;
 use crate::auth::{Role, Token};
-use crate::config::Config;
+use crate::config::{Config, SecretFiles};
 use crate::sandbox::{self, Sandbox};
 use crate::secret::Secret;
-use crate::serve::{open_engine, serve_http};
+use crate::serve::{Listeners, open_engine, serve_http};
 use crate::webhook::Shops;
 
 /// Where the server listens, unless that is taken.
 pub(super) const SERVER_PORT: u16 = 8080;
 const PROVIDERS_PORT: u16 = 8090;
 /// The token of the one person in the demo. It protects nothing.
-pub(super) const TOKEN: &str = "demo-token";
+pub(super) const TOKEN: &str = "demo-token-that-everybody-knows-of";
 const PERSON: &str = "demo";
 /// Short, so that a run after a kill -9 soon goes on with what that one held.
 const LEASE: Duration = Duration::from_secs(10);
@@ -91,7 +91,10 @@ impl Stage {
         let stop = CancellationToken::new();
         let serving = tokio::spawn({
             let (engine, stopped) = (engine.clone(), stop.clone().cancelled_owned());
-            async move { serve_http(listener, engine, &config.http, stopped).await }
+            let listeners = Listeners { public: listener, metrics: None };
+            async move {
+                serve_http(listeners, engine, &config.http, SecretFiles::default(), stopped).await;
+            }
         });
         Ok(Self { server, moved, providers, engine, stop, serving, standing_in })
     }
@@ -146,11 +149,13 @@ fn config(server: SocketAddr, providers: SocketAddr, options: &Options) -> Confi
     let tokens = vec![Token::new(PERSON, Role::Operator, TOKEN)];
     Config {
         listen: server,
+        metrics_listen: None,
         database: options.database.clone(),
-        providers_url: format!("http://{providers}"),
+        providers_url: Secret::new(format!("http://{providers}")),
         events_url: Some(Secret::new(format!("http://{providers}/events"))),
         instances_max: INSTANCES_MAX,
         lease: LEASE,
         http: HttpConfig { tokens, shopify, ..HttpConfig::default() },
+        files: SecretFiles::default(),
     }
 }

@@ -32,7 +32,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -44,7 +43,8 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::listen::answer;
+use crate::listen::{ConnectionLimits, answer};
+use crate::metrics::Connections;
 use fault::Faults;
 use key::Claims;
 use late::Late;
@@ -53,8 +53,8 @@ use problem::{JsonResult, Problem};
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// How long calls under way may take once the sandbox was asked to stop.
-const DRAIN: Duration = Duration::from_secs(2);
+/// A stand-in has no strangers: it limits nobody.
+const EVERYBODY: ConnectionLimits = ConnectionLimits { all: usize::MAX, per_address: None };
 
 /// Where the sandbox keeps its ledger and listens.
 #[derive(Clone, Debug)]
@@ -196,7 +196,7 @@ pub async fn serve(
     let path = ledger.display();
     tracing::info!(%address, ledger = %path, "the sandbox listens on http://{address}");
     // Held connections would keep it waiting for as long as they are held.
-    answer(listener, sandbox.router(), shutdown, DRAIN).await;
+    answer(listener, sandbox.router(), EVERYBODY, Connections::default(), shutdown).await;
     Ok(())
 }
 

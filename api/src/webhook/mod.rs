@@ -13,7 +13,10 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 
 use crate::app::{App, uncancelled};
+use crate::auth::refuse_credential;
 use crate::intake::signed;
+use crate::listen::Peer;
+use crate::metrics::BadCredential;
 use crate::orders::create;
 use crate::problem::{Code, Problem};
 use crate::secret::Secret;
@@ -50,13 +53,15 @@ pub(crate) struct Identity {
 pub(crate) async fn receive<S: Source>(
     app: &App,
     shops: &Shops,
+    peer: Option<Peer>,
     received: Received,
 ) -> Result<StatusCode, Problem> {
     let secrets = shops.secrets(&received.shop);
-    let verified = S::verify(received, secrets).ok_or_else(|| {
-        tracing::warn!(source = S::NAME, "refused a webhook: its signature does not fit");
-        Problem::new(Code::InvalidSignature, "the signature does not fit the body and the shop")
-    })?;
+    let Some(verified) = S::verify(received, secrets) else {
+        refuse_credential(app, peer, BadCredential::Signature).await;
+        let detail = "the signature does not fit the body and the shop";
+        return Err(Problem::new(Code::InvalidSignature, detail));
+    };
     let identity = S::identify(&verified, app.now())?;
     let order = S::translate(&verified, &identity)?;
     let delivery = Delivery {

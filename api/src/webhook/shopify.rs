@@ -1,6 +1,7 @@
 //! Shopify: orders as they are created. The signature covers the body only, not the headers.
 
 use amends_workflows::order::{Order, ShopName};
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
@@ -11,6 +12,7 @@ use super::{Identity, Received, Source, Verified};
 use crate::app::App;
 use crate::body::JsonBytes;
 use crate::json;
+use crate::listen::Peer;
 use crate::openapi::Receiving;
 use crate::path::Single;
 use crate::problem::{Code, Problem};
@@ -49,12 +51,14 @@ const ID_LENGTH_MAX: usize = 255;
 )]
 pub(crate) async fn receive(
     State(app): State<App>,
+    peer: Option<Extension<Peer>>,
     Single(shop): Single,
     headers: HeaderMap,
     JsonBytes(body): JsonBytes,
 ) -> Result<StatusCode, Problem> {
     let received = Received { shop, headers, body };
-    super::receive::<Shopify>(&app, &app.config().shopify, received).await
+    let peer = peer.map(|Extension(peer)| peer);
+    super::receive::<Shopify>(&app, &app.shopify(), peer, received).await
 }
 
 /// The platform.

@@ -425,8 +425,17 @@ impl Engine {
         self.0.parts.metrics.register(registry);
     }
 
-    /// Takes nothing more, lets attempts in flight finish, frees what this process holds, and
-    /// leaves. Other workers, or the next start of this one, go on from there.
+    /// Takes up nothing more, and lets attempts in flight finish, for six seconds at most. What is
+    /// sent meanwhile is still written; [`Engine::shutdown`] ends that. Waits for no more than what
+    /// is left of these seconds if it is called again.
+    pub async fn drain(&self) {
+        self.0.closed.cancel();
+        self.worker().drain().await;
+    }
+
+    /// Drains, frees what this process holds, and leaves. Other workers, or the next start of this
+    /// one, go on from there. An attempt that has not ended by then is left as by a crash: its
+    /// outcome counts as unknown. Takes eight seconds at most.
     pub async fn shutdown(&self) -> Result<(), Error> {
         self.0.closed.cancel();
         self.worker().leave().await

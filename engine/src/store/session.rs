@@ -147,55 +147,51 @@ pub(super) async fn prepare(
     purpose: Purpose,
     access: Access,
 ) -> Result<(), sqlx::Error> {
-    set(connection, purpose, access).await?;
+    let wanted = set(connection, purpose, access).await?;
     end_with_its_client(connection).await?;
-    read_back(connection, purpose, access).await
+    read_back(connection, wanted, access).await
 }
+
+/// Names, and values as the server says them.
+type Wanted = (Vec<String>, Vec<String>);
 
 async fn set(
     connection: &mut PgConnection,
     purpose: Purpose,
     access: Access,
-) -> Result<(), sqlx::Error> {
-    let (names, values) = lists(purpose, access);
-    sqlx::query!(
-        r#"select set_config(name, value, false) as "value"
-           from unnest($1::text[], $2::text[]) as wanted (name, value)"#,
+) -> Result<Wanted, sqlx::Error> {
+    let settings = purpose.settings(access).into_iter();
+    let (mut names, values): Wanted = settings.map(|(name, it)| (name.to_owned(), it)).unzip();
+    let set = sqlx::query_scalar!(
+        r#"select set_config(name, value, false) as "value!"
+           from unnest($1::text[], $2::text[]) with ordinality as wanted (name, value, number)
+           order by number"#,
         &names,
         &values,
-    )
-    .fetch_all(connection)
-    .await
-    .map(drop)
-}
-
-fn lists(purpose: Purpose, access: Access) -> (Vec<String>, Vec<String>) {
-    let settings = purpose.settings(access).into_iter();
-    settings.map(|(name, value)| (name.to_owned(), value)).unzip()
+    );
+    let mut values = set.fetch_all(connection).await?;
+    for (name, value) in EXPECTED {
+        names.push(name.to_owned());
+        values.push(value.to_owned());
+    }
+    Ok((names, values))
 }
 
 /// Asks what the session is like, in a statement of its own: a pooler may have lost what was set.
 async fn read_back(
     connection: &mut PgConnection,
-    purpose: Purpose,
+    (names, values): Wanted,
     access: Access,
 ) -> Result<(), sqlx::Error> {
-    let (mut names, mut values) = lists(purpose, access);
-    for (name, value) in EXPECTED {
-        names.push(name.to_owned());
-        values.push(value.to_owned());
-    }
     let session = sqlx::query!(
         r#"select pg_catalog.pg_is_in_recovery() as "is_standby!",
                   current_setting('server_encoding') as "encoding!",
                   differing.name as "name?", differing.wanted as "wanted?",
                   differing.found as "found?"
            from (values (true)) as one (always) left join lateral
-               (select wanted.name, wanted.value as wanted, pg_settings.setting as found
+               (select name, value as wanted, current_setting(name) as found
                 from unnest($1::text[], $2::text[]) as wanted (name, value)
-                join pg_catalog.pg_settings using (name)
-                where pg_settings.setting <> wanted.value
-                order by wanted.name limit 1) as differing on one.always"#,
+                where current_setting(name) <> value limit 1) as differing on one.always"#,
         &names,
         &values,
     )

@@ -55,7 +55,7 @@ async fn a_bound_token_starts_nothing_of_another_shop_and_is_told_which_are_its_
     }
     let nothing = stored(&world).await;
     assert_eq!((nothing.instances, nothing.deliveries), (0, 0));
-    let metrics = api.send(Call::new("GET", "/metrics")).await;
+    let metrics = api.send(Call::get("/metrics")).await;
     let counted = r#"amends_shops_refused_total{token="acme"} 5"#;
     assert!(metrics.text().contains(counted), "{}", metrics.text());
     world.finish().await;

@@ -94,7 +94,7 @@ async fn a_forged_order_is_held_as_soon_as_its_shop_tells_of_the_real_one() {
     assert_eq!(case["held"], true);
     assert_eq!(bodies(&world).await.last(), Some(&webhook::order().to_string().into_bytes()));
     assert_eq!(kinds_of_intake(&world).await, ["ORDER_CONFLICT"]);
-    let metrics = api.send(Call::new("GET", "/metrics")).await;
+    let metrics = api.send(Call::get("/metrics")).await;
     let counted = r#"amends_intake_cases_total{code="ORDER_CONFLICT"} 1"#;
     assert!(metrics.text().contains(counted), "{}", metrics.text());
 

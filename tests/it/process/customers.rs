@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use amends_api::auth::Role;
+use amends_tests::http::token;
 use amends_tests::orders;
 use amends_tests::process::eventually;
 use reqwest::{Client, StatusCode};
@@ -11,7 +13,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::scene::{INGEST_TOKEN, Scene};
+use super::scene::Scene;
 
 /// No shop waits longer for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -90,7 +92,7 @@ impl Customers {
 /// reason to stop; any other refusal is one to fail.
 async fn until_kept(client: &Client, url: &str, number: usize, body: &str) -> Kept {
     eventually("an order is accepted", SERVED, || async {
-        let request = client.post(url).bearer_auth(INGEST_TOKEN).body(body.to_owned());
+        let request = client.post(url).bearer_auth(token(Role::Ingest)).body(body.to_owned());
         let request = request.header("content-type", "application/json");
         let request = request.header("idempotency-key", number.to_string());
         let answer = request.send().await.map_err(|error| error.to_string())?;

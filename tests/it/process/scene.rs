@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use amends_api::auth::Role;
 use amends_tests::cluster::{deafen_if_wanted, scratch};
 use amends_tests::durable::Durable;
+use amends_tests::http::token;
 use amends_tests::process::{Process, eventually};
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -12,8 +14,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use uuid::Uuid;
 
-pub(super) const INGEST_TOKEN: &str = "ingest-token";
-const TOKENS: &str = "shop:ingest:ingest-token:acme.myshopify.com,anna:operator:operator-token";
+/// The shop that sends orders.
+const SHOP: &str = "acme.myshopify.com";
 /// Short, so that the test need not wait long for what a dead server held.
 const LEASE_SECONDS: &str = "3";
 /// How long anything may take to come about.
@@ -67,12 +69,17 @@ impl Scene {
     /// Starts the server where it was before.
     pub(super) async fn start_server(&mut self) {
         let events_url = format!("{}/events", self.sandbox.url());
+        let tokens = format!(
+            "shop:ingest:{}:{SHOP},anna:operator:{}",
+            token(Role::Ingest),
+            token(Role::Operator)
+        );
         let settings = [
             ("AMENDS_LISTEN", self.server_address.as_str()),
             ("DATABASE_URL", self.postgres.url()),
             ("AMENDS_PROVIDERS_URL", self.sandbox.url()),
             ("AMENDS_EVENTS_URL", events_url.as_str()),
-            ("AMENDS_TOKENS", TOKENS),
+            ("AMENDS_TOKENS", tokens.as_str()),
             ("AMENDS_LEASE_SECONDS", LEASE_SECONDS),
         ];
         let server = Process::serve(&["serve"], &settings, &self.folder.join("serve.log")).await;
@@ -156,14 +163,15 @@ impl Scene {
     async fn resume(&self, instance_id: Uuid) {
         let url = format!("{}/instances/{instance_id}/commands", self.server_url());
         let body = json!({ "command": "resume", "reason": "the providers are well again" });
-        let request = self.client.post(url).bearer_auth("operator-token").json(&body);
+        let request = self.client.post(url).bearer_auth(token(Role::Operator)).json(&body);
         // Whether it helped is seen by whether the order ends.
         let _ = request.send().await;
     }
 
     /// How many dead workers the server that runs now has taken over.
     pub(super) async fn taken_over(&self) -> usize {
-        let answer = self.client.get(format!("{}/metrics", self.server_url())).send().await;
+        let metrics = self.client.get(format!("{}/metrics", self.server_url()));
+        let answer = metrics.bearer_auth(token(Role::Operator)).send().await;
         let text = answer.unwrap().text().await.unwrap();
         let line = text.lines().find_map(|it| it.strip_prefix("amends_workers_taken_over_total "));
         line.unwrap_or_else(|| panic!("no such metric: {text}")).parse().unwrap()

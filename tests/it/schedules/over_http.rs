@@ -4,7 +4,7 @@ use amends_api::auth::Role;
 use amends_api::schedules::command::ScheduleCommandAccepted;
 use amends_api::schedules::view::{ScheduleDetail, Schedules};
 use amends_tests::World;
-use amends_tests::http::{Answer, Api, Call};
+use amends_tests::http::{Answer, Api, Call, token};
 use amends_tests::process::command;
 use serde_json::{Value, json};
 
@@ -163,7 +163,8 @@ async fn the_command_line_asks_the_server_and_tells_what_it_says() {
     let server = format!("http://{}", listener.local_addr().unwrap());
     let router = Api::of(&world).router();
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let settings = [("AMENDS_SERVER", server.as_str()), ("AMENDS_TOKEN", "operator-token")];
+    let token = token(Role::Operator);
+    let settings = [("AMENDS_SERVER", server.as_str()), ("AMENDS_TOKEN", token.as_str())];
     let typed = async |line: &str| {
         let mut words = vec!["schedules"];
         words.extend(line.split(' '));

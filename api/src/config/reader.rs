@@ -1,0 +1,125 @@
+//! Reads settings that are one value each.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+
+use super::{
+    ConnectionLimits, Database, DatabaseArguments, INSTANCES_MAX_DEFAULT, LEASE_SECONDS,
+    LEASE_SECONDS_DEFAULT,
+};
+use crate::secret::Secret;
+use crate::sink::http::http_url;
+
+/// Reads settings, and keeps what is wrong with them. No problem repeats a value that may be
+/// secret.
+#[derive(Default)]
+pub(super) struct Reader {
+    pub(super) problems: Vec<String>,
+}
+
+impl Reader {
+    pub(super) fn problem(&mut self, problem: impl Into<String>) {
+        self.problems.push(problem.into());
+    }
+
+    pub(super) fn address(&mut self, name: &str, text: Option<&str>) -> Option<SocketAddr> {
+        let text = text.filter(|text| !text.is_empty() || name == "AMENDS_LISTEN")?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.problem(format!(
+                "{name}: {text} is not an address with a port, such as 127.0.0.1:8080"
+            ));
+        }
+        address
+    }
+
+    pub(super) fn instances_max(&mut self, text: Option<&str>) -> Option<usize> {
+        self.number("AMENDS_INSTANCES_MAX", text, INSTANCES_MAX_DEFAULT, 1)
+    }
+
+    /// How many connections there may be. 0 per address means no limit of that kind.
+    pub(super) fn connections(
+        &mut self,
+        all: Option<&str>,
+        per_address: Option<&str>,
+    ) -> Option<ConnectionLimits> {
+        let default = ConnectionLimits::default();
+        let all = self.number("AMENDS_CONNECTIONS_MAX", all, default.all, 1);
+        let (name, usual) =
+            ("AMENDS_CONNECTIONS_PER_ADDRESS_MAX", default.per_address.unwrap_or_default());
+        let per_address = self.number(name, per_address, usual, 0)?;
+        Some(ConnectionLimits { all: all?, per_address: (per_address > 0).then_some(per_address) })
+    }
+
+    fn number(
+        &mut self,
+        name: &str,
+        text: Option<&str>,
+        default: usize,
+        min: usize,
+    ) -> Option<usize> {
+        let number = match text {
+            None | Some("") => Some(default),
+            Some(text) => text.parse().ok().filter(|number| *number >= min),
+        };
+        if number.is_none() {
+            self.problem(format!("{name}: has to be a number, {min} or more"));
+        }
+        number
+    }
+
+    pub(super) fn lease(&mut self, text: Option<&str>) -> Option<Duration> {
+        let seconds = match text {
+            None | Some("") => Some(LEASE_SECONDS_DEFAULT),
+            Some(text) => text.parse().ok().filter(|seconds| LEASE_SECONDS.contains(seconds)),
+        };
+        if seconds.is_none() {
+            let (min, max) = LEASE_SECONDS.into_inner();
+            self.problem(format!("AMENDS_LEASE_SECONDS: has to be a number, {min} to {max}"));
+        }
+        seconds.map(Duration::from_secs)
+    }
+
+    pub(super) fn http_url(
+        &mut self,
+        name: &'static str,
+        url: Option<String>,
+        file: Option<String>,
+    ) -> Option<Secret> {
+        let given = self.secret(name, url, file)?;
+        if http_url(&given.text).is_none() {
+            let from = given.setting();
+            self.problem(format!("{from}: has to be an address, such as http://127.0.0.1:8090"));
+        }
+        Some(Secret::new(given.text))
+    }
+
+    pub(super) fn database(&mut self, arguments: DatabaseArguments) -> Database {
+        let DatabaseArguments { database_url, database_url_file, data_dir, pg_bin } = arguments;
+        let Some(given) = self.secret("DATABASE_URL", database_url, database_url_file) else {
+            return Database::Embedded { data_dir, bin_dir: pg_bin };
+        };
+        let url = &given.text;
+        let is_postgres = ["postgres://", "postgresql://"].iter().any(|it| url.starts_with(it));
+        if !is_postgres || PgConnectOptions::from_str(url).is_err() {
+            let from = given.setting();
+            self.problem(format!("{from}: has to be a URL, such as postgres://user@host/database"));
+        }
+        Database::Url(Secret::new(given.text))
+    }
+}
+
+/// The entries of a list, each with its place from 1: one per line, or between commas. Empty ones
+/// are left out, and lines that begin with `#`; both count.
+pub(super) fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let entries = text.lines().flat_map(|line| {
+        let is_comment = line.trim_start().starts_with('#');
+        let line = if is_comment { "" } else { line };
+        line.split(',')
+    });
+    let entries = entries.map(str::trim).enumerate();
+    entries.filter(|(_, entry)| !entry.is_empty()).map(|(index, entry)| (index + 1, entry))
+}
