@@ -21,9 +21,13 @@ fn book(book: &Book) -> impl Fn(amends::EngineBuilder) -> amends::EngineBuilder 
 }
 
 async fn code(session: &mut sqlx::PgConnection, statement: &str) -> String {
-    let refused = session.execute(AssertSqlSafe(statement)).await.expect_err(statement);
-    let refused = refused.into_database_error().expect("the database refuses it");
-    refused.code().unwrap_or_default().into_owned()
+    match session.execute(AssertSqlSafe(statement)).await {
+        Ok(done) => panic!("{statement}: {done:?}"),
+        Err(refused) => {
+            let refused = refused.into_database_error().unwrap();
+            refused.code().unwrap_or_default().into_owned()
+        }
+    }
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ enum Chosen {
     /// Show what happens to orders, with nothing set up
     Demo(demo::Arguments),
     /// Run the server
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Run stand-ins for the providers, to try things out
     Sandbox(sandbox::Arguments),
     /// Look at instances
@@ -106,7 +106,7 @@ pub(crate) async fn run() -> ExitCode {
     let line = CommandLine::from_arg_matches(&typed).unwrap_or_else(|error| error.exit());
     let outcome = match line.subcommand {
         Chosen::Demo(arguments) => demo::run(arguments).await,
-        Chosen::Serve(arguments) => serve::run(arguments).await,
+        Chosen::Serve(arguments) => serve::run(*arguments).await,
         Chosen::Sandbox(arguments) => sandbox::run(arguments).await,
         Chosen::Instances(subcommand) => instances::run(subcommand).await,
         Chosen::Preview(arguments) => preview::run(arguments).await,

@@ -79,7 +79,9 @@ impl Refusals {
 /// client has closed: what closes with something unread in it is reset, and its answer lost.
 async fn tell(mut stream: TcpStream, full: Full) -> std::io::Result<()> {
     let mut thrown_away = [0; 1024];
-    stream.read(&mut thrown_away).await?;
+    if stream.read(&mut thrown_away).await? == 0 {
+        return Ok(());
+    }
     stream.write_all(answer(full).as_bytes()).await?;
     stream.shutdown().await?;
     while stream.read(&mut thrown_away).await? > 0 {}
