@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Executor, PgConnection, Row};
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,13 +81,13 @@ impl Purpose {
         self.statement_timeout() + Duration::from_secs(2)
     }
 
-    /// How long a statement waits for a lock, in milliseconds; 0: as long as it may take.
-    fn lock_timeout(self) -> u64 {
+    /// How long a statement waits for a lock; 0: as long as it may take.
+    fn lock_timeout(self) -> &'static str {
         match self {
-            Self::SetAside => 100,
-            Self::Writing => 1_000,
-            Self::Migrating => 2_000,
-            _ => 0,
+            Self::SetAside => "100ms",
+            Self::Writing => "1s",
+            Self::Migrating => "2s",
+            _ => "0",
         }
     }
 
@@ -107,7 +107,7 @@ impl Purpose {
             ("default_transaction_read_only", flag(access == Access::ReadOnly)),
             // Rows that a policy hides are an error, not missing.
             ("row_security", "off"),
-            ("idle_in_transaction_session_timeout", "5000"),
+            ("idle_in_transaction_session_timeout", "5s"),
             ("jit", "off"),
             ("plan_cache_mode", if is_planned_once { "force_generic_plan" } else { "auto" }),
             ("enable_seqscan", flag(!is_planned_once)),
@@ -116,8 +116,12 @@ impl Purpose {
         ];
         let mut settings: Vec<_> =
             fixed.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
-        settings.push(("statement_timeout", self.statement_timeout().as_millis().to_string()));
-        settings.push(("lock_timeout", self.lock_timeout().to_string()));
+        let statement_timeout = match self.statement_timeout().as_secs() {
+            0 => "0".to_owned(),
+            seconds => format!("{seconds}s"),
+        };
+        settings.push(("statement_timeout", statement_timeout));
+        settings.push(("lock_timeout", self.lock_timeout().to_owned()));
         settings
     }
 }
@@ -142,73 +146,41 @@ pub(super) fn options(options: PgConnectOptions) -> PgConnectOptions {
 }
 
 /// Makes a session what it has to be, or says why it cannot be.
+///
+/// Both statements are sent as text, once per session: nothing is planned, and nothing prepared.
 pub(super) async fn prepare(
     connection: &mut PgConnection,
     purpose: Purpose,
     access: Access,
 ) -> Result<(), sqlx::Error> {
-    let wanted = set(connection, purpose, access).await?;
+    let wanted = purpose.settings(access);
+    let set: String =
+        wanted.iter().map(|(name, value)| format!("set {name} = '{value}';")).collect();
+    connection.execute(AssertSqlSafe(set)).await?;
     end_with_its_client(connection).await?;
-    read_back(connection, wanted, access).await
-}
-
-/// Names, and values as the server says them.
-type Wanted = (Vec<String>, Vec<String>);
-
-async fn set(
-    connection: &mut PgConnection,
-    purpose: Purpose,
-    access: Access,
-) -> Result<Wanted, sqlx::Error> {
-    let settings = purpose.settings(access).into_iter();
-    let (mut names, values): Wanted = settings.map(|(name, it)| (name.to_owned(), it)).unzip();
-    let set = sqlx::query_scalar!(
-        r#"select set_config(name, value, false) as "value!"
-           from unnest($1::text[], $2::text[]) with ordinality as wanted (name, value, number)
-           order by number"#,
-        &names,
-        &values,
+    // In a statement of its own: a pooler may have lost what was set.
+    let expected = wanted.iter().map(|(name, value)| (*name, value.as_str())).chain(EXPECTED);
+    let settings = expected.clone().map(|(name, _)| format!("current_setting('{name}')"));
+    let read = format!(
+        "select pg_catalog.pg_is_in_recovery()::text, current_setting('server_encoding'), {}",
+        settings.collect::<Vec<_>>().join(", ")
     );
-    let mut values = set.fetch_all(connection).await?;
-    for (name, value) in EXPECTED {
-        names.push(name.to_owned());
-        values.push(value.to_owned());
-    }
-    Ok((names, values))
-}
-
-/// Asks what the session is like, in a statement of its own: a pooler may have lost what was set.
-async fn read_back(
-    connection: &mut PgConnection,
-    (names, values): Wanted,
-    access: Access,
-) -> Result<(), sqlx::Error> {
-    let session = sqlx::query!(
-        r#"select pg_catalog.pg_is_in_recovery() as "is_standby!",
-                  current_setting('server_encoding') as "encoding!",
-                  differing.name as "name?", differing.wanted as "wanted?",
-                  differing.found as "found?"
-           from (values (true)) as one (always) left join lateral
-               (select name, value as wanted, current_setting(name) as found
-                from unnest($1::text[], $2::text[]) as wanted (name, value)
-                where current_setting(name) <> value limit 1) as differing on one.always"#,
-        &names,
-        &values,
-    )
-    .fetch_one(connection)
-    .await?;
-    if session.is_standby && access == Access::ReadWrite {
+    let session = connection.fetch_one(AssertSqlSafe(read)).await?;
+    if session.try_get::<String, _>(0)? == "true" && access == Access::ReadWrite {
         return Err(Unfit::Standby.into());
     }
-    if session.encoding != "UTF8" {
-        return Err(Unfit::Encoding(session.encoding).into());
+    let encoding: String = session.try_get(1)?;
+    if encoding != "UTF8" {
+        return Err(Unfit::Encoding(encoding).into());
     }
-    match (session.name, session.wanted, session.found) {
-        (Some(name), Some(wanted), Some(found)) => {
-            Err(Unfit::Setting { name, wanted, found }.into())
+    for (column, (name, wanted)) in (2..).zip(expected) {
+        let found: String = session.try_get(column)?;
+        if found != wanted {
+            let (name, wanted) = (name.to_owned(), wanted.to_owned());
+            return Err(Unfit::Setting { name, wanted, found }.into());
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Which process of the server serves a session.
@@ -249,8 +221,7 @@ pub(super) fn unfit(error: sqlx::Error) -> Result<Unfit, sqlx::Error> {
 /// for a lock: what it holds would keep its worker from being taken over. Not every system can do
 /// that.
 async fn end_with_its_client(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let noticing = sqlx::query!("set client_connection_check_interval = 500");
-    match noticing.execute(connection).await {
+    match connection.execute("set client_connection_check_interval = 500").await {
         Err(sqlx::Error::Database(error)) => {
             tracing::debug!(%error, "the database does not notice by itself that a client is gone");
             Ok(())
