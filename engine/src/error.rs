@@ -113,13 +113,17 @@ pub(crate) fn has_code(error: &sqlx::Error, code: &str) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some(code))
 }
 
-/// Whether a statement failed because of a value in it.
-///
-/// A record whose number was taken at the same moment is no such value: the statement sees it when
-/// it is sent again.
+/// Whether a statement has met another one that took the number of a record at the same moment. It
+/// sees that when it is sent again.
+pub(crate) fn is_race(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.constraint() == Some("record_pkey"))
+}
+
+/// Whether a statement failed because of a value in it. A number that was taken at the same moment is
+/// no such value.
 pub(crate) fn is_data_error(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(error) if error.constraint() == Some("record_pkey") => false,
+        error if is_race(error) => false,
         sqlx::Error::Database(error) => error
             .code()
             // 22 data, 23 constraints, 54 limits such as the depth of JSON.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::aside::{Aside, Cause};
 use super::{Desk, Lines, Origin, Queue, Submission};
-use crate::error::{is_data_error, is_lock_timeout, is_time_out, is_transient};
+use crate::error::{is_data_error, is_lock_timeout, is_race, is_time_out, is_transient};
 use crate::limits;
 use crate::sabotage::Bug;
 use crate::store::commit::{Committed, commit};
@@ -160,9 +160,6 @@ impl Line {
                 }
                 Err(error) => {
                     slow += u32::from(is_time_out(&error));
-                    if !matches!(error, sqlx::Error::Database(_)) {
-                        self.connection = None;
-                    }
                     if let Some(trouble) = self.trouble(&error, batch.len(), slow).await {
                         break Err(trouble);
                     }
@@ -189,7 +186,8 @@ impl Line {
         if slow >= SLOW_MAX && writes > 1 {
             return Some(Trouble::Slow);
         }
-        (!is_transient(error)).then(|| Trouble::Unknown(error.to_string()))
+        let passes = is_transient(error) || is_race(error);
+        (!passes).then(|| Trouble::Unknown(error.to_string()))
     }
 
     /// Whether it is the row of this worker that is locked, which every write needs.
@@ -199,7 +197,8 @@ impl Line {
         within_timeout(locked::is_worker_locked(connection, worker_id)).await.unwrap_or(true)
     }
 
-    /// Sends a batch once.
+    /// Sends a batch once. A connection that has not answered, or whose server will not do any more,
+    /// is given up.
     pub(super) async fn attempt(&mut self, batch: &[Submission]) -> Result<Committed, sqlx::Error> {
         let desk = Arc::clone(&self.lines.desk);
         desk.probes.reach("commit.before").await;
@@ -209,7 +208,13 @@ impl Line {
         let commit = commit(connection, desk.worker_id, writes, &desk.subscriptions, now);
         let deadline =
             if batch.len() > 1 { limits::BATCH_TIMEOUT } else { limits::STATEMENT_TIMEOUT };
-        let committed = within(deadline, desk.metrics.commit.time(commit)).await?;
+        let committed = within(deadline, desk.metrics.commit.time(commit)).await;
+        let committed = committed.inspect_err(|error| {
+            let has_answered = matches!(error, sqlx::Error::Database(_));
+            if !has_answered || (is_transient(error) && !is_lock_timeout(error)) {
+                self.connection = None;
+            }
+        })?;
         desk.probes.reach("commit.after").await;
         self.count(batch);
         Ok(committed)
