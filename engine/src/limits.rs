@@ -17,8 +17,8 @@ pub(crate) const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// not fit is refused as overload; what has happened waits.
 pub(crate) const QUEUE_KIB_MAX: usize = 256 * 1024;
 
-/// How long a statement of more than one write may take, before its connection counts as dead. One
-/// that takes longer twice is halved.
+/// How long a batch may take before its connection counts as dead. One that takes longer twice is
+/// halved; a single write gets [`STATEMENT_TIMEOUT`] then.
 pub(crate) const BATCH_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long a write may have no answer while its process says that it is ready.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use amends::probe::Probes;
 use amends::{Error, Status};
 use amends_tests::booking::{Book, Booking, Order, start};
+use amends_tests::detour::Detour;
 use amends_tests::kit::Kit;
 use amends_tests::process::eventually;
 use futures::future::join_all;
@@ -107,6 +108,34 @@ async fn a_row_that_somebody_has_locked_keeps_nobody_else_waiting() {
         database.close().await.unwrap();
     });
     assert_eq!(kit.status(one).await, Status::Completed);
+    kit.finish().await;
+}
+
+/// As behind a router that has forgotten its connections: what is sent is lost, and nobody hears of it.
+#[tokio::test]
+async fn connections_that_have_gone_silent_keep_nobody_waiting_for_long() {
+    let detour = Detour::default();
+    let book = Book::default();
+    let kit = Kit::builder().detour(&detour);
+    let kit = kit.build(move |engine| engine.workflow(Booking::with(&book))).await;
+    let begun = kit.begin(start("begun", Order::Straight)).await;
+    kit.settle().await;
+    let unsettled = kit.begin(start("unsettled", Order::Straight)).await;
+    detour.fall_silent();
+    // Nobody looks until it has fallen silent.
+    tokio::task::yield_now().await;
+    let later = kit.begin(start("later", Order::Straight)).await;
+    eventually("all have completed", PATIENCE, || async {
+        // A statement that has had no answer is an error, and the next one gets through.
+        let settled = kit.engine().run_until_idle().await.map_err(|error| error.to_string());
+        let mut all = Vec::new();
+        for id in [begun, unsettled, later] {
+            all.push(kit.status(id).await);
+        }
+        settled?;
+        if all == [Status::Completed; 3] { Ok(()) } else { Err(format!("{all:?}")) }
+    })
+    .await;
     kit.finish().await;
 }
 

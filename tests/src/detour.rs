@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, Ready};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 /// How many a detour leads to the server before it has opened to one of them. Clients who come and
@@ -64,6 +64,8 @@ struct Shared {
     notices: Mutex<Vec<String>>,
     late: Mutex<Vec<LateRequest>>,
     arriving: TaskTracker,
+    /// How often everything has fallen silent.
+    silences: watch::Sender<u32>,
     /// Where its socket is.
     folder: OnceLock<TempDir>,
 }
@@ -115,6 +117,19 @@ impl Detour {
         self.0.arriving.wait().await;
         self.0.arriving.reopen();
         is_late
+    }
+
+    /// From now on nothing comes through on any connection that is open, and nobody is told. Those that
+    /// are opened later work.
+    pub fn fall_silent(&self) {
+        self.0.silences.send_modify(|silences| *silences += 1);
+    }
+
+    /// Completes at the next silence.
+    async fn silence(&self) {
+        let mut silences = self.0.silences.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = silences.changed().await;
     }
 
     fn deliver(&self, is_due: impl Fn(&LateRequest) -> bool) {
@@ -180,6 +195,7 @@ impl Detour {
         let late = tokio::select! {
             late = self.there(from_client, &mut to_server, &state) => late.unwrap_or_default(),
             _ = self.back(&mut from_server, to_client, &state, &mut at_the_door) => None,
+            () = self.silence() => std::future::pending().await,
         };
         if let Some(request) = late {
             let Ok(server) = from_server.reunite(to_server) else { return };

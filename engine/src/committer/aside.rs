@@ -84,7 +84,10 @@ fn count(waiting: &[Aside]) -> i64 {
 impl Line {
     /// Sends a write that was set aside once more. It comes back if it is to be tried again.
     async fn try_again(&mut self, mut aside: Aside) -> Option<Aside> {
-        let error = match self.attempt(std::slice::from_ref(&aside.submission)).await {
+        let error = match self
+            .attempt(std::slice::from_ref(&aside.submission), limits::STATEMENT_TIMEOUT)
+            .await
+        {
             Ok(committed) => {
                 self.answer(vec![aside.submission], &committed).await;
                 return None;

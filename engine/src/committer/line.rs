@@ -18,7 +18,7 @@ use crate::limits;
 use crate::sabotage::Bug;
 use crate::store::commit::{Committed, commit};
 use crate::store::write::{Write, Written};
-use crate::store::{Purpose, locked, missed, within, within_timeout};
+use crate::store::{Purpose, locked, missed, within};
 
 /// So often a batch runs out of time before it is halved: the first time it may be its connection
 /// that was at fault.
@@ -134,7 +134,7 @@ impl Line {
     async fn locked(&mut self, batch: &[Submission]) -> HashSet<Uuid> {
         let ids: Vec<_> = batch.iter().map(|it| it.write.instance_id).collect();
         let Some(connection) = &mut self.connection else { return HashSet::new() };
-        match within_timeout(locked::locked_instances(connection, &ids)).await {
+        match within(limits::BATCH_TIMEOUT, locked::locked_instances(connection, &ids)).await {
             Ok(locked) => locked.into_iter().collect(),
             Err(error) => {
                 tracing::debug!(%error, "nobody knows which rows are locked");
@@ -150,7 +150,9 @@ impl Line {
         let mut slow = 0;
         self.lines.sending.set_out(&self.desk().clock);
         let sent = loop {
-            match self.attempt(batch).await {
+            let deadline =
+                if slow < SLOW_MAX { limits::BATCH_TIMEOUT } else { limits::STATEMENT_TIMEOUT };
+            match self.attempt(batch, deadline).await {
                 Ok(committed) => break Ok(committed),
                 Err(error) if Bug::CommitAssumed.is_on() && !is_data_error(&error) => {
                     self.connection = None;
@@ -194,20 +196,23 @@ impl Line {
     async fn is_worker_locked(&mut self) -> bool {
         let worker_id = self.desk().worker_id;
         let Some(connection) = &mut self.connection else { return true };
-        within_timeout(locked::is_worker_locked(connection, worker_id)).await.unwrap_or(true)
+        let asked = locked::is_worker_locked(connection, worker_id);
+        within(limits::BATCH_TIMEOUT, asked).await.unwrap_or(true)
     }
 
     /// Sends a batch once. A connection that has not answered, or whose server will not do any more,
     /// is given up.
-    pub(super) async fn attempt(&mut self, batch: &[Submission]) -> Result<Committed, sqlx::Error> {
+    pub(super) async fn attempt(
+        &mut self,
+        batch: &[Submission],
+        deadline: Duration,
+    ) -> Result<Committed, sqlx::Error> {
         let desk = Arc::clone(&self.lines.desk);
         desk.probes.reach("commit.before").await;
         let connection = self.connected().await?;
         let writes = batch.iter().map(|submission| &submission.write);
         let now = desk.clock.pinned();
         let commit = commit(connection, desk.worker_id, writes, &desk.subscriptions, now);
-        let deadline =
-            if batch.len() > 1 { limits::BATCH_TIMEOUT } else { limits::STATEMENT_TIMEOUT };
         let committed = within(deadline, desk.metrics.commit.time(commit)).await;
         let committed = committed.inspect_err(|error| {
             let has_answered = matches!(error, sqlx::Error::Database(_));
@@ -272,9 +277,11 @@ impl Line {
         loop {
             let result = match self.connected().await {
                 Ok(connection) if write.is_intake() => {
-                    within_timeout(missed::intake(connection, write)).await
+                    within(limits::BATCH_TIMEOUT, missed::intake(connection, write)).await
                 }
-                Ok(connection) => within_timeout(missed::held(connection, worker_id, write)).await,
+                Ok(connection) => {
+                    within(limits::BATCH_TIMEOUT, missed::held(connection, worker_id, write)).await
+                }
                 Err(error) => Err(error),
             };
             match result {
