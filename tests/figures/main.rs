@@ -3,11 +3,13 @@
 //! `timers` lets many timers run out in the same second while new instances come in; `waiting`
 //! shows what a worker's memory has to do with how many instances wait; `takeover` kills a worker
 //! and waits until all that it ran runs again; `horizon` has a reader hold its snapshot for so many
-//! seconds, and looks at what the claim makes of it.
+//! seconds, and looks at what the claim makes of it; `foreign` claims beside so many due instances of
+//! a version that nobody runs.
 
 #![expect(clippy::expect_used, reason = "a program of figures fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "figures are measured in real time")]
 
+mod foreign;
 mod horizon;
 mod sleeper;
 mod takeover;
@@ -29,7 +31,7 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (what, count) = match &arguments[..] {
         [what, count] => (what.as_str(), count.parse().expect("a number")),
-        _ => panic!("figures timers|waiting|takeover|horizon <how many>"),
+        _ => panic!("figures timers|waiting|takeover|horizon|foreign <how many>"),
     };
     // What `takeover` starts as a process of its own.
     if let ("hold", Ok(url)) = (what, std::env::var(HELD_DATABASE)) {
@@ -44,7 +46,10 @@ async fn main() {
         "waiting" => waiting::measure(options, count).await,
         "takeover" => takeover::measure(options, count).await,
         "horizon" => horizon::measure(options, count).await,
-        other => panic!("there are timers, waiting, takeover and horizon, and not {other}"),
+        "foreign" => foreign::measure(options, count).await,
+        other => {
+            panic!("there are timers, waiting, takeover, horizon and foreign, and not {other}")
+        }
     }
     postgres.stop().await.expect("Postgres stops");
 }

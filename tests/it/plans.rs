@@ -115,7 +115,7 @@ async fn a_claim_looks_only_at_what_is_due() {
         let set = format!("set plan_cache_mode = {mode}");
         database.execute(AssertSqlSafe(set)).await.unwrap();
         let plan = plan(&mut database, CLAIM, 6).await;
-        assert!(plan.contains("instance_due_unsuspected"), "{mode}:\n{plan}");
+        assert!(plan.contains("instance_due_by_version"), "{mode}:\n{plan}");
         assert!(!plan.contains("Seq Scan on instance"), "{mode}:\n{plan}");
     }
     database.execute(SUSPECTS).await.unwrap();
@@ -124,7 +124,7 @@ async fn a_claim_looks_only_at_what_is_due() {
             database.execute("analyze").await.unwrap();
         }
         let claims = [
-            (CLAIM, 6, "instance_due_unsuspected"),
+            (CLAIM, 6, "instance_due_by_version"),
             (CLAIM_SUSPECTS, 8, "instance_suspect"),
             (CLAIM_PARKED, 8, "instance_parked"),
         ];

@@ -2,6 +2,7 @@
 
 mod command;
 mod key;
+mod schema;
 mod signal;
 mod start;
 
@@ -36,6 +37,7 @@ use crate::worker::{Parts, Worker};
 use crate::workflow::Workflow;
 
 pub use command::Requester;
+pub use schema::{grant, migrate};
 
 /// How long an answer of the database is as good as another one.
 const ASK_PAUSE: TimeDelta = TimeDelta::seconds(1);
@@ -489,15 +491,4 @@ impl Engine {
         self.0.closed.cancel();
         self.worker().abandon();
     }
-}
-
-/// Applies the migrations that are missing, without becoming a worker.
-pub async fn migrate(options: PgConnectOptions) -> Result<(), Error> {
-    Store::new(options).migrate(Clock::system()).await
-}
-
-/// Lets a role do what servers do, and nothing else, on a database whose migrations are applied. The
-/// role has to be there. Safe to repeat; a new migration makes it necessary to.
-pub async fn grant(options: PgConnectOptions, role: &str) -> Result<(), Error> {
-    Store::new(options).grant(role).await
 }
