@@ -21,9 +21,6 @@ use crate::server::Server;
 use crate::settlement;
 use crate::wire;
 
-/// Three servers with all their pools, the dead ones' last sessions, and those who look on.
-const CONNECTIONS_MAX: &str = "alter system set max_connections = 400";
-
 /// How far the providers are away: a call takes as long as it does anywhere.
 pub(crate) const AWAY: Duration = Duration::from_millis(300);
 
@@ -142,13 +139,10 @@ async fn start_sandbox(folder: &Path) -> anyhow::Result<Process> {
 }
 
 async fn start_postgres(folder: &Path) -> anyhow::Result<Durable> {
-    let mut postgres = Durable::start(folder).await;
+    let postgres = Durable::start(folder).await;
     let mut database = postgres.options().connect().await?;
-    sqlx::raw_sql(CONNECTIONS_MAX).execute(&mut database).await?;
     for table in [settlement::TABLE, pace::TABLE] {
         sqlx::raw_sql(table).execute(&mut database).await?;
     }
-    drop(database);
-    postgres.kill_and_start().await;
     Ok(postgres)
 }

@@ -198,7 +198,10 @@ fn ticks(period: Duration) -> Interval {
     ticks
 }
 
-/// Settings beyond the server's defaults: where it listens, and how durable it is.
+/// A server of ours opens up to 35, and several may share a private Postgres.
+const CONNECTIONS_MAX: &str = "max_connections=400";
+
+/// Settings beyond the server's defaults: where it listens, for how many, and how durable it is.
 fn configure(command: &mut Command, socket: &Path, durability: Durability) {
     // A list in which a comma separates and quotes protect.
     let socket = socket.to_string_lossy().replace('"', "\"\"");
@@ -206,6 +209,7 @@ fn configure(command: &mut Command, socket: &Path, durability: Durability) {
         "listen_addresses=".to_owned(),
         format!("unix_socket_directories=\"{socket}\""),
         format!("port={}", connection::PORT),
+        CONNECTIONS_MAX.to_owned(),
     ];
     let durable = match durability {
         Durability::Full => ["fsync=on", "full_page_writes=on"].as_slice(),
@@ -245,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn full_durability_is_asked_for_and_nothing_else_is_changed() {
+    fn full_durability_is_asked_for_and_room_for_many_and_nothing_else_is_changed() {
         let mut command = Command::new("postgres");
         configure(&mut command, Path::new("/srv/a,b"), Durability::Full);
         let arguments: Vec<_> = command.as_std().get_args().filter(|it| *it != "-c").collect();
@@ -255,6 +259,7 @@ mod tests {
                 "listen_addresses=",
                 "unix_socket_directories=\"/srv/a,b\"",
                 "port=5432",
+                "max_connections=400",
                 "fsync=on",
                 "full_page_writes=on",
             ]
