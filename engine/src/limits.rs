@@ -114,7 +114,7 @@ pub(crate) const TAKE_OVER_WAIT: Duration = Duration::from_secs(1);
 pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a worker that leaves waits for attempts in flight. With what comes before and after, a
-/// server is gone within ten seconds: whoever stops it kills it after thirty, or sooner.
+/// server is gone within ten seconds: what stops servers kills them after thirty, or sooner.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How long the database may take to hear that a worker drains.

@@ -402,7 +402,7 @@ impl Worker {
     }
 
     /// Drains, frees what is held, and leaves. What has not ended by then is dropped as by a crash,
-    /// and freed with the rest: whoever takes it up finds an attempt that was interrupted.
+    /// and freed with the rest: the worker that takes it up finds an attempt that was interrupted.
     pub(crate) async fn leave(&self) -> Result<(), Error> {
         if !self.drain().await {
             let count = self.held().len();

@@ -296,7 +296,7 @@ async fn an_instance_that_is_stuck_over_its_ledger_fails_the_test() {
 async fn a_ledger_that_says_another_amount_than_the_records_fails_the_test() {
     let kit = kit(&Shelf::default()).await;
     lend(&kit, "book").await;
-    // A trigger keeps from it whoever does not switch it off.
+    // With triggers on it would be refused.
     let forge =
         "set session_replication_role = replica; update amends.ledger set amount_minor = 99";
     sqlx::raw_sql(forge).execute(&mut kit.database().await).await.unwrap();

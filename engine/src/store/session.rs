@@ -28,7 +28,8 @@ pub(crate) enum Purpose {
     SetAside,
     /// What has to be done whatever others do: a lease, the way out.
     Alone,
-    /// Migrations. None waits for a lock for long: whoever comes after it would wait behind it.
+    /// Migrations. None waits for a lock for long: every statement that comes after it would wait
+    /// behind it.
     Migrating,
 }
 
