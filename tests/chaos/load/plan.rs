@@ -129,7 +129,7 @@ fn slow(chance: &Chance, channel: Channel) -> Option<Slow> {
     match (channel, chance.within(0..100)) {
         (Channel::Settlement, 0..8) => Some(Slow::Charge),
         (Channel::Orders, 0..15) => Some(Slow::Parcel),
-        (Channel::Dispatch, 0..20) => Some(Slow::Deposit),
+        (Channel::Dispatch, 0..35) => Some(Slow::Deposit),
         _ => None,
     }
 }
@@ -146,7 +146,7 @@ fn meddling(chance: &Chance, channel: Channel, slow: Option<Slow>) -> Vec<Meddli
         (Channel::Shopify, ..) => Vec::new(),
         (_, Some(Slow::Charge), _) => vec![cancel(chance.within(300..1_800))],
         (_, Some(Slow::Parcel), _) => vec![cancel(chance.within(900..2_700))],
-        (Channel::Dispatch, _, 0..50) => vec![cancel(chance.within(300..4_000))],
+        (Channel::Dispatch, _, 0..65) => vec![cancel(chance.within(300..4_000))],
         // The pivot is announced when the answer about the money arrives, and tried a moment later. A
         // hold between the two keeps it from being tried, so the cancel has to win.
         (Channel::Orders, None, 50..80) => {
