@@ -37,6 +37,7 @@ pub mod view;
 pub(crate) mod workflows;
 
 mod health;
+pub mod log;
 mod metrics;
 mod openapi;
 

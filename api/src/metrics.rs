@@ -1,6 +1,7 @@
 //! What operators can measure, as OpenMetrics text.
 
 mod connections;
+mod lines_lost;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::openapi::Overview;
 use crate::problem::Problem;
 
 pub(crate) use connections::{Connections, Cut};
+use lines_lost::LinesLost;
 
 /// The media type of OpenMetrics text.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -172,6 +174,7 @@ impl Metrics {
             broken_files.clone(),
         );
         let connections = Connections::registered(&mut registry);
+        registry.register_collector(Box::new(LinesLost));
         engine.register_metrics(&mut registry);
         Self {
             registry,

@@ -2,7 +2,6 @@
 //! having been told.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -13,6 +12,7 @@ use crate::instance::Instance;
 use crate::limits;
 use crate::lost_claims::LostClaims;
 use crate::store::claim::{self, Claim, Claimed};
+use crate::turns::Turns;
 use crate::worker::{Worker, new_id};
 
 impl Worker {
@@ -23,14 +23,21 @@ impl Worker {
         if permits.is_empty() {
             return Ok(found);
         }
-        let workflows = self.workflows();
+        let mut workflows = self.workflows();
+        let first = self.turns().version(workflows.0.len());
+        // A flood of one version is not to keep the others waiting.
+        workflows.0.rotate_left(first);
+        workflows.1.rotate_left(first);
         let claim = self.claim_of(&workflows, permits.len());
         // What was never sent cannot have claimed anything.
         let mut lent = self.store.pool().acquire().await?;
         let (session, watch) = lent.lend()?;
-        let claiming = watch.over(claim::claim_instances(session, &claim));
+        let portions = self.turns().portions(claim.limit);
+        let claiming = watch.over(claim::claim_instances(session, &claim, &portions));
         let claimed = self.metrics.claim.time(claiming).await;
-        Ok(found + self.settle_claim(&claim, claimed, permits).await?)
+        let count = self.settle_claim(&claim, claimed, permits).await?;
+        self.turns().claimed(count, claim.limit);
+        Ok(found + count)
     }
 
     /// Claims instances that wait for the dependency `name`, at most `count`: of the first `of`
@@ -66,17 +73,12 @@ impl Worker {
         std::iter::from_fn(permit).take(count).collect()
     }
 
-    /// Names and versions of the workflows that it can run. Each time another one is the first: a
-    /// flood of one version is not to keep the others waiting.
+    /// Names and versions of the workflows that it can run.
     pub(crate) fn workflows(&self) -> (Vec<String>, Vec<i32>) {
         let workflows = self.registry.iter();
-        let mut workflows: Vec<_> = workflows
+        workflows
             .map(|workflow| (workflow.name().to_owned(), workflow.version().cast_signed()))
-            .collect();
-        let turn = self.claim_turns.fetch_add(1, Ordering::Relaxed);
-        let first = turn.checked_rem(workflows.len()).unwrap_or_default();
-        workflows.rotate_left(first);
-        workflows.into_iter().unzip()
+            .unzip()
     }
 
     /// A claim of so many instances of these workflows.
@@ -142,6 +144,10 @@ impl Worker {
         }
         self.metrics.claimed.inc_by(count as u64);
         count
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn lost_claims(&self) -> MutexGuard<'_, LostClaims> {

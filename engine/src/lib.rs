@@ -54,6 +54,7 @@ mod relay;
 pub mod schedule;
 mod store;
 mod suspects;
+mod turns;
 mod undo;
 mod unsettled;
 mod worker;
@@ -99,5 +100,7 @@ pub use status::Status;
 pub use step::{
     Call, Compensation, Effect, Failure, Moment, Probe, Probed, Step, StepError, Undo, Undone,
 };
+#[doc(hidden)]
+pub use store::parts::shapes as commit_shapes;
 pub use transaction_step::{InTransaction, PgConnection, TransactionStep, TransactionUndo};
 pub use workflow::{Milestone, Outcome, Workflow};

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How urgent an instance is. It is taken up before all due instances of lower priority.
+/// How urgent an instance is. It is taken up before due instances of lower priority, which have a
+/// small share of what is taken up, so that a flood does not keep them waiting for ever.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
@@ -11,7 +12,7 @@ pub enum Priority {
     /// As usual.
     #[default]
     Normal,
-    /// When nothing else is due.
+    /// When hardly anything else is due.
     Low,
 }
 

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
@@ -38,6 +37,7 @@ use crate::schedule::{Definitions, ZONES};
 use crate::status::Status;
 use crate::store::worker::{self as rows, NewWorker, TakeOver};
 use crate::store::{Hint, Purpose, Store, leftover, mail};
+use crate::turns::Turns;
 
 /// What a process is made of, whichever worker it is.
 #[derive(Clone)]
@@ -92,8 +92,7 @@ pub(crate) struct Worker {
     /// Events may wait in the outbox.
     pub(crate) published: Arc<Notify>,
     pub(crate) pulses: Pulses,
-    /// How often it has looked for what is due.
-    pub(crate) claim_turns: AtomicUsize,
+    pub(crate) turns: Mutex<Turns>,
 }
 
 impl Worker {
@@ -188,7 +187,7 @@ impl Worker {
             tending,
             published: Arc::new(Notify::new()),
             pulses: Pulses::default(),
-            claim_turns: AtomicUsize::default(),
+            turns: Mutex::default(),
         }
     }
 

@@ -299,3 +299,40 @@ async fn a_secret_on_the_command_line_is_refused_with_the_way_out() {
     assert_eq!(refused.status.code(), Some(2), "{told}");
     assert!(told.contains("AMENDS_TOKENS_FILE") && !told.contains(&tokens), "{told}");
 }
+
+/// What a server says of itself to those who look after it.
+async fn metric(scene: &Scene, server: &Process, name: &str) -> u64 {
+    let get = scene.client.get(format!("{}/metrics", server.url())).timeout(PATIENCE);
+    let answer = get.bearer_auth(token(Role::Operator)).send().await.unwrap();
+    let text = answer.text().await.unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+    value.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_takes_keeps_nobody_waiting() {
+    let scene = Scene::new("log").await;
+    let tokens = tokens();
+    let settings = [("AMENDS_TOKENS", tokens.as_str()), ("AMENDS_LOG", "trace")];
+    for is_closed in [false, true] {
+        let server = scene.serve(&settings).await;
+        if is_closed {
+            server.close_log();
+        } else {
+            server.stall_log();
+        }
+        // Until neither the pipe nor the memory set aside for it takes any more.
+        for number in 0.. {
+            send_order(&scene, &server, &format!("{is_closed}-{number}")).await;
+            let lost = metric(&scene, &server, "amends_log_lines_lost_total").await;
+            if lost > 0 || (is_closed && number > 50) {
+                break;
+            }
+        }
+        let ready = scene.client.get(format!("{}/health/ready", server.url())).send().await;
+        assert_eq!(ready.unwrap().status(), StatusCode::OK);
+        let stopped = tokio::time::timeout(STOPPED, server.stop()).await;
+        assert!(stopped.expect("it ends").success(), "closed: {is_closed}");
+    }
+    scene.postgres.stop().await;
+}

@@ -1,9 +1,11 @@
 //! What instances wait for besides time and mail: what their steps call, and each other.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use amends::view::DependencyView;
-use amends::{Dependency, Priority, Start, Started, Status};
+use amends::{Dependency, Priority, Settings, Start, Started, Status};
 use amends_tests::World;
 use amends_tests::detour::{Detour, Loss};
 use amends_tests::improvised::{Part, Stage, start, start_request};
@@ -199,6 +201,37 @@ async fn whoever_keeps_to_a_high_rate_waits_for_the_clock_without_holding_up_the
 }
 
 #[tokio::test]
+async fn a_flood_of_urgent_instances_does_not_keep_the_others_waiting_to_its_end() {
+    let stage = Stage::plain();
+    let run =
+        stage.engine(|saga, stage| async { saga.run(&stage.a, &"x".to_owned()).await }.boxed());
+    let places = Arc::new(AtomicUsize::new(0));
+    let for_engine = Arc::clone(&places);
+    let builder = World::builder().engine(move |engine| {
+        let instances_max = for_engine.load(Ordering::Relaxed);
+        run(engine).settings(Settings { instances_max, ..Settings::default() })
+    });
+    let mut world = builder.build().await;
+    let mut due = vec![(Priority::Low, "low".to_owned()), (Priority::Normal, "normal".to_owned())];
+    due.extend((0..60).map(|n| (Priority::High, format!("high/{n}"))));
+    let mut ids = Vec::new();
+    for (priority, key) in due {
+        ids.push(world.begin(Start { priority, ..start_request(&key) }).await);
+    }
+    places.store(4, Ordering::Relaxed);
+    world.restart().await;
+    let mut endings = world.engine().endings();
+    world.settle().await;
+    let ended: Vec<_> = std::iter::from_fn(|| endings.try_recv().ok()).map(|(id, _)| id).collect();
+    assert_eq!(ended.len(), ids.len());
+    for lower in &ids[..2] {
+        let place = ended.iter().position(|id| id == lower).unwrap();
+        assert!((3..45).contains(&place), "{place} of {} had ended before it", ids.len());
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn the_most_urgent_instance_is_taken_up_first() {
     let stage = Stage::plain();
     let mut world = stage
@@ -233,6 +266,8 @@ async fn the_most_urgent_instance_is_taken_up_first() {
             .bind(vec![1])
             .bind(1_i64)
             .bind(Uuid::nil())
+            .bind(vec![0_i16, 1, 2])
+            .bind(vec![1_i64; 3])
             .fetch_one(&mut world.database().await)
             .await
             .unwrap();

@@ -4,8 +4,8 @@
 use amends_tests::World;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
-/// How often a part of the commit asks what went in with another.
-const HASHED: usize = 9;
+/// How many arguments the commit has.
+const ARGUMENTS: usize = 71;
 /// The parts of the commit that are one row at most.
 const ONE_ROW: [&str; 2] = ["fence", "after_changed"];
 const COMMIT: &str = include_str!("../../engine/src/store/sql/commit.sql");
@@ -66,11 +66,30 @@ const FIRINGS: &str = "
 
 /// The plan of `statement` for any arguments, as the committer has it.
 async fn plan(database: &mut PgConnection, statement: &str, arguments: usize) -> String {
+    typed_plan(database, "", statement, arguments).await
+}
+
+/// The types of the arguments of a statement, as a list.
+async fn argument_types(database: &mut PgConnection, statement: &str) -> String {
+    let prepare = format!("prepare typed as {statement}");
+    database.execute(AssertSqlSafe(prepare)).await.unwrap();
+    let types = "select '(' || array_to_string(parameter_types, ', ') || ')'
+                 from pg_prepared_statements where name = 'typed'";
+    sqlx::query_scalar(types).fetch_one(&mut *database).await.unwrap()
+}
+
+/// The same, where the types of the arguments cannot be told from the statement.
+async fn typed_plan(
+    database: &mut PgConnection,
+    types: &str,
+    statement: &str,
+    arguments: usize,
+) -> String {
     let nulls = match arguments {
         0 => String::new(),
         arguments => format!("({})", vec!["null"; arguments].join(", ")),
     };
-    let prepare = format!("prepare planned as {statement}");
+    let prepare = format!("prepare planned{types} as {statement}");
     database.execute(AssertSqlSafe(prepare)).await.unwrap();
     let explain = format!("explain execute planned{nulls}");
     let lines: Vec<String> =
@@ -85,22 +104,28 @@ async fn a_commit_finds_what_it_changes_by_its_key_and_never_walks_what_a_worker
     let mut database = world.database().await;
     database.execute("set plan_cache_mode = force_generic_plan").await.unwrap();
     database.execute("set enable_seqscan = off").await.unwrap();
+    let types = argument_types(&mut database, COMMIT).await;
     for when in ["empty", "crowded", "analysed"] {
         match when {
             "crowded" => database.execute(CROWD).await.unwrap(),
             "analysed" => database.execute("analyze").await.unwrap(),
             _ => Default::default(),
         };
-        let plan = plan(&mut database, COMMIT, 71).await;
-        assert!(plan.contains("Index Scan using instance_pkey on instance"), "{when}:\n{plan}");
-        assert!(plan.contains("Index Only Scan using record_pkey on record"), "{when}:\n{plan}");
-        assert!(!plan.contains("instance_held"), "{when}:\n{plan}");
-        assert!(!plan.contains("Seq Scan"), "{when}:\n{plan}");
-        // What one part of it asks of another is looked up, never compared one by one.
-        assert_eq!(plan.matches("hashed SubPlan").count(), HASHED, "{when}:\n{plan}");
-        let mut compared = plan.lines().filter(|line| line.contains("Join Filter"));
-        let is_with_one = |line: &str| ONE_ROW.iter().any(|one| line.contains(one));
-        assert!(compared.all(is_with_one), "{when}:\n{plan}");
+        let whole = plan(&mut database, COMMIT, ARGUMENTS).await;
+        assert!(whole.contains("Index Scan using instance_pkey on instance"), "{when}:\n{whole}");
+        assert!(whole.contains("Index Only Scan using record_pkey on record"), "{when}:\n{whole}");
+        for shape in amends::commit_shapes() {
+            let plan = typed_plan(&mut database, &types, &shape, ARGUMENTS).await;
+            assert!(!plan.contains("instance_held"), "{when}:\n{plan}");
+            assert!(!plan.contains("Seq Scan"), "{when}:\n{plan}");
+            // What one part of it asks of another is looked up, never compared one by one.
+            let asks = |line: &&str| !line.starts_with("--") && line.contains("in (select");
+            let asked = shape.lines().filter(asks).count();
+            assert_eq!(plan.matches("hashed SubPlan").count(), asked, "{when}:\n{plan}");
+            let mut compared = plan.lines().filter(|line| line.contains("Join Filter"));
+            let is_with_one = |line: &str| ONE_ROW.iter().any(|one| line.contains(one));
+            assert!(compared.all(is_with_one), "{when}:\n{plan}");
+        }
     }
     world.engine().abandon();
 }
@@ -114,7 +139,7 @@ async fn a_claim_looks_only_at_what_is_due() {
     for mode in ["force_custom_plan", "force_generic_plan"] {
         let set = format!("set plan_cache_mode = {mode}");
         database.execute(AssertSqlSafe(set)).await.unwrap();
-        let plan = plan(&mut database, CLAIM, 6).await;
+        let plan = plan(&mut database, CLAIM, 8).await;
         assert!(plan.contains("instance_due_by_version"), "{mode}:\n{plan}");
         assert!(!plan.contains("Seq Scan on instance"), "{mode}:\n{plan}");
     }
@@ -124,7 +149,7 @@ async fn a_claim_looks_only_at_what_is_due() {
             database.execute("analyze").await.unwrap();
         }
         let claims = [
-            (CLAIM, 6, "instance_due_by_version"),
+            (CLAIM, 8, "instance_due_by_version"),
             (CLAIM_SUSPECTS, 8, "instance_suspect"),
             (CLAIM_PARKED, 8, "instance_parked"),
         ];

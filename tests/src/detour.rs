@@ -15,6 +15,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
+const COMMIT: &str = include_str!("../../engine/src/store/sql/commit.sql");
+
 /// How many a detour leads to the server before it has opened to one of them. Clients who come and
 /// go faster than it can look would else fill the room before its door, and keep everybody out.
 const AT_THE_DOOR_MAX: usize = 16;
@@ -231,7 +233,7 @@ impl Detour {
             let body = &request[start + 5..];
             let mut texts = body.split(|byte| *byte == 0).map(text);
             match kind {
-                b'P' => drop(prepared.insert(texts.next(), texts.next())),
+                b'P' => drop(prepared.insert(texts.next(), texts.next().map(whole))),
                 b'B' => statement = prepared.get(&texts.nth(1)).cloned().flatten(),
                 b'Q' => statement = texts.next(),
                 _ => {}
@@ -350,6 +352,12 @@ async fn sized(from: &mut (impl AsyncRead + Unpin), mut message: Vec<u8>) -> io:
 fn field(body: &[u8], code: u8) -> Option<String> {
     let mut fields = body.split(|byte| *byte == 0);
     fields.find(|field| field.first() == Some(&code)).map(|field| text(&field[1..]))
+}
+
+/// The commit is one statement, whichever of its parts a batch has nothing for.
+fn whole(statement: String) -> String {
+    let is_commit = statement.lines().next() == COMMIT.lines().next();
+    if is_commit { COMMIT.to_owned() } else { statement }
 }
 
 fn text(bytes: &[u8]) -> String {

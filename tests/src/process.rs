@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// How long a process may take until it serves, with a database that recovers from a crash.
 const START: Duration = Duration::from_secs(60);
@@ -46,6 +48,10 @@ pub fn command_of(program: &Path, arguments: &[&str], settings: &[(&str, &str)])
 pub struct Process {
     child: Child,
     url: String,
+    /// Copies its log.
+    reader: JoinHandle<()>,
+    /// Nobody reads its log any more.
+    stalled: CancellationToken,
 }
 
 impl Process {
@@ -66,8 +72,15 @@ impl Process {
         let opened = tokio::fs::File::options().create(true).append(true).open(log).await;
         let mut file = opened.expect("the log can be written");
         let url = timeout(START, address(&mut lines, &mut file)).await.ok()??;
-        tokio::spawn(async move { while copy_line(&mut lines, &mut file).await.is_some() {} });
-        Some(Self { child, url })
+        let stalled = CancellationToken::new();
+        let stall = stalled.clone();
+        let reader = tokio::spawn(async move {
+            let copy = async { while copy_line(&mut lines, &mut file).await.is_some() {} };
+            if stall.run_until_cancelled(copy).await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        });
+        Some(Self { child, url, reader, stalled })
     }
 
     /// What the operating system knows it by, as long as it lives.
@@ -86,6 +99,16 @@ impl Process {
     #[must_use]
     pub fn address(&self) -> &str {
         self.url.trim_start_matches("http://")
+    }
+
+    /// Reads its log no more, so that it has nowhere to go once the pipe is full.
+    pub fn stall_log(&self) {
+        self.stalled.cancel();
+    }
+
+    /// Closes its log, so that writing there fails.
+    pub fn close_log(&self) {
+        self.reader.abort();
     }
 
     /// Sends it a signal, such as `TERM`.

@@ -35,7 +35,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     engine_only: bool,
     /// Another build of this program, to be measured in turns with this one
-    #[arg(long, value_name = "PROGRAM")]
+    // `--against` of a check is an address, which may hold a secret.
+    #[arg(id = "other_build", long = "against", value_name = "PROGRAM")]
     against: Option<PathBuf>,
     /// Also write everything as JSON to this file; `-`: print it, and nothing else
     #[arg(long, value_name = "FILE")]
@@ -48,7 +49,7 @@ pub(crate) struct Arguments {
 
 /// Measures, in a database of its own beside the configured one, and prints what was found.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    log::start(&arguments.log, Level::Warn)?;
+    let _log = log::start(&arguments.log, Level::Warn)?;
     let Arguments { orders, concurrency, rounds, seed, against, json, .. } = arguments;
     let scope = if arguments.engine_only { Scope::Engine } else { Scope::Everybody };
     let options = Options { orders, concurrency, rounds, seed, scope };

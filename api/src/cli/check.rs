@@ -53,7 +53,7 @@ impl fmt::Display for Unchecked {
 
 /// Checks every live instance; one that this build could not go on with is an error.
 pub(crate) async fn run(mut arguments: Arguments) -> anyhow::Result<()> {
-    log::start(&arguments.log, Level::Warn)?;
+    let _log = log::start(&arguments.log, Level::Warn)?;
     if arguments.against.is_some() {
         arguments.database.database_url = arguments.against;
         arguments.database.database_url_file = None;

@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
 
 /// Runs the demo until it is told to stop, or to the end of the show.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    log::start(&arguments.log, Level::Warn)?;
+    let _log = log::start(&arguments.log, Level::Warn)?;
     let colours = colours(&arguments);
     let folder = arguments.database.data_dir.clone();
     let options = Options {

@@ -35,7 +35,7 @@ struct Line<'a> {
 
 /// Looks at everything; a problem is an error, a note is not.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    log::start(&arguments.log, Level::Warn)?;
+    let _log = log::start(&arguments.log, Level::Warn)?;
     let database = Database::try_from(arguments.database)?;
     let shutdown = stop::asked()?;
     let findings = database::with(&database, async |database| {

@@ -1,7 +1,6 @@
-//! Where log lines go: standard error, for people or for machines.
+//! What is logged, for people or for machines.
 
-use std::io::IsTerminal;
-
+use amends_api::log::{self, Log};
 use anyhow::Context;
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -39,16 +38,10 @@ impl Level {
     }
 }
 
-/// Starts logging, for the rest of the program.
-pub(crate) fn start(arguments: &Arguments, default: Level) -> anyhow::Result<()> {
+/// Starts logging, for as long as what is returned is there.
+pub(crate) fn start(arguments: &Arguments, default: Level) -> anyhow::Result<Log> {
     let asked = arguments.log.as_deref().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::try_new(asked.unwrap_or(default.filter()))
         .context("AMENDS_LOG is not a filter")?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    let started =
-        if arguments.log_json { log.json().try_init() } else { log.with_target(false).try_init() };
-    started.map_err(|error| anyhow::anyhow!("cannot log: {error}"))
+    log::start(filter, arguments.log_json)
 }

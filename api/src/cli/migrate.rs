@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 
 /// Applies what is missing. Safe to repeat, and beside servers that run.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    log::start(&arguments.log, Level::Warn)?;
+    let _log = log::start(&arguments.log, Level::Warn)?;
     let database = Database::try_from(arguments.database)?;
     let shutdown = stop::asked()?;
     database::with(&database, async |database| {

@@ -31,6 +31,7 @@ use std::process::ExitCode;
 
 use amends::command::Command;
 use amends_api::config::Problems;
+use amends_api::log::last_words;
 use check::Unchecked;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -100,7 +101,7 @@ enum Chosen {
 pub(crate) async fn run() -> ExitCode {
     let typed = CommandLine::command().get_matches();
     if let Some(refusal) = secrets::refusal(&typed) {
-        eprintln!("amends: {refusal}");
+        last_words(format!("amends: {refusal}"));
         return ExitCode::from(2);
     }
     let line = CommandLine::from_arg_matches(&typed).unwrap_or_else(|error| error.exit());
@@ -132,11 +133,11 @@ pub(crate) async fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Problems>() || error.is::<Unchecked>() => {
-            eprintln!("amends: {error:#}");
+            last_words(format!("amends: {error:#}"));
             ExitCode::from(2)
         }
         Err(error) => {
-            eprintln!("amends: {error:#}");
+            last_words(format!("amends: {error:#}"));
             ExitCode::FAILURE
         }
     }

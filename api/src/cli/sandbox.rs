@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
 
 /// Runs the stand-ins until they are told to stop.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    log::start(&arguments.log, Level::Info)?;
+    let _log = log::start(&arguments.log, Level::Info)?;
     let Arguments { listen, ledger, .. } = arguments;
     if let Some(folder) = ledger.parent().filter(|folder| *folder != Path::new("")) {
         let cannot = || format!("cannot make {}", folder.display());

@@ -104,6 +104,7 @@ mod tests {
             "amends check --against postgres://amends@localhost/amends",
             "amends instances list --token-file token --server http://127.0.0.1:1",
             "amends workflows",
+            "amends bench --against ../before/target/release/amends",
         ] {
             assert_eq!(refused(line), None, "{line}");
         }

@@ -18,6 +18,6 @@ pub(crate) struct Arguments {
 /// Runs the server until it is told to stop.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::try_from(arguments.server)?;
-    log::start(&arguments.log, Level::Info)?;
+    let _log = log::start(&arguments.log, Level::Info)?;
     amends_api::serve::serve(config, stop::asked()?).await
 }

@@ -1,5 +1,6 @@
 //! What stops a program from outside: the signals of the operating system.
 
+use amends_api::log::last_words;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -15,7 +16,7 @@ pub(crate) fn asked() -> anyhow::Result<impl Future<Output = ()> + Send + 'stati
         either(&mut terminate, &mut interrupt).await;
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
-            eprintln!("amends: stopped at once");
+            last_words("amends: stopped at once".to_owned());
             std::process::exit(EXIT_INTERRUPTED);
         });
     })

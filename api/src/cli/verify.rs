@@ -48,7 +48,7 @@ struct Broken {
 
 /// Checks every history; one that is broken is an error.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    log::start(&arguments.log, Level::Warn)?;
+    let _log = log::start(&arguments.log, Level::Warn)?;
     let database = Database::try_from(arguments.database)?;
     let shutdown = stop::asked()?;
     let found = database::with(&database, async |database| {

@@ -51,14 +51,17 @@ pub(crate) struct Claim<'a> {
     pub(crate) now: Option<DateTime<Utc>>,
 }
 
-/// Claims due instances.
+/// Claims due instances: of each priority at most so many, in that order.
 ///
 /// The claim is one statement, the histories are another. Whatever error comes of either, what was
 /// claimed is found again by [`find_claimed`].
 pub(crate) async fn claim_instances(
     connection: &mut PgConnection,
     claim: &Claim<'_>,
+    portions: &[(Priority, usize)],
 ) -> Result<Vec<Claimed>, Error> {
+    let (priorities, most): (Vec<_>, Vec<_>) =
+        portions.iter().map(|(priority, most)| (priority.number(), *most as i64)).unzip();
     let rows = sqlx::query_file_as!(
         Row,
         "src/store/sql/claim_instances.sql",
@@ -68,6 +71,8 @@ pub(crate) async fn claim_instances(
         &claim.workflows.1,
         claim.limit as i64,
         claim.claim_id,
+        &priorities,
+        &most,
     )
     .fetch_all(&mut *connection)
     .await?;

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{Execute, PgConnection};
 use uuid::Uuid;
 
+use super::parts::Parts;
 use super::unfenced;
 use super::write::{Change, NewDelivery, NewInstance, Write};
 use crate::limits;
@@ -22,6 +23,12 @@ pub(crate) struct Committed {
 }
 
 impl Committed {
+    /// Reads what the statement returns.
+    pub(super) fn of((fenced_in, taken_in, written): (bool, Vec<Uuid>, Vec<Uuid>)) -> Self {
+        let (taken_in, written) = (taken_in.into_iter().collect(), written.into_iter().collect());
+        Self { fenced_in, taken_in, written }
+    }
+
     /// Whether this write of the batch went in.
     pub(crate) fn includes(&self, write: &Write) -> bool {
         let ids = if write.is_intake() { &self.taken_in } else { &self.written };
@@ -172,6 +179,16 @@ impl<'a> Columns<'a> {
         columns
     }
 
+    /// What there is something for.
+    fn parts(&self) -> Parts {
+        Parts {
+            start: !(self.deliveries.id.is_empty() && self.starts.id.is_empty()),
+            child: self.starts.parent_id.iter().any(Option::is_some),
+            held: !self.held.id.is_empty(),
+            change: !self.changes.id.is_empty(),
+        }
+    }
+
     fn delivery(&mut self, write: &'a Write, delivery: &'a NewDelivery) {
         let to = &mut self.deliveries;
         let about = write.start.is_some().then_some(&write.about);
@@ -302,6 +319,8 @@ pub(crate) async fn commit(
     subscriptions: &[String],
     now: Option<DateTime<Utc>>,
 ) -> Result<Committed, sqlx::Error> {
+    let columns = Columns::of(writes, subscriptions);
+    let parts = columns.parts();
     let Columns {
         deliveries: d,
         starts: s,
@@ -311,8 +330,8 @@ pub(crate) async fn commit(
         records: r,
         events: e,
         movements: m,
-    } = Columns::of(writes, subscriptions);
-    let commit = sqlx::query_file!(
+    } = columns;
+    let mut commit = sqlx::query_file!(
         "src/store/sql/commit.sql",
         worker_id,
         &d.id,
@@ -389,10 +408,8 @@ pub(crate) async fn commit(
     if Bug::ClaimUnfenced.is_on() {
         return unfenced::commit(connection, commit).await;
     }
-    let row = commit.fetch_one(connection).await?;
-    Ok(Committed {
-        fenced_in: row.fenced_in,
-        taken_in: row.taken_in.into_iter().collect(),
-        written: row.written.into_iter().collect(),
-    })
+    let arguments = commit.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
+    let row: (bool, Vec<Uuid>, Vec<Uuid>) =
+        sqlx::query_as_with(parts.sql(), arguments).fetch_one(connection).await?;
+    Ok(Committed::of(row))
 }

@@ -25,6 +25,7 @@ pub(crate) mod mail;
 pub(crate) mod migrations;
 pub(crate) mod missed;
 pub(crate) mod outbox;
+pub(crate) mod parts;
 mod pool;
 pub(crate) mod read;
 pub(crate) mod schedule;

@@ -51,11 +51,6 @@ pub(super) async fn commit<'q>(
         sql = sql.replace(fence, instead);
     }
     let unfenced = sqlx::query_as_with(AssertSqlSafe(sql), arguments);
-    let (fenced_in, taken_in, written): (bool, Vec<Uuid>, Vec<Uuid>) =
-        unfenced.fetch_one(connection).await?;
-    Ok(Committed {
-        fenced_in,
-        taken_in: taken_in.into_iter().collect(),
-        written: written.into_iter().collect(),
-    })
+    let row: (bool, Vec<Uuid>, Vec<Uuid>) = unfenced.fetch_one(connection).await?;
+    Ok(Committed::of(row))
 }

@@ -1,7 +1,8 @@
 -- Takes due instances that nobody holds: new ones, due timers, mail, those of a dead worker.
 --
--- One path for all of them, and only for workflow versions that this process can run; the most
--- urgent first, and among those of a version the one that has been due for longest. Each version has
+-- One path for all of them, and only for workflow versions that this process can run; of each
+-- priority (`$7`) at most so many (`$8`), in the order of that list, and among those of a version the
+-- one that has been due for longest. Each version has
 -- its own range of the index in each priority, so neither what is not due yet nor what others run is
 -- walked through. Which version comes first is up to the order of the lists. `was` tells an instance that
 -- was released from one whose worker was lost: the latter still says running. `$6` names the
@@ -13,7 +14,7 @@ with fence as materialized (
 ), due as materialized (
     select d.instance_id, d.status, d.parked_on, d.claim_id
     from fence
-    cross join unnest(array[0, 1, 2]::smallint[]) as p(priority)
+    cross join unnest($7::smallint[], $8::bigint[]) as p(priority, most)
     cross join lateral (
         select of_version.*
         from unnest($3::text[], $4::int[]) as v(workflow, version)
@@ -32,7 +33,7 @@ with fence as materialized (
             limit $5
             for update of i skip locked
         ) of_version
-        limit $5
+        limit p.most
     ) d
     limit $5
 )

@@ -10,6 +10,7 @@
 -- planner believes of sizes: a join it may make by comparing each row with each.
 -- Returns what was taken in, and the instances whose write went in: a child that is borne again
 -- may be in one batch with a write of its own.
+-- What stands between `if` and `else` is left out of a batch that has nothing for it: `parts.rs`.
 with fence as materialized (
     select worker_id from amends.worker where worker_id = $1 for key share
 ), held_in as (
@@ -18,6 +19,7 @@ with fence as materialized (
     from unnest($24::uuid[], $25::uuid[], $26::int[])
         as h(instance_id, claim_id, first_seq)
 ), held as materialized (
+    -- if held
     select h.instance_id
     from held_in h
     cross join fence
@@ -28,6 +30,7 @@ with fence as materialized (
       and (select true from amends.record r
            where r.instance_id = h.instance_id and r.seq >= h.first_seq
            limit 1) is null
+    -- else select null::uuid as instance_id where false
 ), change_in as (
     select *
     from unnest($27::uuid[], $28::int[], $29::text[], $30::boolean[],
@@ -39,6 +42,7 @@ with fence as materialized (
              failure_message, past_pivot, mail_read, head_seq, head_hash, updated_at, ended_at,
              claim_id, first_seq, leaves_mail)
 ), changed as (
+    -- if change
     update amends.instance i
     set status = c.status,
         worker_id = case when c.released then null else i.worker_id end,
@@ -76,6 +80,7 @@ with fence as materialized (
              and not c.leaves_mail
            limit 1) is null
     returning i.instance_id, i.claim_id, i.mail_read, c.leaves_mail
+    -- else select null::uuid as instance_id, null::uuid as claim_id, 0 as mail_read, true as leaves_mail where false
 ), after_changed as materialized (
     -- What uses this is done when the rows that change are locked: those locks are waited for.
     select worker_id from fence where (select count(*) from changed) is not null
@@ -86,6 +91,7 @@ with fence as materialized (
                 $9::timestamptz[])
         as d(delivery_id, source, external_id, digest, body, workflow, business_key, received_at)
 ), new_delivery as (
+    -- if start
     insert into amends.delivery
         (delivery_id, source, external_id, digest, body, workflow, business_key, received_at)
     select d.delivery_id, d.source, d.external_id, d.digest, d.body, d.workflow, d.business_key,
@@ -94,6 +100,7 @@ with fence as materialized (
     order by d.source, d.external_id
     on conflict (source, external_id) do nothing
     returning delivery_id, workflow
+    -- else select null::uuid as delivery_id, null::text as workflow where false
 ), start_in as (
     select *
     from unnest($10::uuid[], $11::text[], $12::int[], $13::text[],
@@ -103,6 +110,7 @@ with fence as materialized (
         as s(instance_id, workflow, version, business_key, claim_id, head_hash, created_at, delivered,
              attributes, priority, parent_id, parent_claim_id, parent_mail_read)
 ), parent as materialized (
+    -- if child
     -- A child is started by who holds its parent and has read all its mail. A row that is locked is
     -- passed over: mail may be on its way. So is one that changes here; its change has asked that.
     select i.instance_id
@@ -113,7 +121,9 @@ with fence as materialized (
       and i.claim_id = s.parent_claim_id
       and i.mail_count = s.parent_mail_read
     for key share of i skip locked
+    -- else select null::uuid as instance_id where false
 ), new_instance as (
+    -- if start
     insert into amends.instance
         (instance_id, workflow, version, business_key, status, worker_id, claim_id, run_at,
          head_seq, head_hash, created_at, updated_at, attributes, priority, parent_id)
@@ -134,11 +144,14 @@ with fence as materialized (
     order by s.workflow, s.business_key
     on conflict (workflow, business_key) do nothing
     returning instance_id
+    -- else select null::uuid as instance_id where false
 ), new_attribute as (
+    -- if start
     insert into amends.attribute (instance_id, name, value)
     select a.instance_id, a.name, a.value
     from unnest($21::uuid[], $22::text[], $23::text[]) as a(instance_id, name, value)
     where (a.instance_id in (select instance_id from new_instance)) is true
+    -- else select where false
 ), record_in as (
     select *
     from unnest($42::uuid[], $43::int[], $44::text[], $45::text[], $46::int[],
