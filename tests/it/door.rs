@@ -36,7 +36,7 @@ impl Scene {
         // There is none before the first run.
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
-        let client = Client::builder().no_proxy().build().unwrap();
+        let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         let postgres = Durable::start(&folder).await;
         deafen_if_wanted(&postgres.options()).await;
         Self { folder, postgres, client }
