@@ -1,7 +1,7 @@
 # The commands of this repository; `make` alone lists them.
 
 .POSIX:
-.PHONY: help demo test chaos bugs deaf check bench postgres pgbouncer schemathesis
+.PHONY: help demo test chaos bugs previous deaf check bench postgres pgbouncer schemathesis
 
 # list these commands
 help:
@@ -27,6 +27,11 @@ chaos: postgres
 # have the chaos program notice bugs on purpose, one after the other; ARGS="--help" for its options
 bugs: postgres
 	cargo run --quiet --locked -p amends-tests --features sabotage --bin chaos -- bugs $(ARGS)
+
+# break servers of this build and of the commit before on one database; PREVIOUS=v1.2 for another one
+previous: postgres
+	sh tests/build-previous.sh "$${PREVIOUS:-HEAD^}"
+	cargo run --quiet --locked --bin chaos -- --beside target/previous/chaos $(ARGS)
 
 # run every test on databases that pass on no hint from one process to another
 deaf: postgres pgbouncer schemathesis

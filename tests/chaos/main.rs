@@ -36,6 +36,7 @@ mod bugs;
 mod checker;
 mod report;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +85,9 @@ struct Arguments {
     /// How many orders are sent: 2,000 take four minutes, 40,000 an hour
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(100..))]
     orders: u64,
+    /// Another build of this program: at every start of a server it is one of either, as in a roll-out
+    #[arg(long, value_name = "PROGRAM")]
+    beside: Option<PathBuf>,
     /// Print what would be broken when, and do nothing
     #[arg(long)]
     print_schedule: bool,
@@ -121,7 +125,7 @@ async fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(
-    Arguments { seed, orders, print_schedule, keep }: Arguments,
+    Arguments { seed, orders, beside, print_schedule, keep }: Arguments,
 ) -> anyhow::Result<ExitCode> {
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     let schedule = Schedule::of(seed, orders);
@@ -130,7 +134,7 @@ async fn run(
         println!("{as_json}");
         return Ok(ExitCode::SUCCESS);
     }
-    let scene = Arc::new(Scene::open(seed).await?);
+    let scene = Arc::new(Scene::open(seed, beside).await?);
     let (folder, pace) = (scene.folder.display(), scene.pace.0);
     println!("seed {seed}, {orders} orders, leases of {pace} times their length; logs: {folder}");
     std::fs::write(scene.folder.join("schedule.json"), as_json)?;

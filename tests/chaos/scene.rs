@@ -41,7 +41,9 @@ pub(crate) struct Scene {
 
 impl Scene {
     /// Starts everything, with nothing in it, in a folder of its own.
-    pub(crate) async fn open(seed: u64) -> anyhow::Result<Self> {
+    pub(crate) async fn open(seed: u64, beside: Option<PathBuf>) -> anyhow::Result<Self> {
+        let this = std::env::current_exe().context("a running program has a file")?;
+        let mut programs: Vec<_> = std::iter::once(this).chain(beside).collect();
         let folder = scratch().join(format!("chaos-{seed}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).context("the build directory is writable")?;
         let sandbox = start_sandbox(&folder).await?;
@@ -57,7 +59,9 @@ impl Scene {
             let proxy = Proxy::open(providers.clone(), wire::call, AWAY)?;
             let through = (database_proxy.address(), proxy.address());
             let log = folder.join(format!("server-{number}.log"));
-            servers.push(Server::start(through, pace, log).await);
+            servers.push(Server::start(programs.clone(), through, pace, log).await);
+            // The next one begins with the other.
+            programs.rotate_left(1);
             providers_proxies.push(proxy);
         }
         let client = Client::builder().no_proxy().build()?;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use amends_tests::process::{Process, command_of};
@@ -18,6 +19,9 @@ const HAUNTING: Duration = Duration::from_secs(2);
 
 /// A server. Whoever harms it waits until the one before has put it right.
 pub(crate) struct Server {
+    /// Builds of it, one of which has its turn at each start.
+    programs: Vec<PathBuf>,
+    starts: AtomicUsize,
     address: String,
     database_url: String,
     providers_url: String,
@@ -38,11 +42,14 @@ pub(crate) struct Freeze {
 impl Server {
     /// Starts a server on a free port.
     pub(crate) async fn start(
+        programs: Vec<PathBuf>,
         (database, providers): (SocketAddr, SocketAddr),
         pace: Pace,
         log: PathBuf,
     ) -> Self {
         let mut server = Self {
+            programs,
+            starts: AtomicUsize::new(0),
             address: "127.0.0.1:0".to_owned(),
             database_url: format!("postgres://amends@{database}/amends?sslmode=disable"),
             providers_url: format!("http://{providers}"),
@@ -108,9 +115,9 @@ impl Server {
             "--pace",
             &pace,
         ];
+        let turn = self.starts.fetch_add(1, Ordering::Relaxed) % self.programs.len();
         loop {
-            let program = std::env::current_exe().expect("a running program has a file");
-            let mut command = command_of(&program, &arguments, &[]);
+            let mut command = command_of(&self.programs[turn], &arguments, &[]);
             // It ends when this is closed, however this process ends.
             command.stdin(Stdio::piped());
             if let Some(process) = Process::start(command, &self.log).await {
