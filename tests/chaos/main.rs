@@ -30,6 +30,7 @@ mod money;
 mod provider;
 mod serve;
 mod settlement;
+mod stranger;
 
 #[cfg(feature = "sabotage")]
 mod bugs;

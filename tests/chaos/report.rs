@@ -107,6 +107,7 @@ fn taken_over_for_nothing(watch: &Watch, broken: &Broken) -> Option<Violation> {
     let servers = SERVERS as u64;
     let silenced = count("servers frozen beyond their lease")
         + count("connections gone silent")
+        + count("connections abandoned")
         + count("connections slowed down")
         + count("databases killed") * servers;
     let lost = watch.sum("amends_workers_lost");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use sqlx::{Connection, Row};
+use sqlx::Row;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -15,6 +15,7 @@ use crate::proxy::{Harm, Proxy};
 use crate::scene::Scene;
 use crate::schedule::{Fault, SERVERS, Schedule};
 use crate::server::Server;
+use crate::stranger;
 use amends_tests::chance::Chance;
 
 /// Longer than anybody waits for an answer to a charge.
@@ -29,6 +30,9 @@ const BROWNOUT: (Duration, Duration) = (Duration::from_millis(250), Duration::fr
 
 /// By when what a dead server held is taken up, seen from the end of its lease, as a rule.
 const TAKEN_UP: Duration = Duration::from_secs(4);
+
+/// Longer than anybody waits for an answer of the database.
+const ABANDONED: Duration = Duration::from_secs(70);
 
 /// More rules than these would not fit into a request.
 const SLOW_CALLS_MAX: usize = 350;
@@ -108,21 +112,15 @@ impl Saboteur {
 
     async fn perform(&self, fault: Fault) {
         let scene = &self.scene;
+        let time = Duration::from_millis;
         let harm = |count, salt, harm| {
             scene.database_proxy.harm(count, harm, &Chance::of(salt, "connections", 0))
         };
         match fault {
-            Fault::KillServer { server } => {
-                for turn in 0..SERVERS {
-                    if scene.servers[(server + turn) % SERVERS].kill_and_start().await {
-                        self.count("servers killed", 1);
-                        break;
-                    }
-                }
-            }
+            Fault::KillServer { server } => self.kill_one(server).await,
             Fault::KillEverything { times } => self.kill_everything(times).await,
             Fault::FreezeServer { server, beyond_milliseconds } => {
-                scene.servers[server].freeze(Duration::from_millis(beyond_milliseconds)).await;
+                scene.servers[server].freeze(time(beyond_milliseconds)).await;
                 self.count("servers frozen beyond their lease", 1);
             }
             Fault::KillPostgres => {
@@ -136,40 +134,55 @@ impl Saboteur {
                 self.count("connections reset", harm(count, salt, Harm::Reset));
             }
             Fault::SwallowConnections { count, milliseconds, salt } => {
-                let swallow = Harm::Swallow(Duration::from_millis(milliseconds));
+                let swallow = Harm::Swallow(time(milliseconds));
                 self.count("connections gone silent", harm(count, salt, swallow));
             }
+            Fault::AbandonConnections { count, salt } => {
+                let abandon = Harm::Swallow(ABANDONED);
+                self.count("connections abandoned", harm(count, salt, abandon));
+            }
             Fault::DelayConnections { count, milliseconds, salt } => {
-                let delay = Harm::Delay(Duration::from_millis(milliseconds));
+                let delay = Harm::Delay(time(milliseconds));
                 self.count("connections slowed down", harm(count, salt, delay));
             }
             Fault::CutAnswers { count, bytes, salt } => {
-                self.count(
-                    "connections cut within an answer",
-                    harm(count, salt, Harm::CutAfter(bytes)),
-                );
+                let cut = Harm::CutAfter(bytes);
+                self.count("connections cut within an answer", harm(count, salt, cut));
             }
             Fault::Outage { milliseconds } => {
-                let how_long = Duration::from_millis(milliseconds);
-                scene.database_proxy.go_down(how_long, Harm::LoseAnswers);
+                scene.database_proxy.go_down(time(milliseconds), Harm::LoseAnswers);
                 self.count("outages of the database", 1);
             }
             Fault::Blackout { milliseconds } => {
-                self.black_out(Duration::from_millis(milliseconds)).await;
+                self.black_out(time(milliseconds)).await;
                 self.count("blackouts", 1);
             }
-            Fault::LockRow { milliseconds, salt } => {
-                let locked = lock_row(scene, Duration::from_millis(milliseconds), salt).await;
-                self.count("rows locked by strangers", u64::from(locked));
+            Fault::Stranger { act, milliseconds } => {
+                let done = stranger::perform(scene, act, time(milliseconds)).await;
+                self.count(act.in_words(), done.into());
+            }
+            Fault::StallLog { server, milliseconds } => {
+                scene.servers[server].stall_log(time(milliseconds)).await;
+                self.count("logs that nobody read for a while", 1);
             }
             Fault::LoseCommitAnswer => scene.database_proxy.lose_answer(),
             Fault::HoldCommitBack { milliseconds } => {
-                scene.database_proxy.hold_back(Duration::from_millis(milliseconds));
+                scene.database_proxy.hold_back(time(milliseconds));
             }
             Fault::LoseCallAnswer { server } => scene.providers_proxies[server].lose_answer(),
             Fault::FailSink { count } => {
                 self.fail_sink(count).await;
                 self.count("failures of the receiver of events", u64::from(count));
+            }
+        }
+    }
+
+    /// Ends this server, or the next one that nothing is done to.
+    async fn kill_one(&self, server: usize) {
+        for turn in 0..SERVERS {
+            if self.scene.servers[(server + turn) % SERVERS].kill_and_start().await {
+                self.count("servers killed", 1);
+                break;
             }
         }
     }
@@ -221,16 +234,4 @@ async fn terminate(scene: &Scene, count: usize, salt: u64) -> u64 {
     let ended = ended.bind(salt.to_string()).bind(count as i64).fetch_all(&mut database).await;
     let ended = ended.unwrap_or_default();
     ended.iter().filter(|row| row.try_get(0).unwrap_or(false)).count() as u64
-}
-
-/// Locks the row of an instance that is not over, whichever, as somebody does who has forgotten to
-/// commit. Not, while there is no database or no such instance.
-async fn lock_row(scene: &Scene, how_long: Duration, salt: u64) -> bool {
-    let Ok(mut database) = scene.database().await else { return false };
-    let row = "select instance_id from amends.instance where ended_at is null
-         order by md5(instance_id::text || $1) limit 1 for update";
-    let Ok(mut transaction) = database.begin().await else { return false };
-    let locked = sqlx::query(row).bind(salt.to_string()).fetch_optional(&mut *transaction).await;
-    sleep(how_long).await;
-    matches!(locked, Ok(Some(_))) && transaction.rollback().await.is_ok()
 }

@@ -11,7 +11,7 @@ use anyhow::Context;
 use reqwest::Client;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Executor, PgConnection};
 use tokio::sync::Mutex;
 
 use crate::pace::{self, Pace};
@@ -19,10 +19,21 @@ use crate::proxy::{Proxy, Upstream};
 use crate::schedule::SERVERS;
 use crate::server::Server;
 use crate::settlement;
+use crate::stranger;
 use crate::wire;
 
 /// How far the providers are away: a call takes as long as it does anywhere.
 pub(crate) const AWAY: Duration = Duration::from_millis(300);
+
+/// How this program wants its own sessions.
+const OWN_SETTINGS: [(&str, &str); 6] = [
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_isolation", "read\\ committed"),
+    ("search_path", "public"),
+];
 
 /// Everything that runs.
 pub(crate) struct Scene {
@@ -48,7 +59,8 @@ impl Scene {
         std::fs::create_dir_all(&folder).context("the build directory is writable")?;
         let sandbox = start_sandbox(&folder).await?;
         let postgres = start_postgres(&folder).await?;
-        let options = postgres.options();
+        // Whatever a stranger sets, this is not bent by it.
+        let options = postgres.options().options(OWN_SETTINGS);
         let socket = options.get_socket().context("a private Postgres listens on a socket")?;
         let socket = socket.join(format!(".s.PGSQL.{}", options.get_port()));
         let database_proxy = Proxy::open(Upstream::Unix(socket), wire::commit, Duration::ZERO)?;
@@ -64,6 +76,7 @@ impl Scene {
             programs.rotate_left(1);
             providers_proxies.push(proxy);
         }
+        options.connect().await?.execute(stranger::RULE).await?;
         let client = Client::builder().no_proxy().build()?;
         let postgres = Mutex::new(Some(postgres));
         Ok(Self {
@@ -145,7 +158,7 @@ async fn start_sandbox(folder: &Path) -> anyhow::Result<Process> {
 async fn start_postgres(folder: &Path) -> anyhow::Result<Durable> {
     let postgres = Durable::start(folder).await;
     let mut database = postgres.options().connect().await?;
-    for table in [settlement::TABLE, pace::TABLE] {
+    for table in [settlement::TABLE, pace::TABLE, stranger::TABLE] {
         sqlx::raw_sql(table).execute(&mut database).await?;
     }
     Ok(postgres)

@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use amends_tests::chance::Chance;
 
+use crate::stranger::Act;
+
 /// How long the orders take to be sent, per order.
 const MILLISECONDS_PER_ORDER: u64 = 75;
 /// Nothing is broken before this.
@@ -34,6 +36,9 @@ pub(crate) enum Fault {
     ResetConnections { count: usize, salt: u64 },
     /// Connections to the database swallow what is sent, and are reset later.
     SwallowConnections { count: usize, milliseconds: u64, salt: u64 },
+    /// Connections to the database swallow what is sent, in the middle of whatever it is, and nobody is
+    /// ever told.
+    AbandonConnections { count: usize, salt: u64 },
     /// Connections to the database become slow.
     DelayConnections { count: usize, milliseconds: u64, salt: u64 },
     /// Connections to the database are reset in the middle of an answer.
@@ -44,8 +49,10 @@ pub(crate) enum Fault {
     /// reached either: whatever was under way is to be tried again, is written down at once as such,
     /// and comes due before anybody is told that it is written.
     Blackout { milliseconds: u64 },
-    /// Somebody who is no server locks a row of an instance that is not over, for so long.
-    LockRow { milliseconds: u64, salt: u64 },
+    /// Somebody who is no server does something to the database, for so long.
+    Stranger { act: Act, milliseconds: u64 },
+    /// Nobody reads the log of a server, for so long.
+    StallLog { server: usize, milliseconds: u64 },
     /// The answer to the next commit is lost, after it has been carried out.
     LoseCommitAnswer,
     /// The next commit arrives so much later than its server hears that its connection is gone.
@@ -114,10 +121,15 @@ impl Schedule {
         schedule.every(5_000, "blackout", |chance| Fault::Blackout {
             milliseconds: chance.within(800..2_000),
         });
-        schedule.every(8_000, "lock row", |chance| Fault::LockRow {
-            milliseconds: chance.within(500..4_000),
+        schedule.every(30_000, "abandon", |chance| Fault::AbandonConnections {
+            count: some(chance, 1..4),
             salt: chance.any(),
         });
+        schedule.every(20_000, "stall log", |chance| Fault::StallLog {
+            server: any_server(chance),
+            milliseconds: chance.within(2_000..15_000),
+        });
+        schedule.strangers();
         schedule.every(6_000, "lose commit answer", |_| Fault::LoseCommitAnswer);
         // Most arrive while what they are about is under way again.
         schedule.every(1_000, "hold commit back", |chance| Fault::HoldCommitBack {
@@ -145,6 +157,23 @@ impl Schedule {
             at_milliseconds: CALM_MILLISECONDS + after,
             fault: Fault::KillEverything { times: 5 },
         }));
+    }
+
+    /// Adds what people do who have rights in the database and know nothing of the servers.
+    fn strangers(&mut self) {
+        type Makes = fn(&Chance) -> Act;
+        let acts: [(u64, &str, std::ops::Range<u64>, Makes); 4] = [
+            (8_000, "lock row", 500..4_000, |chance| Act::LockRow { salt: chance.any() }),
+            (15_000, "lock table", 200..1_500, |chance| Act::LockTable { salt: chance.any() }),
+            (3_000, "refuse", 300..5_000, |chance| Act::RefuseRecords { salt: chance.any() }),
+            (20_000, "settings", 2_000..8_000, |_| Act::ForeignSettings),
+        ];
+        for (gap, purpose, how_long, act) in acts {
+            self.every(gap, purpose, |chance| Fault::Stranger {
+                act: act(chance),
+                milliseconds: chance.within(how_long.clone()),
+            });
+        }
     }
 
     /// Adds a fault about once in so many milliseconds, and at least twice.
@@ -182,9 +211,15 @@ mod tests {
     #[test]
     fn every_fault_is_there_in_the_shortest_run_too_and_within_its_time() {
         let schedule = Schedule::of(7, 100);
-        let kinds: std::collections::HashSet<_> =
-            schedule.events.iter().map(|event| std::mem::discriminant(&event.fault)).collect();
-        assert_eq!(kinds.len(), 16);
+        let kinds: std::collections::HashSet<_> = schedule
+            .events
+            .iter()
+            .map(|event| match event.fault {
+                Fault::Stranger { act, .. } => (None, Some(std::mem::discriminant(&act))),
+                fault => (Some(std::mem::discriminant(&fault)), None),
+            })
+            .collect();
+        assert_eq!(kinds.len(), 21);
         assert!(schedule.events.iter().all(|it| it.at_milliseconds < schedule.span_milliseconds));
     }
 
@@ -201,5 +236,8 @@ mod tests {
         assert!(count(|it| matches!(it, Fault::Outage { .. })) >= 4);
         assert!(count(|it| matches!(it, Fault::Blackout { .. })) >= 15);
         assert!(count(|it| matches!(it, Fault::HoldCommitBack { .. })) >= 30);
+        let refusing =
+            |it: &Fault| matches!(it, Fault::Stranger { act: Act::RefuseRecords { .. }, .. });
+        assert!(count(refusing) >= 40);
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use amends::{Delivery, Engine, Priority, Settings, Start, Started, Workflow};
 use amends_api::app::{HttpConfig, app};
 use amends_api::auth::{Role, Token};
+use amends_api::log::{self, Log};
 use amends_api::sandbox;
 use amends_api::secret::Secret;
 use amends_api::serve::workflows;
@@ -72,7 +73,7 @@ pub(crate) struct Accepted {
 
 /// Serves until it is killed, or whoever started it is gone.
 pub(crate) async fn serve(arguments: Arguments) -> anyhow::Result<()> {
-    begin();
+    let _log = begin()?;
     #[cfg(feature = "sabotage")]
     crate::bugs::put_in()?;
     let engine = open(&arguments).await?;
@@ -88,7 +89,7 @@ pub(crate) async fn serve(arguments: Arguments) -> anyhow::Result<()> {
 
 /// Serves the stand-ins, just as long.
 pub(crate) async fn sandbox(arguments: SandboxArguments) -> anyhow::Result<()> {
-    begin();
+    let _log = begin()?;
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let options = sandbox::Options { ledger: arguments.ledger, listen };
     Ok(sandbox::serve(options, std::future::pending()).await?)
@@ -156,16 +157,11 @@ async fn start<W: Workflow>(
 }
 
 /// Logs, and ends the process when its standard input does.
-fn begin() {
+fn begin() -> anyhow::Result<Log> {
     std::thread::spawn(|| {
         // The end of it and an error mean the same.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(0);
     });
-    let filter = EnvFilter::new("info,sqlx=warn");
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    log::start(EnvFilter::new("info,sqlx=warn"), false)
 }

@@ -89,6 +89,13 @@ impl Server {
         sleep(HAUNTING).await;
     }
 
+    /// Has nobody read its log for so long.
+    pub(crate) async fn stall_log(&self, how_long: Duration) {
+        let stalled = self.running.lock().await.as_ref().map(Process::stall_log);
+        sleep(how_long).await;
+        drop(stalled);
+    }
+
     /// When it stood still.
     pub(crate) async fn freezes(&self) -> Vec<Freeze> {
         self.freezes.lock().await.clone()

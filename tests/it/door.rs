@@ -316,10 +316,9 @@ async fn a_log_that_nobody_takes_keeps_nobody_waiting() {
     let settings = [("AMENDS_TOKENS", tokens.as_str()), ("AMENDS_LOG", "trace")];
     for is_closed in [false, true] {
         let server = scene.serve(&settings).await;
+        let stalled = (!is_closed).then(|| server.stall_log());
         if is_closed {
             server.close_log();
-        } else {
-            server.stall_log();
         }
         // Until neither the pipe nor the memory set aside for it takes any more.
         for number in 0.. {
@@ -333,6 +332,7 @@ async fn a_log_that_nobody_takes_keeps_nobody_waiting() {
         assert_eq!(ready.unwrap().status(), StatusCode::OK);
         let stopped = tokio::time::timeout(STOPPED, server.stop()).await;
         assert!(stopped.expect("it ends").success(), "closed: {is_closed}");
+        drop(stalled);
     }
     scene.postgres.stop().await;
 }

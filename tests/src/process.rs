@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_util::sync::CancellationToken;
 
 /// How long a process may take until it serves, with a database that recovers from a crash.
 const START: Duration = Duration::from_secs(60);
@@ -50,8 +50,8 @@ pub struct Process {
     url: String,
     /// Copies its log.
     reader: JoinHandle<()>,
-    /// Nobody reads its log any more.
-    stalled: CancellationToken,
+    /// How many want nobody to read its log.
+    stalls: watch::Sender<usize>,
 }
 
 impl Process {
@@ -72,15 +72,14 @@ impl Process {
         let opened = tokio::fs::File::options().create(true).append(true).open(log).await;
         let mut file = opened.expect("the log can be written");
         let url = timeout(START, address(&mut lines, &mut file)).await.ok()??;
-        let stalled = CancellationToken::new();
-        let stall = stalled.clone();
+        let (stalls, mut stalling) = watch::channel(0);
         let reader = tokio::spawn(async move {
-            let copy = async { while copy_line(&mut lines, &mut file).await.is_some() {} };
-            if stall.run_until_cancelled(copy).await.is_none() {
-                std::future::pending::<()>().await;
-            }
+            // Whoever stalls it holds the other end.
+            while stalling.wait_for(|stalls| *stalls == 0).await.is_ok()
+                && copy_line(&mut lines, &mut file).await.is_some()
+            {}
         });
-        Some(Self { child, url, reader, stalled })
+        Some(Self { child, url, reader, stalls })
     }
 
     /// What the operating system knows it by, as long as it lives.
@@ -101,9 +100,12 @@ impl Process {
         self.url.trim_start_matches("http://")
     }
 
-    /// Reads its log no more, so that it has nowhere to go once the pipe is full.
-    pub fn stall_log(&self) {
-        self.stalled.cancel();
+    /// Reads its log no more until what is returned is dropped, so that it has nowhere to go once the
+    /// pipe is full.
+    #[must_use]
+    pub fn stall_log(&self) -> StalledLog {
+        self.stalls.send_modify(|stalls| *stalls += 1);
+        StalledLog(self.stalls.clone())
     }
 
     /// Closes its log, so that writing there fails.
@@ -129,6 +131,15 @@ impl Process {
     pub async fn kill(mut self) -> ExitStatus {
         self.child.start_kill().expect("it can be killed");
         self.child.wait().await.expect("it can be waited for")
+    }
+}
+
+/// Nobody reads the log of a process for as long as this is there.
+pub struct StalledLog(watch::Sender<usize>);
+
+impl Drop for StalledLog {
+    fn drop(&mut self) {
+        self.0.send_modify(|stalls| *stalls -= 1);
     }
 }
 
