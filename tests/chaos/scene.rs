@@ -31,7 +31,7 @@ const OWN_SETTINGS: [(&str, &str); 6] = [
     ("lock_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("default_transaction_read_only", "off"),
-    ("default_transaction_isolation", "read\\ committed"),
+    ("default_transaction_isolation", "read committed"),
     ("search_path", "public"),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use amends::command::{Answer, Command, Finding, Resolution};
+use amends::command::{Answer, ChildFate, Command, Finding, Resolution};
 use amends::view::{Filter, InstanceView};
 use amends::{Error, Failure, Saga, Status, StepError};
 use amends_tests::World;
@@ -181,18 +181,27 @@ async fn a_child_stopped_by_force_is_started_again_once_a_person_has_undone_what
     world.finish().await;
 }
 
+/// What a cancel would mean for the child that was stopped by force.
+async fn fate_of_first(world: &World, id: Uuid) -> ChildFate {
+    let preview = world.engine().preview(id, Command::Cancel).await.unwrap().unwrap();
+    preview.children.iter().find(|child| child.business_key == "it/pack").unwrap().fate
+}
+
 #[tokio::test]
 async fn the_child_in_the_place_of_one_stopped_by_force_is_undone_with_its_parent() {
     let lost = Act::Err(StepError::unknown("LOST", "no answer"));
     let c = Part::default().effect(amends::Effect::AtMostOnce).acts([lost]);
     let (world, script, id) = child_stopped_by_force(c).await;
     assert_eq!(stuck(&world, id).await.code, "OUTCOME_UNKNOWN");
+    assert_eq!(fate_of_first(&world, id).await, ChildFate::AskPerson);
     let undone = Finding::Undone(None);
     assert_eq!(resolve(&world, id, undone).await.unwrap(), Answer::Accepted);
     world.settle().await;
+    assert_eq!(fate_of_first(&world, id).await, ChildFate::Unchanged);
     assert_eq!(resolve(&world, id, Finding::Again).await.unwrap(), Answer::Accepted);
     world.settle().await;
     assert_eq!(status(&world, "it/pack#2").await, Some(Status::Completed));
+    assert_eq!(fate_of_first(&world, id).await, ChildFate::Unchanged);
     assert_eq!(world.command(id, Command::Cancel).await, Answer::Accepted);
     world.settle().await;
     assert_eq!(world.instance(id).await.status, Status::Cancelled);

@@ -190,7 +190,8 @@ impl Engine {
         let answer = answer(command, standing);
         let mut preview = preview(command, answer, &history, &records, steps);
         if answer != Answer::AlreadyEnded && goes_down(command) {
-            preview.children = family.into_iter().map(shown).collect();
+            preview.children =
+                family.into_iter().map(|it| shown(it, instance_id, &history)).collect();
         }
         Ok(Some(preview))
     }
@@ -261,9 +262,20 @@ fn goes_down(command: Command) -> bool {
     matches!(command, Command::Cancel | Command::Hold | Command::Release | Command::Terminate)
 }
 
-fn shown((member, fate): (Member, ChildFate)) -> ChildPreview {
+/// Shows what a command to an instance with this history means for something below it.
+fn shown((member, fate): (Member, ChildFate), id: Uuid, history: &History) -> ChildPreview {
     let Member { instance_id, parent_id, workflow, business_key, status, standing, .. } = member;
     let is_held = member.is_held;
+    let is_asked_about = |step: &RecordedStep| {
+        step.child == Some(instance_id) && (step.is_open_child() || step.is_failed_in_doubt())
+    };
+    let fate = match fate {
+        // A person has said what is left of it.
+        ChildFate::AskPerson if parent_id == id && !history.steps().any(is_asked_about) => {
+            ChildFate::Unchanged
+        }
+        fate => fate,
+    };
     ChildPreview { instance_id, parent_id, workflow, business_key, status, is_held, standing, fate }
 }
 
