@@ -1,7 +1,8 @@
 //! How much a receiver is asked: as much as it takes, and little while it takes nothing. Pure.
 //!
 //! A receiver that fails again and again without taking anything is asked twice after each pause;
-//! the pauses grow to two seconds. Once it has taken something, it is asked more with each success.
+//! the pauses grow to two seconds. Once it has taken something, it is asked more with each success, the
+//! newest first: there may be much that it does not take.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -24,6 +25,8 @@ const PAUSE_MAX: TimeDelta = TimeDelta::seconds(2);
 pub(super) enum Permit {
     /// Whatever waits.
     Any,
+    /// What waits, the newest first: what it takes now, it may not have taken before.
+    Newest,
     /// Something by which it shows whether it takes anything.
     Probe,
     /// Nothing.
@@ -63,7 +66,9 @@ impl Breaker {
     /// What may be asked while so many deliveries are under way.
     pub(super) fn permit(&self, under_way: usize, now: DateTime<Utc>) -> Permit {
         match &self.open {
-            None if under_way < self.limit => Permit::Any,
+            None if under_way >= self.limit => Permit::None,
+            None if self.limit == limits::DELIVERIES_MAX => Permit::Any,
+            None => Permit::Newest,
             Some(open) if under_way < PROBES_MAX && (open.left > 0 || open.next_at <= now) => {
                 Permit::Probe
             }
@@ -95,7 +100,7 @@ impl Breaker {
             self.limit = LIMIT_FIRST;
             return true;
         }
-        self.limit = (self.limit * 2).min(limits::DELIVERIES_MAX);
+        self.limit = (self.limit + 1).min(limits::DELIVERIES_MAX);
         false
     }
 
@@ -154,17 +159,17 @@ mod tests {
     }
 
     #[test]
-    fn one_success_lets_others_follow_and_each_of_them_more() {
+    fn one_success_lets_others_follow_and_each_of_them_one_more() {
         let mut breaker = opened();
         assert_eq!(breaker.permit(0, at(0)), Permit::None);
         assert!(breaker.succeeded());
         assert!(!breaker.is_open());
         let mut limit = LIMIT_FIRST;
         while limit < limits::DELIVERIES_MAX {
-            assert_eq!(breaker.permit(limit - 1, at(0)), Permit::Any);
+            assert_eq!(breaker.permit(limit - 1, at(0)), Permit::Newest);
             assert_eq!(breaker.permit(limit, at(0)), Permit::None);
             assert!(!breaker.succeeded());
-            limit *= 2;
+            limit += 1;
         }
         assert_eq!(breaker.permit(limits::DELIVERIES_MAX - 1, at(0)), Permit::Any);
         assert_eq!(breaker.permit(limits::DELIVERIES_MAX, at(0)), Permit::None);

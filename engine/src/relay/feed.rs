@@ -346,11 +346,14 @@ impl Feed {
         let (lanes, started) = (&mut self.lanes, self.under_way.started());
         match self.breaker.permit(self.under_way.len(), now) {
             Permit::None => None,
-            Permit::Any => {
+            permit @ (Permit::Any | Permit::Newest) => {
                 let may_be_old = self.under_way.old() < limits::OLD_DELIVERIES_MAX;
                 let is_old_first = may_be_old && started % OLD_SHARE == OLD_SHARE - 1;
                 let old = if is_old_first { lanes.start_old() } else { None };
-                let new = old.or_else(|| lanes.start_new());
+                let new = old.or_else(|| match permit {
+                    Permit::Newest => lanes.start_newest(),
+                    _ => lanes.start_new(),
+                });
                 new.or_else(|| if may_be_old { lanes.start_old() } else { None })
             }
             Permit::Probe => {

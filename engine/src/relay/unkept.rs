@@ -83,22 +83,47 @@ impl Unkept {
         subscription: &str,
         marks: &mut Marks,
     ) -> Result<bool, Error> {
-        let (pool, worker_id) = (worker.store.relay(), worker.worker_id);
+        let mut refused = Vec::new();
+        let kept = self.keep_blocks(worker, subscription, &mut refused).await;
+        self.blocks.extend(refused);
+        kept?;
+        let any_over = !self.over.is_empty();
+        while !self.over.is_empty() {
+            let count = limits::BLOCKS_MAX.min(self.over.len());
+            let at = marks.next(worker.clock.now());
+            let (pool, over) = (worker.store.relay(), &self.over[..count]);
+            let released = key_block::release(pool, worker.worker_id, subscription, over, at);
+            fenced(worker, released.await?);
+            self.over.drain(..count);
+        }
+        Ok(any_over)
+    }
+
+    /// What the database refuses is alone in the end, and is tried again with the next ones.
+    async fn keep_blocks(
+        &mut self,
+        worker: &Worker,
+        subscription: &str,
+        refused: &mut Vec<Block>,
+    ) -> Result<(), Error> {
+        let pool = worker.store.relay();
         while !self.blocks.is_empty() {
             let count = self.portion.min(self.blocks.len());
             let blocks = &self.blocks.make_contiguous()[..count];
-            match key_block::block(pool, worker_id, subscription, blocks).await {
+            let kept = key_block::block(pool, worker.worker_id, subscription, blocks).await;
+            match kept.map_err(Error::from) {
                 Ok(is_worker) => fenced(worker, is_worker),
-                Err(error) if count > 1 => {
+                Err(error) if error.is_transient() => return Err(error),
+                Err(_) if count > 1 => {
                     self.portion = count / 2;
-                    self.blocks.rotate_left(count % self.blocks.len());
-                    return Err(error.into());
+                    continue;
                 }
                 Err(error) => {
-                    let key = &self.blocks[0].key;
+                    let block = self.blocks.pop_front();
+                    let key = block.as_ref().map(|block| block.key.as_str());
                     tracing::warn!(%error, subscription, key, "a block could not be kept");
-                    self.blocks.rotate_left(1);
-                    break;
+                    refused.extend(block);
+                    continue;
                 }
             }
             self.portion = (self.portion * 2).min(limits::BLOCKS_MAX);
@@ -115,15 +140,7 @@ impl Unkept {
                 }
             }
         }
-        let any_over = !self.over.is_empty();
-        while !self.over.is_empty() {
-            let count = limits::BLOCKS_MAX.min(self.over.len());
-            let at = marks.next(worker.clock.now());
-            let over = &self.over[..count];
-            fenced(worker, key_block::release(pool, worker_id, subscription, over, at).await?);
-            self.over.drain(..count);
-        }
-        Ok(any_over)
+        Ok(())
     }
 }
 
