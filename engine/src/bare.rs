@@ -151,7 +151,7 @@ impl Bare {
     }
 
     fn relay(&self) -> Arc<Relay> {
-        Arc::new(Relay::new(self.store.clone(), self.worker_id, self.subscriptions.clone()))
+        Arc::new(Relay::new(self.store.clone(), self.worker_id, SUBSCRIPTION))
     }
 
     fn took(&mut self, ended: chrono::TimeDelta, drained: chrono::TimeDelta) -> Took {

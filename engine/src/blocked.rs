@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::limits::refuse_person;
-use crate::store::outbox::{self, Given};
+use crate::store::key_block::{self, Given};
 use crate::worker::new_id;
 
 /// A key whose oldest event could not be delivered.
@@ -115,7 +115,7 @@ impl Engine {
         instance_id: Option<Uuid>,
         limit: u32,
     ) -> Result<Vec<BlockedKey>, Error> {
-        Ok(outbox::blocked(self.parts().store.reading(), instance_id, limit).await?)
+        Ok(key_block::blocked(self.parts().store.reading(), instance_id, limit).await?)
     }
 
     /// What people have asked of keys, newest first, up to `limit`. About events of one instance, if
@@ -125,7 +125,7 @@ impl Engine {
         instance_id: Option<Uuid>,
         limit: u32,
     ) -> Result<Vec<KeyCommandView>, Error> {
-        Ok(outbox::key_commands(self.parts().store.reading(), instance_id, limit).await?)
+        Ok(key_block::key_commands(self.parts().store.reading(), instance_id, limit).await?)
     }
 
     /// Gives a command to a blocked key on behalf of `actor`. `None`: nothing of this key is
@@ -144,6 +144,6 @@ impl Engine {
         let parts = self.parts();
         let given =
             Given { command_id: new_id(), event, command, actor, reason, now: parts.clock.now() };
-        Ok(outbox::give_command(parts.store.reading(), given).await?)
+        Ok(key_block::give_command(parts.store.reading(), given).await?)
     }
 }

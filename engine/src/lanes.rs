@@ -1,49 +1,13 @@
-//! Which events may be delivered now: in order per lane, and past what is blocked. Pure.
+//! Which events of a subscription may be delivered now: in order per lane, new ones first. Pure.
+//!
+//! A lane is a key. What is blocked is not here: the database has it, and brings the head of a lane
+//! when it is to be tried again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use chrono::{DateTime, Utc};
 
 use crate::store::outbox::Row;
-
-/// Events of one key for one subscription: delivered one after the other.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Lane {
-    pub(crate) subscription: String,
-    pub(crate) key: String,
-}
-
-/// The rows that a relay holds in memory.
-#[derive(Debug, Default)]
-pub(crate) struct Lanes {
-    /// Rows that wait or are under way.
-    known: HashSet<i64>,
-    waiting: HashMap<Lane, VecDeque<Row>>,
-    /// Lanes with rows that may start, in the order in which they came.
-    ready: VecDeque<Lane>,
-    busy: HashSet<Lane>,
-    blocked: HashMap<Lane, Shut>,
-    /// How many events each subscription has taken.
-    taken: HashMap<String, usize>,
-}
-
-/// A lane whose head could not be delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Blocked {
-    pub(crate) failures: Failures,
-    /// When it is tried again. `None`: when a person says so.
-    pub(crate) until: Option<DateTime<Utc>>,
-    /// The row that a person wants skipped.
-    pub(crate) skipped: Option<i64>,
-    /// How many commands of people are known.
-    pub(crate) heard: i32,
-}
-
-impl Blocked {
-    fn is_over(&self, now: DateTime<Utc>) -> bool {
-        self.until.is_some_and(|until| until <= now)
-    }
-}
 
 /// How often the head of a lane could not be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,14 +17,73 @@ pub(crate) struct Failures {
     pub(crate) refusals: u32,
 }
 
-/// A blocked lane, and what this relay has seen of it.
+/// What is known of the block of a lane whose head is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) failures: Failures,
+    /// When it was tried the last time.
+    pub(crate) tried_at: Option<DateTime<Utc>>,
+    /// How many commands of people there were.
+    pub(crate) commands: i32,
+}
+
+/// The head of a blocked lane, which is to be tried again.
 #[derive(Debug)]
-struct Shut {
-    blocked: Blocked,
-    /// How much the subscription had taken by then.
-    taken: usize,
-    /// A scan from the beginning has come since the block ran out: rows come in order again.
-    passed: bool,
+pub(crate) struct Retry {
+    pub(crate) row: Row,
+    pub(crate) known: Known,
+    /// A person wants it tried.
+    pub(crate) is_asked: bool,
+    /// A person wants it skipped.
+    pub(crate) is_skipped: bool,
+}
+
+/// What is to be delivered now.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) row: Row,
+    /// Of a lane that is blocked.
+    pub(crate) retry: Option<Known>,
+    pub(crate) is_skipped: bool,
+    /// It is new, so that it goes before everything else.
+    pub(crate) is_new: bool,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// What was published last.
+    New,
+    /// A walk through everything.
+    Sweep,
+}
+
+/// The rows of a subscription that are in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    /// Rows that wait, are under way, or are delivered and not deleted yet.
+    known: HashSet<i64>,
+    lanes: HashMap<String, Lane>,
+    /// Lanes that may start, in the order in which they came.
+    new: VecDeque<String>,
+    old: VecDeque<String>,
+    retries: VecDeque<Retry>,
+    /// Whether a retry comes before an old lane the next time.
+    prefers_retry: bool,
+}
+
+#[derive(Debug)]
+struct Lane {
+    rows: VecDeque<Row>,
+    source: Source,
+    is_busy: bool,
+}
+
+/// A lane that is put back into the database untried.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Postponed {
+    pub(crate) key: String,
+    pub(crate) shard: i16,
 }
 
 impl Lanes {
@@ -69,127 +92,127 @@ impl Lanes {
         self.known.len()
     }
 
-    /// Takes rows of a scan, in order. Rows of blocked lanes are left in the database.
-    pub(crate) fn offer(&mut self, rows: Vec<Row>) {
+    /// Takes rows, in order.
+    pub(crate) fn offer(&mut self, rows: impl IntoIterator<Item = Row>, source: Source) {
         for row in rows {
-            let lane = Lane { subscription: row.subscription.clone(), key: row.key.clone() };
-            let shut = self.blocked.get(&lane).is_some_and(|shut| !shut.passed);
-            if shut || !self.known.insert(row.outbox_id) {
+            if !self.known.insert(row.outbox_id) {
                 continue;
             }
-            let waiting = self.waiting.entry(lane.clone()).or_default();
-            waiting.push_back(row);
-            if waiting.len() == 1 && !self.busy.contains(&lane) {
-                self.ready.push_back(lane);
+            match self.lanes.get_mut(&row.key) {
+                Some(lane) => lane.rows.push_back(row),
+                None => {
+                    let key = row.key.clone();
+                    let lane = Lane { rows: VecDeque::from([row]), source, is_busy: false };
+                    self.lanes.insert(key.clone(), lane);
+                    self.queue(source).push_back(key);
+                }
             }
         }
     }
 
-    /// Whether a lane may start now.
-    pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
-    /// All rows of a lane that may start now, and the one of them that is to be skipped.
-    pub(crate) fn start(&mut self) -> Option<(Lane, VecDeque<Row>, Option<i64>)> {
-        let lane = self.ready.pop_front()?;
-        let rows = self.waiting.remove(&lane)?;
-        let skipped = self.blocked.get(&lane).and_then(|shut| shut.blocked.skipped);
-        self.busy.insert(lane.clone());
-        Some((lane, rows, skipped))
-    }
-
-    /// A subscription has taken so many events.
-    pub(crate) fn took(&mut self, subscription: &str, count: usize) {
-        if count > 0 {
-            *self.taken.entry(subscription.to_owned()).or_default() += count;
-        }
-    }
-
-    /// A lane's rows are delivered; what came in meanwhile may start. Says whether the lane had
-    /// been blocked.
-    pub(crate) fn done(&mut self, lane: Lane) -> bool {
-        let was_blocked = self.blocked.remove(&lane).is_some();
-        self.busy.remove(&lane);
-        if self.waiting.contains_key(&lane) {
-            self.ready.push_back(lane);
-        }
-        was_blocked
-    }
-
-    /// How often the head of a lane has failed that has failed once more. One whose predecessors
-    /// were just delivered has not been tried before.
-    pub(crate) fn failed(&self, lane: &Lane, is_new: bool) -> Failures {
-        let Some(shut) = self.blocked.get(lane).filter(|_| !is_new) else {
-            return Failures { attempts: 1, refusals: 0 };
-        };
-        let Failures { attempts, refusals } = shut.blocked.failures;
-        let has_taken = self.taken_by(lane) > shut.taken;
-        Failures { attempts: attempts + 1, refusals: refusals + u32::from(has_taken) }
-    }
-
-    /// A lane's head could not be delivered. Everything of that lane is forgotten, and found again
-    /// in order by a scan from the beginning once the block has run out.
-    pub(crate) fn block(
-        &mut self,
-        lane: Lane,
-        rest: &[i64],
-        failures: Failures,
-        until: Option<DateTime<Utc>>,
-    ) -> Blocked {
-        self.busy.remove(&lane);
-        for outbox_id in rest {
-            self.known.remove(outbox_id);
-        }
-        for row in self.waiting.remove(&lane).unwrap_or_default() {
-            self.known.remove(&row.outbox_id);
-        }
-        let before = self.blocked.get(&lane).map(|shut| shut.blocked);
-        let skipped = before.and_then(|it| it.skipped).filter(|row| rest.contains(row));
-        let heard = before.map_or(0, |it| it.heard);
-        let blocked = Blocked { failures, until, skipped, heard };
-        self.shut(lane, blocked);
-        blocked
-    }
-
-    /// Knows those blocks that are kept, and those of lanes that are just being delivered.
-    pub(crate) fn recall(&mut self, blocks: impl IntoIterator<Item = (Lane, Blocked)>) {
-        self.blocked.retain(|lane, _| self.busy.contains(lane));
-        for (lane, blocked) in blocks {
-            if !self.busy.contains(&lane) {
-                self.shut(lane, blocked);
+    /// Takes heads that are to be tried again.
+    pub(crate) fn retry(&mut self, retries: impl IntoIterator<Item = Retry>) {
+        for retry in retries {
+            if self.known.insert(retry.row.outbox_id) {
+                self.retries.push_back(retry);
             }
         }
     }
 
-    /// People have asked so often for another attempt at a lane, or for its head to be skipped.
-    pub(crate) fn obey(
-        &mut self,
-        lane: &Lane,
-        commands: i32,
-        skipped: Option<i64>,
-        now: DateTime<Utc>,
-    ) {
-        if self.busy.contains(lane) {
-            return;
-        }
-        if let Some(shut) = self.blocked.get_mut(lane)
-            && shut.blocked.heard < commands
-        {
-            shut.blocked.failures.refusals = 0;
-            shut.blocked.until = Some(now);
-            shut.blocked.skipped = skipped;
-            shut.blocked.heard = commands;
+    /// Drops heads that have not been tried again.
+    pub(crate) fn drop_retries(&mut self) {
+        for retry in self.retries.drain(..) {
+            self.known.remove(&retry.row.outbox_id);
         }
     }
 
-    fn shut(&mut self, lane: Lane, blocked: Blocked) {
-        let taken = self.taken_by(&lane);
-        self.blocked.insert(lane, Shut { blocked, taken, passed: false });
+    fn queue(&mut self, source: Source) -> &mut VecDeque<String> {
+        match source {
+            Source::New => &mut self.new,
+            Source::Sweep => &mut self.old,
+        }
     }
 
-    fn taken_by(&self, lane: &Lane) -> usize {
-        self.taken.get(&lane.subscription).copied().unwrap_or(0)
+    /// Whether something new may start.
+    pub(crate) fn has_new(&self) -> bool {
+        !self.new.is_empty()
+    }
+
+    /// Whether something old may start.
+    pub(crate) fn has_old(&self) -> bool {
+        !self.old.is_empty()
+    }
+
+    /// Whether a head waits for its retry.
+    pub(crate) fn has_retry(&self) -> bool {
+        !self.retries.is_empty()
+    }
+
+    /// The head of the lane that has waited longest of those with something new.
+    pub(crate) fn start_new(&mut self) -> Option<Attempt> {
+        let key = self.new.pop_front()?;
+        self.start(&key)
+    }
+
+    /// The head of the lane that came last.
+    pub(crate) fn start_newest(&mut self) -> Option<Attempt> {
+        let key = self.new.pop_back()?;
+        self.start(&key)
+    }
+
+    /// What a person asks for; else in turns what is to be tried again, and what a sweep has brought.
+    pub(crate) fn start_old(&mut self) -> Option<Attempt> {
+        let is_asked = self.retries.front().is_some_and(|retry| retry.is_asked);
+        if is_asked || self.old.is_empty() || self.prefers_retry && self.has_retry() {
+            self.prefers_retry = false;
+            let Retry { row, known, is_skipped, .. } = self.retries.pop_front()?;
+            return Some(Attempt { row, retry: Some(known), is_skipped, is_new: false });
+        }
+        self.prefers_retry = true;
+        let key = self.old.pop_front()?;
+        self.start(&key)
+    }
+
+    fn start(&mut self, key: &str) -> Option<Attempt> {
+        let lane = self.lanes.get_mut(key)?;
+        let row = lane.rows.pop_front()?;
+        lane.is_busy = true;
+        let is_new = lane.source == Source::New;
+        Some(Attempt { row, retry: None, is_skipped: false, is_new })
+    }
+
+    /// The head of a lane is delivered; the next row may start.
+    pub(crate) fn delivered(&mut self, key: &str) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        lane.is_busy = false;
+        if lane.rows.is_empty() {
+            self.lanes.remove(key);
+        } else {
+            let source = lane.source;
+            self.queue(source).push_back(key.to_owned());
+        }
+    }
+
+    /// Puts a row at the end of its lane: the bug that is called "the outbox overtakes".
+    pub(crate) fn overtake(&mut self, row: Row) -> Result<(), Row> {
+        match self.lanes.get_mut(&row.key) {
+            Some(lane) if !lane.rows.is_empty() => {
+                let key = row.key.clone();
+                lane.rows.push_back(row);
+                self.delivered(&key);
+                Ok(())
+            }
+            _ => Err(row),
+        }
+    }
+
+    /// Nothing more of a lane is delivered for now: forgets the row that was under way, and those
+    /// behind it.
+    pub(crate) fn drop_lane(&mut self, row: &Row) {
+        self.known.remove(&row.outbox_id);
+        if let Some(lane) = self.lanes.remove(&row.key) {
+            forget_rows(&mut self.known, &lane);
+        }
     }
 
     /// Rows are gone from the database.
@@ -199,24 +222,61 @@ impl Lanes {
         }
     }
 
-    /// Whether a block has run out, so that a scan from the beginning is due.
-    pub(crate) fn unblocking(&self, now: DateTime<Utc>) -> bool {
-        self.blocked.values().any(|shut| !shut.passed && shut.blocked.is_over(now))
+    /// Drops what waits of other shards, which are somebody else's; what is under way is let finish.
+    pub(crate) fn keep_shards(&mut self, shards: &[i16]) {
+        let known = &mut self.known;
+        self.lanes.retain(|_, lane| {
+            let is_foreign = |row: &Row| !shards.contains(&row.shard);
+            if lane.rows.front().is_some_and(is_foreign) {
+                forget_rows(known, lane);
+                lane.rows.clear();
+            }
+            lane.is_busy || !lane.rows.is_empty()
+        });
+        self.retries.retain(|retry| {
+            let is_ours = shards.contains(&retry.row.shard);
+            if !is_ours {
+                known.remove(&retry.row.outbox_id);
+            }
+            is_ours
+        });
+        self.tidy_queues();
     }
 
-    /// A scan from the beginning starts: it brings the rows of lanes whose block has run out.
-    pub(crate) fn sweep(&mut self, now: DateTime<Utc>) {
-        for shut in self.blocked.values_mut().filter(|shut| shut.blocked.is_over(now)) {
-            shut.passed = true;
+    /// Makes room: puts back lanes that wait, the oldest first, and all that a sweep has brought,
+    /// until no more than `rows_max` rows wait.
+    pub(crate) fn postpone(&mut self, rows_max: usize) -> Vec<Postponed> {
+        let mut kept = 0;
+        let mut postponed = Vec::new();
+        let newest_first = self.new.iter().rev().map(|key| (key, true));
+        let queued = newest_first.chain(self.old.iter().map(|key| (key, false)));
+        for (key, is_new) in queued {
+            let Some(lane) = self.lanes.get(key) else { continue };
+            kept += if is_new { lane.rows.len() } else { 0 };
+            if is_new && kept <= rows_max {
+                continue;
+            }
+            if let Some(lane) = self.lanes.remove(key) {
+                let shard = lane.rows.front().map_or(0, |row| row.shard);
+                forget_rows(&mut self.known, &lane);
+                postponed.push(Postponed { key: key.clone(), shard });
+            }
         }
+        self.tidy_queues();
+        postponed
     }
 
-    /// Everything that waits, once shards have changed hands; what is under way is let finish.
-    pub(crate) fn drop_waiting(&mut self) {
-        for row in self.waiting.drain().flat_map(|(_, rows)| rows) {
-            self.known.remove(&row.outbox_id);
-        }
-        self.ready.clear();
+    fn tidy_queues(&mut self) {
+        let lanes = &self.lanes;
+        let may_start = |key: &String| lanes.get(key).is_some_and(|it| !it.rows.is_empty());
+        self.new.retain(may_start);
+        self.old.retain(may_start);
+    }
+}
+
+fn forget_rows(known: &mut HashSet<i64>, lane: &Lane) {
+    for row in &lane.rows {
+        known.remove(&row.outbox_id);
     }
 }
 
@@ -228,7 +288,7 @@ mod tests {
     fn row(outbox_id: i64, key: &str) -> Row {
         Row {
             outbox_id,
-            subscription: "all".to_owned(),
+            shard: if key < "m" { 0 } else { 1 },
             workflow: "fulfilment".to_owned(),
             key: key.to_owned(),
             instance_id: Uuid::nil(),
@@ -238,107 +298,97 @@ mod tests {
         }
     }
 
-    fn start(lanes: &mut Lanes) -> Option<(Lane, Vec<i64>)> {
-        lanes.start().map(|(lane, rows, _)| (lane, rows.iter().map(|row| row.outbox_id).collect()))
+    fn retry(outbox_id: i64, key: &str, is_asked: bool) -> Retry {
+        let failures = Failures { attempts: 3, refusals: 1 };
+        let known = Known { failures, tried_at: None, commands: 0 };
+        Retry { row: row(outbox_id, key), known, is_asked, is_skipped: false }
+    }
+
+    fn ids(attempts: impl IntoIterator<Item = Attempt>) -> Vec<i64> {
+        attempts.into_iter().map(|attempt| attempt.row.outbox_id).collect()
+    }
+
+    fn start_all(lanes: &mut Lanes) -> Vec<i64> {
+        ids(std::iter::from_fn(|| lanes.start_new().or_else(|| lanes.start_old())))
     }
 
     #[test]
     fn a_lane_with_a_delivery_under_way_waits_and_others_do_not() {
         let mut lanes = Lanes::default();
-        lanes.offer(vec![row(1, "a"), row(2, "b"), row(3, "a")]);
-        let (a, rows) = start(&mut lanes).unwrap();
-        assert_eq!((a.key.as_str(), rows), ("a", vec![1, 3]));
-        lanes.offer(vec![row(4, "a")]);
-        assert_eq!(start(&mut lanes).unwrap().1, [2]);
-        assert!(start(&mut lanes).is_none());
-        lanes.done(a);
-        assert_eq!(start(&mut lanes).unwrap().1, [4]);
+        lanes.offer([row(1, "a"), row(2, "b"), row(3, "a")], Source::New);
+        assert_eq!(start_all(&mut lanes), [1, 2]);
+        lanes.offer([row(4, "a"), row(5, "c")], Source::New);
+        assert_eq!(start_all(&mut lanes), [5]);
+        lanes.delivered("a");
+        assert_eq!(start_all(&mut lanes), [3]);
+        lanes.delivered("b");
+        lanes.delivered("a");
+        assert_eq!(start_all(&mut lanes), [4]);
     }
 
     #[test]
     fn a_row_that_is_seen_twice_is_delivered_once() {
         let mut lanes = Lanes::default();
-        lanes.offer(vec![row(1, "a"), row(1, "a")]);
-        assert_eq!(start(&mut lanes).unwrap().1, [1]);
-        lanes.offer(vec![row(1, "a")]);
-        assert_eq!(lanes.len(), 1);
+        lanes.offer([row(1, "a"), row(1, "a")], Source::New);
+        assert_eq!(start_all(&mut lanes), [1]);
+        lanes.delivered("a");
+        // It is in the database until it is deleted.
+        lanes.offer([row(1, "a")], Source::Sweep);
+        lanes.retry([retry(1, "a", true)]);
+        assert_eq!(start_all(&mut lanes), []);
+        lanes.forget(&[1]);
+        assert_eq!(lanes.len(), 0);
     }
 
     #[test]
-    fn nothing_of_a_blocked_lane_overtakes_its_head() {
+    fn of_a_lane_whose_head_has_failed_nothing_stays() {
         let mut lanes = Lanes::default();
-        let later = DateTime::from_timestamp_millis(1000).unwrap();
-        lanes.offer(vec![row(1, "a"), row(2, "a")]);
-        let (a, rows) = start(&mut lanes).unwrap();
-        lanes.block(a, &rows, Failures::default(), Some(later));
-        // The block has run out, but a scan from the middle would bring row 3 before row 1.
-        lanes.offer(vec![row(3, "a")]);
-        assert!(start(&mut lanes).is_none());
-        assert!(!lanes.unblocking(DateTime::UNIX_EPOCH));
-        assert!(lanes.unblocking(later));
-        lanes.sweep(later);
-        lanes.offer(vec![row(1, "a"), row(2, "a"), row(3, "a")]);
-        assert_eq!(start(&mut lanes).unwrap().1, [1, 2, 3]);
-    }
-
-    fn lane(key: &str) -> Lane {
-        Lane { subscription: "all".to_owned(), key: key.to_owned() }
-    }
-
-    /// Has the head of a lane fail once more.
-    fn fail(lanes: &mut Lanes, until: Option<DateTime<Utc>>) -> Blocked {
-        let (a, rows) = start(lanes).unwrap();
-        let failures = lanes.failed(&a, false);
-        lanes.block(a, &rows, failures, until)
+        lanes.offer([row(1, "a"), row(2, "a"), row(3, "b")], Source::New);
+        let failed = lanes.start_new().unwrap();
+        lanes.drop_lane(&failed.row);
+        assert_eq!((lanes.len(), start_all(&mut lanes)), (1, vec![3]));
+        // Its head comes back by itself, and the others once it has been taken.
+        lanes.retry([retry(1, "a", false)]);
+        let again = lanes.start_old().unwrap();
+        assert_eq!(again.retry.unwrap().failures.attempts, 3);
+        lanes.forget(&[1]);
+        lanes.offer([row(2, "a")], Source::Sweep);
+        assert_eq!(start_all(&mut lanes), [2]);
     }
 
     #[test]
-    fn a_failure_is_a_refusal_only_if_something_was_taken_since_the_one_before() {
+    fn what_a_person_asks_for_comes_before_other_retries_and_these_take_turns_with_old_rows() {
         let mut lanes = Lanes::default();
-        let now = DateTime::UNIX_EPOCH;
-        for (taken, refusals) in [(1, 0), (0, 0), (1, 1), (0, 1), (7, 2)] {
-            lanes.took("all", taken);
-            lanes.took("another", 1);
-            lanes.sweep(now);
-            lanes.offer(vec![row(1, "a")]);
-            assert_eq!(fail(&mut lanes, Some(now)).failures.refusals, refusals);
-        }
-        assert_eq!(lanes.failed(&lane("a"), true), Failures { attempts: 1, refusals: 0 });
+        lanes.offer([row(1, "a"), row(2, "b")], Source::Sweep);
+        lanes.retry([retry(3, "c", true), retry(4, "d", false), retry(5, "e", false)]);
+        assert_eq!(ids(std::iter::from_fn(|| lanes.start_old())), [3, 1, 4, 2, 5]);
     }
 
     #[test]
-    fn a_command_that_comes_during_an_attempt_is_heard_after_it() {
+    fn lanes_that_make_room_are_the_oldest_and_none_that_is_under_way() {
         let mut lanes = Lanes::default();
-        let now = DateTime::UNIX_EPOCH;
-        lanes.offer(vec![row(1, "a"), row(2, "a")]);
-        fail(&mut lanes, Some(now));
-        lanes.sweep(now);
-        lanes.offer(vec![row(1, "a"), row(2, "a")]);
-        let (a, rows) = start(&mut lanes).unwrap();
-        lanes.obey(&a, 1, Some(1), now);
-        let failures = lanes.failed(&a, false);
-        let blocked = lanes.block(a.clone(), &rows, failures, None);
-        assert_eq!((blocked.heard, blocked.skipped), (0, None));
-        assert!(!lanes.unblocking(now), "it waits for a person");
-        lanes.obey(&a, 1, Some(1), now);
-        assert!(lanes.unblocking(now));
-        lanes.sweep(now);
-        lanes.offer(vec![row(1, "a"), row(2, "a")]);
-        assert_eq!(lanes.start().unwrap().2, Some(1));
-        // What is behind the one that is skipped is not.
-        let blocked = lanes.block(a, &[2], Failures::default(), Some(now));
-        assert_eq!((blocked.heard, blocked.skipped), (1, None));
+        let rows = [row(1, "a"), row(2, "b"), row(3, "c"), row(4, "c"), row(5, "d")];
+        lanes.offer(rows, Source::New);
+        lanes.offer([row(6, "z")], Source::Sweep);
+        assert_eq!(lanes.start_new().unwrap().row.outbox_id, 1);
+        let postponed = lanes.postpone(3);
+        let keys: Vec<_> = postponed.iter().map(|it| (it.key.as_str(), it.shard)).collect();
+        assert_eq!(keys, [("b", 0), ("z", 1)]);
+        assert_eq!(lanes.len(), 4);
+        assert_eq!(lanes.start_newest().unwrap().row.outbox_id, 5);
+        assert_eq!(start_all(&mut lanes), [3]);
     }
 
     #[test]
-    fn of_what_others_have_had_only_what_is_kept_is_blocked() {
+    fn of_a_shard_that_is_given_away_only_what_is_under_way_stays() {
         let mut lanes = Lanes::default();
-        lanes.offer(vec![row(1, "a"), row(2, "b")]);
-        fail(&mut lanes, None);
-        let blocked = fail(&mut lanes, None);
-        lanes.recall([(lane("b"), blocked)]);
-        lanes.offer(vec![row(1, "a"), row(2, "b")]);
-        assert_eq!(start(&mut lanes).unwrap(), (lane("a"), vec![1]));
-        assert!(start(&mut lanes).is_none());
+        lanes.offer([row(1, "x"), row(2, "a"), row(3, "x"), row(4, "y")], Source::New);
+        lanes.retry([retry(5, "z", false), retry(6, "b", false)]);
+        let under_way = lanes.start_new().unwrap();
+        lanes.keep_shards(&[0]);
+        assert_eq!(lanes.len(), 3);
+        assert_eq!(start_all(&mut lanes), [2, 6]);
+        lanes.delivered(&under_way.row.key);
+        assert_eq!(start_all(&mut lanes), []);
     }
 }

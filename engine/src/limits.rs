@@ -60,8 +60,9 @@ pub(crate) const UNSETTLED_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Sessions for the statements of the loops.
 pub(crate) const LOOP_SESSIONS_MAX: u32 = 6;
 
-/// Sessions for the outbox.
-pub(crate) const RELAY_SESSIONS_MAX: u32 = 2;
+/// Sessions for the outbox: one for each subscription, so that none waits for another, and one for
+/// what they share. There are never fewer than this.
+pub(crate) const RELAY_SESSIONS_MIN: u32 = 2;
 
 /// Sessions for what people and programs ask to see.
 pub(crate) const READING_SESSIONS_MAX: u32 = 4;
@@ -129,11 +130,26 @@ pub(crate) const RENEWALS_PER_LEASE: u32 = 6;
 /// Shards of the outbox; the rows of `amends.outbox_shard`.
 pub(crate) const SHARDS: u32 = 16;
 
-/// Outbox rows per scan.
+/// Outbox rows that a feed takes at a time.
 pub(crate) const SCAN_MAX: usize = 4096;
 
-/// Outbox rows held in memory by a relay.
-pub(crate) const RELAY_ROWS_MAX: usize = 16_384;
+/// Outbox rows that a statement looks at to find them: it takes a moment, however many there are.
+pub(crate) const PAGE_ROWS_MAX: i64 = 20_000;
+
+/// Outbox rows of a subscription in memory.
+pub(crate) const FEED_ROWS_MAX: usize = 8_192;
+
+/// Those of them that stay in memory of a subscription whose receiver takes nothing.
+pub(crate) const FEED_ROWS_KEPT: usize = 1_024;
+
+/// Heads that are found to be due at a time.
+pub(crate) const DUE_MAX: usize = 128;
+
+/// The same, while their receiver takes nothing.
+pub(crate) const DUE_PROBES_MAX: usize = 8;
+
+/// Blocked keys that are written, or forgotten, by a statement.
+pub(crate) const BLOCKS_MAX: usize = 2_048;
 
 /// How long a subscription may be gone before its events are taken out of the outbox: servers may be
 /// on their way up.
@@ -148,8 +164,12 @@ pub(crate) const LEFTOVER_BATCH: i64 = 10_000;
 /// How long a sink may take over one event.
 pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Deliveries under way at once.
+/// Deliveries of a subscription under way at once.
 pub(crate) const DELIVERIES_MAX: usize = 64;
+
+/// Those of them that may be of what has been tried before, or has waited for long: there is always
+/// room for what is new.
+pub(crate) const OLD_DELIVERIES_MAX: usize = 48;
 
 /// The name of a schedule: it stands in keys, together with a time.
 pub(crate) const SCHEDULE_NAME_BYTES_MAX: usize = 100;

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
@@ -35,6 +36,8 @@ fn now() -> Instant {
     Instant::now()
 }
 
+type OfSubscription = [(&'static str, String); 1];
+
 /// Counters of this process; clones share their values.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -60,11 +63,20 @@ pub(crate) struct Metrics {
     pub(crate) suspects_on_trial: Gauge,
     pub(crate) events_left: Gauge,
     pub(crate) writes_set_aside: Gauge,
+    deliveries_under_way: Family<OfSubscription, Gauge>,
+    receiver_takes_nothing: Family<OfSubscription, Gauge>,
     pub(crate) claim: Seconds,
     pub(crate) commit: Seconds,
 }
 
 impl Metrics {
+    /// What a subscription's feed is like.
+    pub(crate) fn show_feed(&self, subscription: &str, under_way: usize, is_open: bool) {
+        let of = [("subscription", subscription.to_owned())];
+        self.deliveries_under_way.get_or_create(&of).set(under_way as i64);
+        self.receiver_takes_nothing.get_or_create(&of).set(i64::from(is_open));
+    }
+
     pub(crate) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("amends");
         for (name, help, counter) in [
@@ -121,6 +133,20 @@ impl Metrics {
             "Events that wait for subscriptions that no server has",
             self.events_left.clone(),
         );
+        for (name, help, family) in [
+            (
+                "deliveries_under_way",
+                "Events that were sent to a receiver which has not answered yet",
+                &self.deliveries_under_way,
+            ),
+            (
+                "receiver_takes_nothing",
+                "1 for a subscription whose receiver fails again and again and is asked little",
+                &self.receiver_takes_nothing,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
         for (name, help, Seconds(histogram)) in [
             ("claim", "Taking up due instances with their histories", &self.claim),
             ("commit", "Statements of the write path", &self.commit),

@@ -4,13 +4,14 @@
 //! shows what a worker's memory has to do with how many instances wait; `takeover` kills a worker
 //! and waits until all that it ran runs again; `horizon` has a reader hold its snapshot for so many
 //! seconds, and looks at what the claim makes of it; `foreign` claims beside so many due instances of
-//! a version that nobody runs.
+//! a version that nobody runs; `refused` delivers beside so many keys whose events are refused.
 
 #![expect(clippy::expect_used, reason = "a program of figures fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "figures are measured in real time")]
 
 mod foreign;
 mod horizon;
+mod refused;
 mod sleeper;
 mod takeover;
 mod timers;
@@ -31,7 +32,7 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (what, count) = match &arguments[..] {
         [what, count] => (what.as_str(), count.parse().expect("a number")),
-        _ => panic!("figures timers|waiting|takeover|horizon|foreign <how many>"),
+        _ => panic!("figures timers|waiting|takeover|horizon|foreign|refused <how many>"),
     };
     // What `takeover` starts as a process of its own.
     if let ("hold", Ok(url)) = (what, std::env::var(HELD_DATABASE)) {
@@ -47,9 +48,8 @@ async fn main() {
         "takeover" => takeover::measure(options, count).await,
         "horizon" => horizon::measure(options, count).await,
         "foreign" => foreign::measure(options, count).await,
-        other => {
-            panic!("there are timers, waiting, takeover, horizon and foreign, and not {other}")
-        }
+        "refused" => refused::measure(options, count).await,
+        other => panic!("there is no figure {other}"),
     }
     postgres.stop().await.expect("Postgres stops");
 }

@@ -26,6 +26,7 @@ mod execution;
 mod families;
 mod family_commands;
 mod family_races;
+mod feeds;
 mod findings;
 mod foreign_settings;
 mod fuzz;

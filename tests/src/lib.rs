@@ -27,11 +27,13 @@ pub mod packing;
 pub mod pooler;
 pub mod process;
 pub mod providers;
+pub mod receiver;
 pub mod scripted;
 pub mod shop;
 pub mod shopify;
 pub mod sink;
 pub mod timeline;
+pub mod told;
 
 mod world;
 

@@ -231,7 +231,7 @@ impl EngineBuilder {
         let mistakes = self.schedules.mistakes(&self.registry);
         let registry = self.registry.checked(mistakes).map_err(Error::Registration)?;
         Ok(Parts {
-            store: store(self.options),
+            store: store(self.options).feeding(self.subscriptions.count()),
             registry: Arc::new(registry),
             subscriptions: Arc::new(self.subscriptions),
             schedules: Arc::new(self.schedules),

@@ -18,6 +18,7 @@ pub(crate) mod examine;
 pub(crate) mod family;
 pub(crate) mod former_key;
 pub(crate) mod intake_case;
+pub(crate) mod key_block;
 pub(crate) mod leftover;
 pub(crate) mod live;
 pub(crate) mod locked;
@@ -99,13 +100,23 @@ impl Store {
         Self::with(options, Access::ReadOnly)
     }
 
+    /// The same, with a session for the feed of each subscription, and one for what they share.
+    pub(crate) fn feeding(mut self, subscriptions: usize) -> Self {
+        let sessions_max = u32::try_from(subscriptions).unwrap_or(u32::MAX).saturating_add(1);
+        if sessions_max > limits::RELAY_SESSIONS_MIN {
+            let whose = (Purpose::Relay, self.access);
+            self.relay = Pool::new(self.options.clone(), whose, sessions_max);
+        }
+        self
+    }
+
     fn with(options: PgConnectOptions, access: Access) -> Self {
         let options = session::options(options);
         let pool =
             |purpose, sessions_max| Pool::new(options.clone(), (purpose, access), sessions_max);
         Self {
             loops: pool(Purpose::Loops, limits::LOOP_SESSIONS_MAX),
-            relay: pool(Purpose::Relay, limits::RELAY_SESSIONS_MAX),
+            relay: pool(Purpose::Relay, limits::RELAY_SESSIONS_MIN),
             reading: pool(Purpose::Reading, limits::READING_SESSIONS_MAX),
             transactions: pool(Purpose::Transactions, limits::TRANSACTIONS_MAX),
             steps: pool(Purpose::Steps, limits::TRANSACTION_STEPS_MAX),
