@@ -31,6 +31,7 @@ pub mod scripted;
 pub mod shop;
 pub mod shopify;
 pub mod sink;
+pub mod standby;
 pub mod timeline;
 
 mod world;
