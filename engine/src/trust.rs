@@ -30,8 +30,6 @@ pub enum Durability {
 pub(crate) struct Trust {
     /// Whether a loss waits for a person to acknowledge it.
     has_lost: AtomicBool,
-    /// How much was counted as missing.
-    counted: Mutex<u64>,
     unreplicated: Mutex<Option<Unreplicated>>,
 }
 
@@ -79,7 +77,6 @@ impl Trust {
 
     async fn look_for_losses(&self, parts: &Parts) -> Result<(), Error> {
         let (acknowledged, pool) = (parts.store.acknowledged(), parts.store.pool());
-        self.count(parts);
         for missing in acknowledged.missing() {
             loss::note(pool, &missing, &parts.settings.name).await?;
             // It stops the intake by itself from here on.
@@ -88,13 +85,6 @@ impl Trust {
         }
         self.has_lost.store(loss::any_unacknowledged(pool).await?, Ordering::Release);
         Ok(())
-    }
-
-    fn count(&self, parts: &Parts) {
-        let found = parts.store.acknowledged().found();
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        parts.metrics.commits_lost.inc_by(found - *counted);
-        *counted = found;
     }
 
     fn unreplicated(&self) -> MutexGuard<'_, Option<Unreplicated>> {

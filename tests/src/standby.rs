@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::cluster::stop_with_this_process;
+use crate::cluster::{scratch, stop_with_this_process};
 use crate::durable::Durable;
 use crate::process::eventually;
 
@@ -29,7 +29,7 @@ impl Standby {
     pub async fn of(primary: &Durable, name: &str) -> Self {
         let data = primary.data_directory().await;
         let owner = data.metadata().expect("it is there");
-        let folder = TempDir::new().expect("a folder for its files");
+        let folder = TempDir::new_in(scratch()).expect("a folder for its files");
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
             .expect("the folder is ours");
         // As in the folder of every private server: see who stops it.

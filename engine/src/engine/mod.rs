@@ -205,15 +205,17 @@ impl EngineBuilder {
     pub(crate) fn parts(self, store: fn(Address) -> Store) -> Result<Parts, Error> {
         let mistakes = self.schedules.mistakes(&self.registry);
         let registry = self.registry.checked(mistakes).map_err(Error::Registration)?;
+        let store = store(self.address);
+        let commits_lost = store.acknowledged().found().clone();
         Ok(Parts {
-            store: store(self.address),
+            store,
             registry: Arc::new(registry),
             subscriptions: Arc::new(self.subscriptions),
             schedules: Arc::new(self.schedules),
             settings: self.settings,
             clock: self.clock,
             probes: self.probes,
-            metrics: Arc::new(Metrics::default()),
+            metrics: Arc::new(Metrics { commits_lost, ..Metrics::default() }),
             trust: Arc::default(),
             endings: broadcast::Sender::new(ENDINGS),
         })

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -55,7 +56,7 @@ pub(crate) struct Acknowledged {
     /// What was found missing and is not written down yet.
     missing: Mutex<Vec<Missing>>,
     /// How much was ever found missing.
-    found: AtomicU64,
+    found: Counter,
     /// Ends the worker that holds instances in memory.
     holder: Mutex<CancellationToken>,
     /// Told when something is found missing.
@@ -95,7 +96,7 @@ impl Acknowledged {
         let last = std::mem::take(&mut *locked(&self.last));
         // Somebody else may have told of it already.
         missing.retain(|trace| last.values().any(|known| known == trace));
-        self.found.fetch_add(missing.len() as u64, Ordering::Relaxed);
+        self.found.inc_by(missing.len() as u64);
         for trace in missing {
             tracing::error!(
                 "THE DATABASE HAS LOST COMMITS that it had acknowledged: {trace} is not there. \
@@ -107,8 +108,8 @@ impl Acknowledged {
     }
 
     /// How much was ever found missing.
-    pub(crate) fn found(&self) -> u64 {
-        self.found.load(Ordering::Relaxed)
+    pub(crate) fn found(&self) -> &Counter {
+        &self.found
     }
 
     /// What is to be written down.
@@ -181,7 +182,7 @@ mod tests {
         assert_eq!((missing.len(), &missing[0].trace), (1, &third));
         acknowledged.written_down(missing[0].loss_id);
         assert!(acknowledged.missing().is_empty());
-        assert_eq!(acknowledged.found(), 1);
+        assert_eq!(acknowledged.found().get(), 1);
     }
 
     #[test]
