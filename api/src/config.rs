@@ -15,6 +15,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use amends::{Durability, OnLostCommits};
 use clap::Args;
 
 use crate::app::{ConnectionLimits, HttpConfig};
@@ -33,6 +34,8 @@ const PROVIDERS_URL_DEFAULT: &str = "http://127.0.0.1:8090";
 const INSTANCES_MAX_DEFAULT: usize = 10_000;
 /// How long a server that is silent keeps what it holds, if nobody says otherwise.
 const LEASE_SECONDS_DEFAULT: u64 = 30;
+/// How long a server that starts waits for its database, if nobody says otherwise.
+const WAIT_DATABASE_SECONDS_DEFAULT: usize = 60;
 /// A shorter lease is lost to a slow moment of the database; a longer one leaves orders lying.
 const LEASE_SECONDS: RangeInclusive<u64> = 3..=3600;
 
@@ -93,6 +96,17 @@ pub struct Arguments {
     /// How long a server may be silent before others take over what it holds (default 30)
     #[arg(long, env = "AMENDS_LEASE_SECONDS", value_name = "SECONDS")]
     pub lease_seconds: Option<String>,
+    /// How long a server that starts waits for a database that can be written to (default 60)
+    #[arg(long, env = "AMENDS_WAIT_DATABASE", value_name = "SECONDS")]
+    pub wait_database: Option<String>,
+    /// What becomes of orders once the database has lost commits that it had acknowledged: stop (the
+    /// default) takes none in until `amends acknowledge-loss`; go-on takes them in as ever
+    #[arg(long, env = "AMENDS_ON_LOST_COMMITS", value_name = "stop|go-on")]
+    pub on_lost_commits: Option<String>,
+    /// On how many machines an order has to be: local (the default), or replicated, which refuses a
+    /// database whose commits do not wait for a standby
+    #[arg(long, env = "AMENDS_DURABILITY", value_name = "local|replicated")]
+    pub durability: Option<String>,
 }
 
 /// The flags that say which database, as they are typed. [`Database::try_from`] checks them.
@@ -100,7 +114,8 @@ pub struct Arguments {
 #[group(skip)]
 pub struct DatabaseArguments {
     /// Database; without it a private one is started in the data directory. One with a password
-    /// is not taken from the command line
+    /// is not taken from the command line. Several servers, of which one is the primary:
+    /// postgres://user@pg1:5432,pg2:5432/database?target_session_attrs=read-write
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
     /// File that holds the address of the database
@@ -131,6 +146,12 @@ pub struct Config {
     pub instances_max: usize,
     /// How long this server may be silent before others take over what it holds.
     pub lease: Duration,
+    /// How long it waits for its database when it starts.
+    pub wait_database: Duration,
+    /// What becomes of orders once the database has lost commits.
+    pub on_lost_commits: OnLostCommits,
+    /// On how many machines an order has to be.
+    pub durability: Durability,
     /// What the HTTP part has to know.
     pub http: HttpConfig,
     /// The files that it has come from, and that are read again.
@@ -181,6 +202,17 @@ impl TryFrom<Arguments> for Config {
             reader.address("AMENDS_METRICS_LISTEN", arguments.metrics_listen.as_deref());
         let instances_max = reader.instances_max(arguments.instances_max.as_deref());
         let lease = reader.lease(arguments.lease_seconds.as_deref());
+        let wait_database = reader.wait_database(arguments.wait_database.as_deref());
+        let on_lost_commits = reader.one_of(
+            "AMENDS_ON_LOST_COMMITS",
+            arguments.on_lost_commits.as_deref(),
+            [("stop", OnLostCommits::Stop), ("go-on", OnLostCommits::GoOn)],
+        );
+        let durability = reader.one_of(
+            "AMENDS_DURABILITY",
+            arguments.durability.as_deref(),
+            [("local", Durability::Local), ("replicated", Durability::Replicated)],
+        );
         let connections = reader.connections(
             arguments.connections_max.as_deref(),
             arguments.connections_per_address_max.as_deref(),
@@ -204,22 +236,27 @@ impl TryFrom<Arguments> for Config {
             tokens: tokens.and_then(|it| it.file),
             shopify_secrets: secrets.and_then(|it| it.file),
         };
-        match (listen, instances_max, lease) {
-            (Some(listen), Some(instances_max), Some(lease)) if reader.problems.is_empty() => {
-                Ok(Self {
-                    listen,
-                    metrics_listen,
-                    database,
-                    providers_url,
-                    events_url,
-                    instances_max,
-                    lease,
-                    http,
-                    files,
-                })
-            }
-            _ => Err(Problems(reader.problems)),
+        let read = (listen, instances_max, lease, wait_database);
+        let (Some(listen), Some(instances_max), Some(lease), Some(wait_database)) = read else {
+            return Err(Problems(reader.problems));
+        };
+        if !reader.problems.is_empty() {
+            return Err(Problems(reader.problems));
         }
+        Ok(Self {
+            listen,
+            metrics_listen,
+            database,
+            providers_url,
+            events_url,
+            instances_max,
+            lease,
+            wait_database,
+            on_lost_commits,
+            durability,
+            http,
+            files,
+        })
     }
 }
 

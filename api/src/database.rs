@@ -4,13 +4,14 @@
 //! last to leave stops it.
 
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use amends::{Access, Address, Clock};
+use anyhow::{Context, anyhow};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, PgConnection};
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use crate::config::Database;
 use crate::postgres::{Durability, Embedded, Options};
@@ -18,23 +19,23 @@ use crate::postgres::{Durability, Embedded, Options};
 /// The oldest Postgres that is used; the same as for a private one.
 const MAJOR_MIN: i32 = 14;
 /// How long it may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(30);
+/// How often one that does not answer yet is asked.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Does `work` with the database.
 pub async fn with<T, Working>(
     database: &Database,
-    work: impl FnOnce(PgConnectOptions) -> Working,
+    work: impl FnOnce(Address) -> Working,
 ) -> anyhow::Result<T>
 where
     Working: Future<Output = anyhow::Result<T>>,
 {
     match database {
         Database::Url(url) => {
-            let options = PgConnectOptions::from_str(url.expose()).context("DATABASE_URL")?;
-            // A pooler refuses what it does not know, and nobody needs this.
-            let options = options.extra_float_digits(None);
-            refuse_old(&options).await.context("the database of DATABASE_URL cannot be used")?;
-            work(options).await
+            let address = Address::from_str(url.expose()).context("DATABASE_URL")?;
+            refuse_old(version(&address, Access::ReadOnly).await)?;
+            work(address).await
         }
         Database::Embedded { data_dir, bin_dir } => {
             let embedded = Embedded::start(Options {
@@ -45,7 +46,7 @@ where
             .await
             .context("there is no DATABASE_URL, and a private database cannot be started")?;
             let worked = match PgConnectOptions::from_str(embedded.url()) {
-                Ok(options) => work(options).await,
+                Ok(options) => work(options.into()).await,
                 Err(error) => Err(error).context("the private database has no readable address"),
             };
             let stopped = embedded.stop().await.context("the private database did not stop");
@@ -54,25 +55,52 @@ where
     }
 }
 
-/// Refuses a database that cannot be reached, or is too old.
-async fn refuse_old(options: &PgConnectOptions) -> anyhow::Result<()> {
-    let asked = timeout(ANSWER, version(options)).await.context("it does not answer")?;
-    // The error says what its sources say again.
-    let (version, major) = asked.map_err(|error| anyhow!("{error}"))?;
-    if major >= MAJOR_MIN {
-        return Ok(());
+/// Waits until there is a database that can be written to, for so long at most: it may just then be
+/// on its way from one server to another. What does not pass is refused at once. `Break`: `shutdown`
+/// has completed.
+pub async fn wait(
+    database: &Database,
+    patience: Duration,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<ControlFlow<()>> {
+    let Database::Url(url) = database else { return Ok(ControlFlow::Continue(())) };
+    let address = Address::from_str(url.expose()).context("DATABASE_URL")?;
+    let clock = Clock::system();
+    let until = clock.now() + patience;
+    let mut ticks = interval(PAUSE);
+    let answered = async {
+        loop {
+            ticks.tick().await;
+            match version(&address, Access::ReadWrite).await {
+                Err(error) if error.is_transient() && clock.now() < until => {
+                    tracing::warn!(%error, "no database on {address} yet; it is waited for");
+                }
+                answered => break answered,
+            }
+        }
+    };
+    tokio::select! {
+        answered = answered => refuse_old(answered).map(ControlFlow::Continue),
+        () = shutdown => Ok(ControlFlow::Break(())),
     }
-    bail!("it is Postgres {version}, and {MAJOR_MIN} is the oldest that works")
 }
 
-async fn version(options: &PgConnectOptions) -> Result<(String, i32), sqlx::Error> {
-    let mut connection = PgConnection::connect_with(options).await?;
-    let version = sqlx::query_as(
-        "select current_setting('server_version'),
-                current_setting('server_version_num')::int / 10000",
-    )
-    .fetch_one(&mut connection)
-    .await?;
-    connection.close().await?;
-    Ok(version)
+/// Refuses a database that has not answered, or is too old.
+fn refuse_old(answered: Result<(String, i32), amends::Error>) -> anyhow::Result<()> {
+    let unusable = match answered {
+        Ok((_, major)) if major >= MAJOR_MIN => return Ok(()),
+        // Who works with it says so, each in a way of its own.
+        Err(amends::Error::UnsafeDatabase(_)) => return Ok(()),
+        Ok((version, _)) => {
+            anyhow!("it is Postgres {version}, and {MAJOR_MIN} is the oldest that works")
+        }
+        // The error says what its sources say again.
+        Err(error) => anyhow!("{error}"),
+    };
+    Err(unusable.context("the database of DATABASE_URL cannot be used"))
+}
+
+async fn version(address: &Address, access: Access) -> Result<(String, i32), amends::Error> {
+    let asked = timeout(ANSWER, amends::reach(address.clone(), access)).await;
+    asked.unwrap_or(Err(amends::Error::Stalled("it does not answer".to_owned())))
 }

@@ -225,6 +225,9 @@ fn configuration(bytes: &[u8]) {
         lease_seconds: Some(line()),
         connections_max: Some(line()),
         connections_per_address_max: Some(line()),
+        wait_database: Some(line()),
+        on_lost_commits: Some(line()),
+        durability: Some(line()),
     };
     match Config::try_from(arguments) {
         Ok(config) => {

@@ -93,6 +93,10 @@ pub enum Code {
     Unavailable,
     /// No answer in time; the same request may be sent again.
     TimedOut,
+    /// The database has lost what it had acknowledged; nothing is taken in until a person knows.
+    CommitsLost,
+    /// Orders are not on as many machines as they have to be.
+    NotReplicated,
 }
 
 impl Code {
@@ -132,9 +136,11 @@ impl Code {
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Overloaded | Self::Unavailable | Self::TimedOut => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Overloaded
+            | Self::Unavailable
+            | Self::TimedOut
+            | Self::CommitsLost
+            | Self::NotReplicated => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -145,6 +151,7 @@ impl Code {
                 Some(Duration::from_secs(1))
             }
             Self::Unavailable => Some(Duration::from_secs(2)),
+            Self::CommitsLost | Self::NotReplicated => Some(Duration::from_secs(30)),
             _ => None,
         }
     }
@@ -324,6 +331,17 @@ impl From<amends::Error> for Problem {
                 let detail = "this id came before from this sender, for a signal of this name that \
                               said something else; this one is not stored";
                 Self::new(Code::SignalConflict, detail)
+            }
+            amends::Error::CommitsLost => {
+                tracing::warn!("refused a request: lost commits are not acknowledged");
+                let detail = "nothing is taken in until a person has looked at what the database \
+                              has lost; send the same request again later";
+                Self::new(Code::CommitsLost, detail)
+            }
+            amends::Error::NotReplicated(why) => {
+                tracing::warn!("not ready: not replicated: {why}");
+                let detail = "orders are not on as many machines as they have to be";
+                Self::new(Code::NotReplicated, detail)
             }
             error if error.is_transient() => {
                 tracing::warn!(%error, "refused a request for now: {error}");

@@ -4,13 +4,13 @@
 
 use std::net::SocketAddr;
 
-use amends::{Engine, EngineBuilder, Settings};
+use amends::{Address, Engine, EngineBuilder, Settings};
 use amends_workflows::fulfilment;
 use amends_workflows::ports::Ports;
 use anyhow::{Context, anyhow};
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt;
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -43,18 +43,25 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let config = Config { http: with_room(config.http), ..config };
     warn_of_gaps(&config);
-    database::with(&config.database, |options| serve_database(&config, options, shutdown)).await
+    let shutdown = shutdown.boxed().shared();
+    let waited = database::wait(&config.database, config.wait_database, shutdown.clone()).await?;
+    if waited.is_break() {
+        return Ok(());
+    }
+    database::with(&config.database, |address| serve_database(&config, address, shutdown)).await
 }
 
 /// Opens the engine on a database, with the workflows and the sink of this server.
-pub async fn open_engine(config: &Config, options: PgConnectOptions) -> anyhow::Result<Engine> {
+pub async fn open_engine(config: &Config, address: impl Into<Address>) -> anyhow::Result<Engine> {
     let ports = Ports::http(config.providers_url.expose()).context("AMENDS_PROVIDERS_URL")?;
     let settings = Settings {
         instances_max: config.instances_max,
         lease: config.lease,
+        on_lost_commits: config.on_lost_commits,
+        durability: config.durability,
         ..Settings::default()
     };
-    let builder = workflows(options, ports).settings(settings);
+    let builder = workflows(address, ports).settings(settings);
     // The engine's errors say what their sources say again.
     subscribe(builder, config)?.open().await.map_err(|error| match error {
         amends::Error::Migration(error @ MigrateError::VersionMismatch(_)) => {
@@ -65,8 +72,8 @@ pub async fn open_engine(config: &Config, options: PgConnectOptions) -> anyhow::
 }
 
 /// An engine on a database, still closed, with every workflow of this build.
-pub fn workflows(options: PgConnectOptions, ports: Ports) -> EngineBuilder {
-    fulfilment::register(Engine::builder(options), ports)
+pub fn workflows(address: impl Into<Address>, ports: Ports) -> EngineBuilder {
+    fulfilment::register(Engine::builder(address), ports)
 }
 
 fn subscribe(builder: EngineBuilder, config: &Config) -> anyhow::Result<EngineBuilder> {
@@ -81,10 +88,10 @@ fn subscribe(builder: EngineBuilder, config: &Config) -> anyhow::Result<EngineBu
 
 async fn serve_database(
     config: &Config,
-    options: PgConnectOptions,
+    address: impl Into<Address>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let engine = open_engine(config, options).await?;
+    let engine = open_engine(config, address).await?;
     let listened = listen(config, engine.clone(), shutdown).await;
     let handed_over = engine.shutdown().await.context("the engine did not shut down in order");
     listened.and(handed_over)

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::chain;
@@ -24,7 +23,7 @@ use crate::error::Error;
 use crate::limits;
 use crate::store::commit::commit;
 use crate::store::write::{About, Change, NewDelivery, NewInstance, NewRecord, Write};
-use crate::store::{Purpose, Store, worker};
+use crate::store::{Purpose, Session, Store, worker};
 use crate::worker::new_id;
 
 pub use recorder::Recorder;
@@ -36,7 +35,7 @@ const SUBSCRIPTION: &str = "bare";
 /// A bare writer with its relay.
 pub struct Bare {
     store: Store,
-    connection: PgConnection,
+    connection: Session,
     worker_id: Uuid,
     /// The writes of finished instances, each in their order; taken in turns.
     templates: Vec<Vec<Write>>,

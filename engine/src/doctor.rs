@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::loss::Loss;
 use crate::store::examine::{self, Settings, Unclaimable, Waiting, Workers};
-use crate::store::{Purpose, Store, migrations};
+use crate::store::replication::{self, Replication};
+use crate::store::{Address, Purpose, Store, loss, migrations};
 
 /// The oldest Postgres that is used.
 const VERSION_MIN: i32 = 14;
@@ -61,8 +62,8 @@ impl Finding {
 
 /// Looks at everything. A database that will not do is a finding, and ends the examination; one that
 /// does not answer is an error.
-pub async fn examine(options: PgConnectOptions) -> Result<Vec<Finding>, Error> {
-    let store = Store::new(options);
+pub async fn examine(address: impl Into<Address>) -> Result<Vec<Finding>, Error> {
+    let store = Store::new(address);
     match store.refuse_unfit().await {
         Err(Error::UnsafeDatabase(why)) => {
             let advice = "no server starts on it; the runbook says what to do, under \"The server does not start\"";
@@ -87,6 +88,8 @@ async fn look_inside(connection: &mut PgConnection) -> Result<Vec<Finding>, Erro
     let offset = settings.now - (before + (Clock::system().now() - before) / 2);
     let workers = examine::workers(connection).await?;
     let mut findings = about_server(&settings, offset);
+    findings.push(durability(&replication::replication(connection).await?));
+    findings.push(losses(&loss::unacknowledged(connection).await?));
     findings.push(objects(&examine::broken_objects(connection).await?));
     findings.extend(about_workers(&workers));
     findings.push(due(&examine::unclaimable(connection).await?));
@@ -145,29 +148,51 @@ fn about_server(settings: &Settings, offset: TimeDelta) -> Vec<Finding> {
         } else {
             Finding::problem("autovacuum", "it is off", "switch it on: tables grow without end")
         },
-        durability(settings),
         rights(settings),
     ]
 }
 
-fn durability(settings: &Settings) -> Finding {
-    let there = settings.standbys_there;
-    match (settings.standbys_wanted.as_str(), there) {
-        ("", _) => Finding::note(
+fn durability(replication: &Replication) -> Finding {
+    match (replication.copies(), replication.missing()) {
+        (1, _) => Finding::note(
             "durability",
-            "an acknowledged order is on this server's disk alone",
-            "if losing the disk must not lose orders: a synchronous standby (synchronous_standby_names)",
+            "an acknowledged order is on this server's disk alone: 1 copy",
+            "if losing the disk must not lose orders: a synchronous standby (synchronous_standby_names), \
+             and servers with --durability replicated",
         ),
-        (names, 0) => Finding::problem(
+        (_, Some(why)) => Finding::problem(
             "durability",
-            format!("commits wait for {names:?}, and no such standby is there"),
-            "bring the standby back: until then nothing is accepted. A role without pg_monitor may not see it",
+            why,
+            "bring the standby back: until then nothing is accepted",
         ),
-        (_, there) => Finding::fine(
+        (copies, None) => Finding::fine(
             "durability",
-            format!("an acknowledged order is on this server and {there} standbys"),
+            format!("an acknowledged order is on {copies} machines: {copies} copies"),
         ),
     }
+}
+
+fn losses(losses: &[Loss]) -> Finding {
+    let Some(first) = losses.first() else {
+        return Finding::fine(
+            "losses",
+            "no server has found anything missing that was acknowledged",
+        );
+    };
+    Finding::problem(
+        "losses",
+        format!(
+            "since {} the database lacks what it had acknowledged: {}{}. Found by {}",
+            at(first.found_at),
+            first.lost,
+            match losses.len() {
+                1 => String::new(),
+                more => format!(" and {} more", more - 1),
+            },
+            first.found_by,
+        ),
+        "the runbook says what to do, under \"Commits are lost\"; `amends acknowledge-loss` lets orders in again",
+    )
 }
 
 fn rights(settings: &Settings) -> Finding {

@@ -22,6 +22,15 @@ pub enum Error {
     /// This process cannot do its work, for this reason, although the database answers it.
     #[error("not ready: {0}")]
     Stalled(String),
+    /// The database has lost commits that it had acknowledged. Nothing is taken in until a person
+    /// has said that this is known (`amends acknowledge-loss`).
+    #[error(
+        "the database has lost commits that it had acknowledged, and nobody has said yet that this is known"
+    )]
+    CommitsLost,
+    /// Commits are not on as many machines as was asked for, and why.
+    #[error("not replicated: {0}")]
+    NotReplicated(String),
     /// The workflow is not registered here.
     #[error("no workflow {0} is registered")]
     UnknownWorkflow(String),
@@ -62,6 +71,8 @@ impl Error {
             Self::Overloaded
             | Self::Unavailable
             | Self::Stalled(_)
+            | Self::CommitsLost
+            | Self::NotReplicated(_)
             | Self::UnknownVersion { .. } => true,
             Self::Migration(_)
             | Self::UnknownWorkflow(_)
@@ -104,8 +115,12 @@ pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
 
 /// Whether a statement has taken longer than it may.
 pub(crate) fn is_time_out(error: &sqlx::Error) -> bool {
-    let is_silence = matches!(error, sqlx::Error::Io(io) if io.kind() == ErrorKind::TimedOut);
-    is_silence || has_code(error, "57014")
+    is_silence(error) || has_code(error, "57014")
+}
+
+/// Whether nobody has said what became of a statement in the time that it had.
+pub(crate) fn is_silence(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(io) if io.kind() == ErrorKind::TimedOut)
 }
 
 /// Whether the database has answered with this code.

@@ -144,6 +144,7 @@ impl Engine {
     ///
     /// Safe to repeat. The delivery must have been kept before.
     pub async fn open_case(&self, case: NewCase) -> Result<Opened, Error> {
+        self.permit_intake()?;
         let refused = refuse_text("the message", &case.message)
             .or_else(|| case.business_key.as_deref().and_then(|key| refuse_key("the key", key)));
         refused.map_or(Ok(()), |why| Err(Error::InvalidInput(why)))?;

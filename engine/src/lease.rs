@@ -7,9 +7,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::error::is_silence;
 use crate::limits::RENEWALS_PER_LEASE;
 use crate::loops::apart;
-use crate::store::{Purpose, Store, worker};
+use crate::store::{Purpose, Session, Store, within, worker};
 
 /// The right of this process to write, as far as this process can know.
 #[derive(Debug)]
@@ -94,10 +95,7 @@ impl Heartbeat {
         }
     }
 
-    async fn renew(
-        &self,
-        connection: &mut Option<sqlx::PgConnection>,
-    ) -> Result<bool, sqlx::Error> {
+    async fn renew(&self, connection: &mut Option<Session>) -> Result<bool, sqlx::Error> {
         let live = match connection.take() {
             Some(live) => live,
             None => self.store.connect(Purpose::Alone).await?,
@@ -105,9 +103,13 @@ impl Heartbeat {
         let live = connection.insert(live);
         let renewal = worker::renew(live, self.worker_id, self.lease.length, None);
         // A connection that does not answer in time is given up while there is lease left.
-        tokio::time::timeout(self.lease.length / RENEWALS_PER_LEASE, renewal)
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        let renewed = within(self.lease.length / RENEWALS_PER_LEASE, renewal).await;
+        if renewed.as_ref().is_err_and(is_silence)
+            && let Some(silent) = connection.take()
+        {
+            self.store.give_up(silent);
+        }
+        renewed
     }
 }
 

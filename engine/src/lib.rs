@@ -72,11 +72,13 @@ pub mod fuzz;
 pub mod intake_case;
 pub mod leftover;
 mod limits;
+mod loss;
 mod metrics;
 pub mod probe;
 #[doc(hidden)]
 pub mod sabotage;
 pub mod sink;
+mod trust;
 pub mod verify;
 pub mod versions;
 pub mod view;
@@ -86,9 +88,11 @@ pub use declaration::Declaration;
 pub use dependency::Dependency;
 pub use engine::{
     Delivery, Engine, EngineBuilder, Recorded, Requester, Settings, Start, Started, grant, migrate,
+    reach,
 };
 pub use error::Error;
 pub use event::Event;
+pub use loss::{Loss, OnLostCommits, acknowledge_losses};
 pub use money::{Currency, Imbalance, Ledger, Money, Movement, MovementKind};
 pub use priority::Priority;
 pub use registry::Steps;
@@ -102,5 +106,7 @@ pub use step::{
 };
 #[doc(hidden)]
 pub use store::parts::shapes as commit_shapes;
+pub use store::{Access, Address, BadAddress};
 pub use transaction_step::{InTransaction, PgConnection, TransactionStep, TransactionUndo};
+pub use trust::Durability;
 pub use workflow::{Milestone, Outcome, Workflow};

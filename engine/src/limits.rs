@@ -58,20 +58,20 @@ pub(crate) const UNSETTLED_MAX: u32 = 3;
 pub(crate) const UNSETTLED_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Sessions for the statements of the loops.
-pub(crate) const LOOP_SESSIONS_MAX: u32 = 6;
+pub(crate) const LOOP_SESSIONS_MAX: usize = 6;
 
 /// Sessions for the outbox: one for each subscription, so that none waits for another, and one for
 /// what they share. There are never fewer than this.
-pub(crate) const RELAY_SESSIONS_MIN: u32 = 2;
+pub(crate) const RELAY_SESSIONS_MIN: usize = 2;
 
 /// Sessions for what people and programs ask to see.
-pub(crate) const READING_SESSIONS_MAX: u32 = 4;
+pub(crate) const READING_SESSIONS_MAX: usize = 4;
 
 /// Sessions for transactions: signals, commands.
-pub(crate) const TRANSACTIONS_MAX: u32 = 8;
+pub(crate) const TRANSACTIONS_MAX: usize = 8;
 
 /// Sessions for transaction steps: more would only wait for each other in the database.
-pub(crate) const TRANSACTION_STEPS_MAX: u32 = 8;
+pub(crate) const TRANSACTION_STEPS_MAX: usize = 8;
 
 /// Records of a history that goes forward. What is longer is put to a person: it would be loaded
 /// whole at every claim. Undoing may add to it.

@@ -59,6 +59,8 @@ pub(crate) struct Metrics {
     pub(crate) workers_lost: Counter,
     pub(crate) workers_taken_over: Counter,
     pub(crate) workers_vanished: Counter,
+    pub(crate) commits_lost: Counter,
+    pub(crate) durability_copies: Gauge,
     pub(crate) instances_held: Gauge,
     pub(crate) suspects_on_trial: Gauge,
     pub(crate) events_left: Gauge,
@@ -70,6 +72,11 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
+    /// Lost commits are counted where they are found.
+    pub(crate) fn counting(commits_lost: Counter) -> Self {
+        Self { commits_lost, ..Self::default() }
+    }
+
     /// What a subscription's feed is like.
     pub(crate) fn show_feed(&self, subscription: &str, under_way: usize, is_open: bool) {
         let of = [("subscription", subscription.to_owned())];
@@ -110,6 +117,11 @@ impl Metrics {
                 "Workers that were not there and held instances all the same",
                 &self.workers_vanished,
             ),
+            (
+                "commits_lost",
+                "Acknowledged commits that were found missing in the database",
+                &self.commits_lost,
+            ),
         ] {
             registry.register(name, help, counter.clone());
         }
@@ -127,6 +139,11 @@ impl Metrics {
             "writes_set_aside",
             "Writes that are tried by themselves: their rows are locked, or the database refuses them",
             self.writes_set_aside.clone(),
+        );
+        registry.register(
+            "durability_copies",
+            "On how many machines a commit is when it is acknowledged; 0: none is acknowledged",
+            self.durability_copies.clone(),
         );
         registry.register(
             "events_left",

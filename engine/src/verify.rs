@@ -1,12 +1,11 @@
 //! Checks the hash chain of every history against the records as they are stored.
 
-use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
 use crate::chain;
 pub use crate::chain::Break;
 use crate::error::Error;
-use crate::store::{Store, claim, read};
+use crate::store::{Address, Store, claim, read};
 
 /// What a check has found.
 #[derive(Debug, Default)]
@@ -23,22 +22,21 @@ pub struct Report {
 ///
 /// Reads only. Instances that run meanwhile may be longer than their row knows; that is no break.
 pub async fn verify(
-    options: PgConnectOptions,
+    address: impl Into<Address>,
     mut progress: impl FnMut(&Report),
 ) -> Result<Report, Error> {
     const BATCH: i64 = 500;
-    let store = Store::new(options);
+    let store = Store::new(address);
     let mut report = Report::default();
     let mut after = Uuid::nil();
     loop {
         let heads = read::heads(store.reading(), after, BATCH).await?;
-        let Some((last, ..)) = heads.last() else {
-            let what = "the instance that it belongs to is missing";
-            let rowless = read::rowless(store.reading()).await?;
-            report.broken.extend(rowless.into_iter().map(|id| (id, Break { seq: 0, what })));
-            return Ok(report);
-        };
-        after = *last;
+        let last = heads.last().map(|(last, ..)| *last);
+        let rowless = read::rowless(store.reading(), after, last.unwrap_or(Uuid::max())).await?;
+        let what = "the instance that it belongs to is missing";
+        report.broken.extend(rowless.into_iter().map(|(id, seq)| (id, Break { seq, what })));
+        let Some(last) = last else { return Ok(report) };
+        after = last;
         let ids: Vec<Uuid> = heads.iter().map(|(id, ..)| *id).collect();
         let histories = claim::histories(store.reading(), &ids).await?;
         for (id, head_seq, head_hash) in &heads {

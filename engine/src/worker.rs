@@ -37,6 +37,7 @@ use crate::schedule::{Definitions, ZONES};
 use crate::status::Status;
 use crate::store::worker::{self as rows, NewWorker, TakeOver};
 use crate::store::{Hint, Purpose, Store, leftover, mail};
+use crate::trust::Trust;
 use crate::turns::Turns;
 
 /// What a process is made of, whichever worker it is.
@@ -50,6 +51,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) probes: Probes,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) trust: Arc<Trust>,
     pub(crate) endings: broadcast::Sender<(Uuid, Status)>,
 }
 
@@ -115,6 +117,7 @@ impl Worker {
             schedules: &schedules.texts(),
             zones: ZONES,
         };
+        worker.store.acknowledged().hold(worker.lost.clone());
         rows::register(worker.store.pool(), row, worker.clock.pinned()).await?;
         // From here on nobody lays them aside; what was is back before anything new is delivered.
         leftover::put_back(worker.store.pool(), &subscriptions).await?;

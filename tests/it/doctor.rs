@@ -40,7 +40,7 @@ async fn an_examination_finds_nothing_where_all_is_well_and_each_thing_that_is_n
     let well = examine(options.clone()).await.unwrap();
     assert_eq!(problems(&well), [] as [&str; 0], "{well:#?}");
     let notes = well.iter().filter(|it| it.severity == Severity::Note).map(|it| it.about);
-    assert_eq!(notes.collect::<Vec<_>>(), ["durability", "rights"], "{well:#?}");
+    assert_eq!(notes.collect::<Vec<_>>(), ["rights", "durability"], "{well:#?}");
     assert!(well.iter().all(|it| it.advice.is_empty() == (it.severity == Severity::Fine)));
 
     // What no server can run, what nobody holds, what is switched off, what is not applied.

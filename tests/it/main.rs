@@ -23,6 +23,7 @@ mod dropped;
 mod endurance;
 mod everywhere;
 mod execution;
+mod failover;
 mod families;
 mod family_commands;
 mod family_races;

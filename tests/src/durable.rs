@@ -46,6 +46,12 @@ impl Durable {
 
     /// Ends it with SIGKILL, and starts it again.
     pub async fn kill_and_start(&mut self) {
+        self.kill().await;
+        self.embedded = embedded(&self.folder).await;
+    }
+
+    /// Ends it with SIGKILL.
+    pub async fn kill(&self) {
         let pid_file = self.data_directory().await.join("postmaster.pid");
         let pid_file = std::fs::read_to_string(pid_file).expect("it runs");
         let group = pid_file.lines().next().expect("the pid is the first line");
@@ -54,7 +60,6 @@ impl Durable {
         let kill = format!("kill -KILL -{group}");
         let killed = Command::new("sh").args(["-c", &kill]).status().await.expect("a shell");
         assert!(killed.success(), "Postgres cannot be killed: {kill}");
-        self.embedded = embedded(&self.folder).await;
     }
 
     /// Stops it.

@@ -32,6 +32,7 @@ pub mod scripted;
 pub mod shop;
 pub mod shopify;
 pub mod sink;
+pub mod standby;
 pub mod timeline;
 pub mod told;
 

@@ -63,6 +63,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     database::with(&database, async |server| {
         let work = async {
             let Some(program) = against else {
+                let server = server.only().cloned().context("a benchmark takes one server")?;
                 let report = bench::bench(server, place, options).await?;
                 return tell(&report, json, text::report);
             };

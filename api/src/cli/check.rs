@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use amends::Address;
 use amends::check::{Checked, Divergence, Misfit, Note, Report};
 use amends_api::config::{Database, DatabaseArguments};
 use amends_api::{database, serve};
@@ -14,7 +15,6 @@ use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
-use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
 use super::log::{self, Level};
@@ -75,7 +75,7 @@ pub(crate) async fn run(mut arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// Prints each misfit when it is found, so that any number of them can be told.
-async fn check(database: PgConnectOptions, json: bool) -> anyhow::Result<Sum> {
+async fn check(database: Address, json: bool) -> anyhow::Result<Sum> {
     let progress = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} live instances checked") {
         progress.set_style(style);

@@ -1,9 +1,9 @@
 //! `amends migrate`: brings the schema up to date before servers do, and says who may use it.
 
+use amends::Address;
 use amends_api::config::{Database, DatabaseArguments};
 use amends_api::database;
 use anyhow::{Context, bail};
-use sqlx::postgres::PgConnectOptions;
 
 use super::log::{self, Level};
 use super::stop;
@@ -37,7 +37,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     .await
 }
 
-async fn migrate(database: PgConnectOptions, role: Option<&str>) -> anyhow::Result<()> {
+async fn migrate(database: Address, role: Option<&str>) -> anyhow::Result<()> {
     amends::migrate(database.clone()).await.context("the schema cannot be brought up to date")?;
     print("the schema is up to date");
     if let Some(role) = role {

@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and what each outcome exits with.
 
+mod acknowledge_loss;
 mod bench;
 mod cancel;
 mod check;
@@ -89,6 +90,8 @@ enum Chosen {
     Schedules(schedules::Subcommand),
     /// Bring the schema of the database up to date, as its owner
     Migrate(migrate::Arguments),
+    /// Say that you know of commits that the database has lost, so that orders are taken in again
+    AcknowledgeLoss(acknowledge_loss::Arguments),
     /// Check that every history in the database is as it was written
     Verify(verify::Arguments),
     /// Look at the database and at those who use it, and say what is to be done
@@ -126,6 +129,7 @@ pub(crate) async fn run() -> ExitCode {
         Chosen::Check(arguments) => check::run(arguments).await,
         Chosen::Schedules(subcommand) => schedules::run(subcommand).await,
         Chosen::Migrate(arguments) => migrate::run(arguments).await,
+        Chosen::AcknowledgeLoss(arguments) => acknowledge_loss::run(arguments).await,
         Chosen::Verify(arguments) => verify::run(arguments).await,
         Chosen::Doctor(arguments) => doctor::run(arguments).await,
         Chosen::Bench(arguments) => bench::run(arguments).await,

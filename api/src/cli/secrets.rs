@@ -58,7 +58,13 @@ fn secret_in(matches: &ArgMatches) -> Option<(&'static str, &'static str)> {
 
 /// Whether an address holds more than where something is. What is no address may be anything.
 fn holds_secret(address: &str) -> bool {
-    Url::parse(address).map_or(true, |url| {
+    // No URL has several hosts, but an address of several databases.
+    let one = address.split_once(',').map(|(first, rest)| {
+        let others = rest.find(['/', '?']).map_or("", |end| &rest[end..]);
+        let is_plain = !rest[..rest.len() - others.len()].contains('@');
+        if is_plain { format!("{first}{others}") } else { String::new() }
+    });
+    Url::parse(one.as_deref().unwrap_or(address)).map_or(true, |url| {
         url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password")
     })
 }
@@ -86,6 +92,9 @@ mod tests {
             ("amends bench --database-url postgres://b/c?password=hunter2", "DATABASE_URL"),
             ("amends check --against postgres://a:hunter2@b/c", "DATABASE_URL"),
             ("amends check --against hunter2", "DATABASE_URL"),
+            ("amends verify --database-url postgres://a:hunter2@b:1,c:2/d", "DATABASE_URL"),
+            ("amends verify --database-url postgres://a:x,hunter2@b:1/d", "DATABASE_URL"),
+            ("amends verify --database-url postgres://b:1,c:2/d?password=hunter2", "DATABASE_URL"),
             ("amends instances list --token hunter2", "AMENDS_TOKEN"),
             ("amends schedules pause nightly --reason why --token hunter2", "AMENDS_TOKEN"),
         ] {
@@ -102,6 +111,7 @@ mod tests {
             "amends serve --tokens-file tokens --providers-url http://127.0.0.1:1",
             "amends verify --database-url postgres://amends@localhost/amends?host=/tmp/socket",
             "amends check --against postgres://amends@localhost/amends",
+            "amends serve --database-url postgres://amends@pg1:1,pg2:2/amends?connect_timeout=3",
             "amends instances list --token-file token --server http://127.0.0.1:1",
             "amends workflows",
             "amends bench --against ../before/target/release/amends",

@@ -1,12 +1,12 @@
 //! `amends verify`: checks every history on the database itself, and names what is broken.
 
+use amends::Address;
 use amends::verify::{self, Report};
 use amends_api::config::{Database, DatabaseArguments};
 use amends_api::database;
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
 use super::log::{self, Level};
@@ -62,7 +62,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if found.broken.is_empty() { Ok(()) } else { bail!("somebody has changed what was recorded") }
 }
 
-async fn check(database: PgConnectOptions) -> anyhow::Result<Found> {
+async fn check(database: Address) -> anyhow::Result<Found> {
     let progress = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} histories checked") {
         progress.set_style(style);

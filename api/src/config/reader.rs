@@ -1,14 +1,13 @@
 //! Reads settings that are one value each.
 
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
+use amends::Address;
 
 use super::{
     ConnectionLimits, Database, DatabaseArguments, INSTANCES_MAX_DEFAULT, LEASE_SECONDS,
-    LEASE_SECONDS_DEFAULT,
+    LEASE_SECONDS_DEFAULT, WAIT_DATABASE_SECONDS_DEFAULT,
 };
 use crate::secret::Secret;
 use crate::sink::http::http_url;
@@ -71,6 +70,31 @@ impl Reader {
         number
     }
 
+    pub(super) fn wait_database(&mut self, text: Option<&str>) -> Option<Duration> {
+        let seconds =
+            self.number("AMENDS_WAIT_DATABASE", text, WAIT_DATABASE_SECONDS_DEFAULT, 0)?;
+        Some(Duration::from_secs(seconds as u64))
+    }
+
+    /// One of these words; the first one if there is none.
+    pub(super) fn one_of<T: Copy>(
+        &mut self,
+        name: &str,
+        text: Option<&str>,
+        words: [(&str, T); 2],
+    ) -> T {
+        let [(usual, default), (other, another)] = words;
+        match text {
+            None | Some("") => default,
+            Some(text) if text == usual => default,
+            Some(text) if text == other => another,
+            Some(_) => {
+                self.problem(format!("{name}: has to be {usual} or {other}"));
+                default
+            }
+        }
+    }
+
     pub(super) fn lease(&mut self, text: Option<&str>) -> Option<Duration> {
         let seconds = match text {
             None | Some("") => Some(LEASE_SECONDS_DEFAULT),
@@ -103,10 +127,9 @@ impl Reader {
             return Database::Embedded { data_dir, bin_dir: pg_bin };
         };
         let url = &given.text;
-        let is_postgres = ["postgres://", "postgresql://"].iter().any(|it| url.starts_with(it));
-        if !is_postgres || PgConnectOptions::from_str(url).is_err() {
+        if let Err(bad) = url.parse::<Address>() {
             let from = given.setting();
-            self.problem(format!("{from}: has to be a URL, such as postgres://user@host/database"));
+            self.problem(format!("{from}: {bad}"));
         }
         Database::Url(Secret::new(given.text))
     }

@@ -35,6 +35,9 @@ fn arguments() -> Arguments {
         events_url_file: None,
         instances_max: None,
         lease_seconds: None,
+        wait_database: None,
+        on_lost_commits: None,
+        durability: None,
     }
 }
 
@@ -81,6 +84,9 @@ fn everything_that_is_wrong_is_reported_at_once_and_no_secret_with_it() {
         events_url: Some("hunter3".to_owned()),
         instances_max: Some("0".to_owned()),
         lease_seconds: Some("2".to_owned()),
+        wait_database: Some("soon".to_owned()),
+        on_lost_commits: Some("shrug".to_owned()),
+        durability: Some("some".to_owned()),
         tokens: Some(format!(
             "hunter4,anna:boss:hunter5,:viewer:{LONG},a:viewer:hunterx{LONG},\
              a:viewer:huntery{LONG},b:ingest:hunter8{LONG},c:ingest:hunter9{LONG}:hunter10,\
@@ -91,8 +97,22 @@ fn everything_that_is_wrong_is_reported_at_once_and_no_secret_with_it() {
         ..arguments()
     };
     let problems = Config::try_from(wrong).expect_err("problems");
-    assert_eq!(problems.0.len(), 21, "{problems}");
+    assert_eq!(problems.0.len(), 24, "{problems}");
     assert!(!problems.to_string().contains("hunter"), "{problems}");
+}
+
+#[test]
+fn an_address_of_several_servers_is_taken_and_what_it_cannot_have_is_named() {
+    let wrong_address = |url: &str| {
+        let arguments = Arguments { database: database(Some(url)), ..arguments() };
+        Config::try_from(arguments).map_or_else(|problems| problems.0, |_| Vec::new())
+    };
+    let servers = "postgres://amends:hunter2@pg1:5432,pg2:5433/amends";
+    let taken = wrong_address(&format!("{servers}?target_session_attrs=read-write"));
+    assert_eq!(taken, Vec::<String>::new());
+    let refused = wrong_address(&format!("{servers}?target_session_attrs=prefer-standby"));
+    assert_eq!(refused.len(), 1);
+    assert!(refused[0].starts_with("DATABASE_URL: target_session_attrs has to be"), "{refused:?}");
 }
 
 #[test]

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use amends::{Status, verify};
+use amends::{Address, Status, verify};
 use anyhow::Context;
-use sqlx::postgres::PgConnectOptions;
 
 use super::case::Case;
 use super::client::{Arrived, Entry};
@@ -93,7 +92,7 @@ pub(super) fn all_events(checked: Vec<Result<usize, String>>) -> Finding {
 }
 
 /// Checks every history in the database.
-pub(super) async fn histories(database: PgConnectOptions) -> anyhow::Result<Finding> {
+pub(super) async fn histories(database: Address) -> anyhow::Result<Finding> {
     let report = verify::verify(database, |_| ()).await.context("histories cannot be checked")?;
     let verify::Report { instances, records, broken } = report;
     Ok(match broken.len() {

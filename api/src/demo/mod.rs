@@ -17,12 +17,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use amends::{Clock, Status};
+use amends::{Address, Clock, Status};
 use anyhow::{Context, bail};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use futures::future::Shared;
-use sqlx::postgres::PgConnectOptions;
 use tokio::time::interval;
 use uuid::Uuid;
 
@@ -90,7 +89,7 @@ pub async fn demo(
 async fn on_database(
     options: &Options,
     doors: Doors,
-    database: PgConnectOptions,
+    database: Address,
     teller: &Teller,
     shutdown: Shared<impl Future<Output = ()>>,
 ) -> anyhow::Result<()> {
@@ -147,7 +146,7 @@ struct Evidence {
 }
 
 impl Show<'_> {
-    async fn play(&self, database: PgConnectOptions) -> anyhow::Result<Shown> {
+    async fn play(&self, database: Address) -> anyhow::Result<Shown> {
         let left_behind = self.client.under_way().await?;
         let orders = Orders::new(self.clock.now(), self.client.newest_number().await?);
         self.client.set_faults(&orders.faults()).await?;

@@ -7,9 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use amends::Engine;
+use amends::{Address, Durability, Engine, OnLostCommits};
 use anyhow::{Context, bail};
-use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +77,7 @@ impl Stage {
     pub(super) async fn set(
         options: &Options,
         doors: Doors,
-        database: PgConnectOptions,
+        database: Address,
     ) -> anyhow::Result<Self> {
         let Doors { server: listener, moved, providers: stand_ins } = doors;
         let (server, providers) = (listener.local_addr()?, stand_ins.local_addr()?);
@@ -155,6 +154,9 @@ fn config(server: SocketAddr, providers: SocketAddr, options: &Options) -> Confi
         events_url: Some(Secret::new(format!("http://{providers}/events"))),
         instances_max: INSTANCES_MAX,
         lease: LEASE,
+        wait_database: Duration::ZERO,
+        on_lost_commits: OnLostCommits::Stop,
+        durability: Durability::Local,
         http: HttpConfig { tokens, shopify, ..HttpConfig::default() },
         files: SecretFiles::default(),
     }

@@ -8,17 +8,19 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::aside::{Aside, Cause};
 use super::{Desk, Lines, Origin, Queue, Submission};
-use crate::error::{is_data_error, is_lock_timeout, is_race, is_time_out, is_transient};
+use crate::error::{
+    is_data_error, is_lock_timeout, is_race, is_silence, is_time_out, is_transient,
+};
 use crate::limits;
 use crate::sabotage::Bug;
+use crate::store::acknowledged::Recipient;
 use crate::store::commit::{Committed, commit};
 use crate::store::write::{Write, Written};
-use crate::store::{Purpose, locked, missed, within};
+use crate::store::{Purpose, Session, locked, missed, within};
 
 /// So often a batch runs out of time before it is halved: the first time it may be its connection
 /// that was at fault.
@@ -27,7 +29,8 @@ const SLOW_MAX: u32 = 2;
 pub(super) struct Line {
     lines: Lines,
     purpose: Purpose,
-    connection: Option<PgConnection>,
+    connection: Option<Session>,
+    recipient: Recipient,
 }
 
 /// Why a batch did not go in, other than for want of an answer.
@@ -44,7 +47,8 @@ pub(super) enum Trouble {
 
 impl Line {
     pub(super) fn new(lines: Lines, purpose: Purpose) -> Self {
-        Self { lines, purpose, connection: None }
+        let recipient = lines.desk.store.acknowledged().line();
+        Self { lines, purpose, connection: None, recipient }
     }
 
     pub(super) fn desk(&self) -> &Desk {
@@ -138,7 +142,7 @@ impl Line {
             Ok(locked) => locked.into_iter().collect(),
             Err(error) => {
                 tracing::debug!(%error, "nobody knows which rows are locked");
-                self.connection = None;
+                self.give_up(&error);
                 HashSet::new()
             }
         }
@@ -165,7 +169,7 @@ impl Line {
                     if let Some(trouble) = self.trouble(&error, batch.len(), slow).await {
                         break Err(trouble);
                     }
-                    self.connection = None;
+                    self.give_up(&error);
                     tracing::warn!(%error, writes = batch.len(), "a commit has no answer yet; sending it again");
                     self.desk().metrics.commits_resent.inc();
                     self.desk().clock.sleep(pause).await;
@@ -217,12 +221,31 @@ impl Line {
         let committed = committed.inspect_err(|error| {
             let has_answered = matches!(error, sqlx::Error::Database(_));
             if !has_answered || (is_transient(error) && !is_lock_timeout(error)) {
-                self.connection = None;
+                self.give_up(error);
             }
         })?;
         desk.probes.reach("commit.after").await;
+        self.remember(batch, &committed);
         self.count(batch);
         Ok(committed)
+    }
+
+    /// Gives up the connection. Its server may still be at what it has not answered.
+    fn give_up(&mut self, error: &sqlx::Error) {
+        if let Some(session) = self.connection.take()
+            && is_silence(error)
+        {
+            self.desk().store.give_up(session);
+        }
+    }
+
+    /// Remembers something of a batch that went in: it went in as a whole.
+    fn remember(&self, batch: &[Submission], committed: &Committed) {
+        let mut went_in =
+            batch.iter().rev().map(|it| &it.write).filter(|it| committed.includes(it));
+        if let Some(trace) = went_in.find_map(Write::trace) {
+            self.desk().store.acknowledged().remember(self.recipient, trace);
+        }
     }
 
     fn count(&self, batch: &[Submission]) {
@@ -237,7 +260,7 @@ impl Line {
         }
     }
 
-    async fn connected(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+    async fn connected(&mut self) -> Result<&mut Session, sqlx::Error> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.desk().store.connect(self.purpose).await?,
@@ -264,6 +287,9 @@ impl Line {
         for submission in missed {
             match self.judge(&submission.write).await {
                 Ok(judged) => {
+                    if let (Written::Yes, Some(trace)) = (&judged, submission.write.trace()) {
+                        self.desk().store.acknowledged().remember(self.recipient, trace);
+                    }
                     let _ = submission.answer.send(judged);
                 }
                 Err(trouble) => self.dismiss(vec![submission], &trouble),
@@ -291,7 +317,7 @@ impl Line {
                     return Err(Trouble::Unknown(error.to_string()));
                 }
                 Err(error) => {
-                    self.connection = None;
+                    self.give_up(&error);
                     tracing::warn!(%error, "a write that did not go in cannot be judged yet");
                     self.desk().clock.sleep(Duration::from_millis(100)).await;
                 }

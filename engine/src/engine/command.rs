@@ -17,6 +17,7 @@ use crate::reading::Reading;
 use crate::registry::Registry;
 use crate::signal::Signals;
 use crate::status::Status;
+use crate::store::acknowledged::{Recipient, Trace};
 use crate::store::command::{Given, Look, Request, Seen, give_command, see};
 use crate::store::family::Member;
 use crate::worker::new_id;
@@ -226,12 +227,17 @@ impl Engine {
             request,
             at: self.worker().clock.now(),
         };
+        // Under the id of a request it may have been given before.
+        let trace = given.request.is_none().then_some(Trace::Command(given.command_id));
         let answer = self
             .store()
             .transact(move |connection| {
                 Box::pin(async move { give_command(connection, given, look).await })
             })
             .await?;
+        if let (Some(_), Some(trace)) = (answer, trace) {
+            self.store().acknowledged().remember(Recipient::Person, trace);
+        }
         if answer == Some(Answer::Accepted) {
             self.ring().await;
         }

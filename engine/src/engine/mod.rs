@@ -1,16 +1,17 @@
 //! The engine as its users see it: open it, start instances, ask, command, shut down.
 
 mod command;
+mod health;
 mod key;
 mod schema;
+mod settings;
 mod signal;
 mod start;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::postgres::PgConnectOptions;
+use chrono::{DateTime, Utc};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -30,51 +31,19 @@ use crate::schedule::{self, Definitions, Firing, PrioritizedSchedule};
 use crate::sink::Sink;
 use crate::status::Status;
 use crate::store::write::Written;
-use crate::store::{Store, dependency, former_key, live, read};
+use crate::store::{Address, Store, dependency, former_key, live, read};
+use crate::trust;
 use crate::versions::{self, Version};
 use crate::view::{DependencyView, Filter, InstanceView, RecordView};
 use crate::worker::{Parts, Worker};
 use crate::workflow::Workflow;
 
 pub use command::Requester;
-pub use schema::{grant, migrate};
-
-/// How long an answer of the database is as good as another one.
-const ASK_PAUSE: TimeDelta = TimeDelta::seconds(1);
+pub use schema::{grant, migrate, reach};
+pub use settings::Settings;
 
 /// Endings that a receiver may be behind.
 const ENDINGS: usize = 16_384;
-
-/// How the engine behaves in this process.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// What this process is called in the list of workers, for people.
-    pub name: String,
-    /// How many instances may be in memory at once (default 10,000).
-    pub instances_max: usize,
-    /// A worker that has not renewed its lease for this long is taken over (default 30 s).
-    pub lease: Duration,
-    /// Waits up to this long are spent in memory; longer ones release the instance (default 2 s).
-    pub linger: Duration,
-    /// How often to look for what no hint announced (default 500 ms).
-    pub poll: Duration,
-    /// How often a receiver may refuse an event although it takes others, until the event's key
-    /// waits for a person (default 12, at least 1). Attempts are a second to five minutes apart.
-    pub refusals_max: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            name: format!("pid {}", std::process::id()),
-            instances_max: 10_000,
-            lease: Duration::from_secs(30),
-            linger: Duration::from_secs(2),
-            poll: Duration::from_millis(500),
-            refusals_max: 12,
-        }
-    }
-}
 
 /// A request to start an instance.
 #[derive(Debug, Clone)]
@@ -126,7 +95,7 @@ pub enum Recorded {
 
 /// Builds an [`Engine`].
 pub struct EngineBuilder {
-    options: PgConnectOptions,
+    address: Address,
     registry: Registry,
     subscriptions: Subscriptions,
     schedules: Definitions,
@@ -206,6 +175,11 @@ impl EngineBuilder {
             parts.store.refuse_unfit().await?;
         }
         parts.store.migrate(parts.clock.clone()).await?;
+        parts.store.keep_to_this_database().await?;
+        if !parts.clock.is_manual() {
+            trust::refuse_unreplicated(&parts).await?;
+            parts.trust.look(&parts).await?;
+        }
         let names: Vec<_> =
             parts.registry.dependencies().iter().map(|it| it.name.to_owned()).collect();
         dependency::declare(parts.store.pool(), &names, parts.clock.pinned()).await?;
@@ -222,23 +196,27 @@ impl EngineBuilder {
             loops::start(&engine.worker());
             tokio::spawn(succeed(engine.clone()));
             tokio::spawn(schedule::watch(engine.clone(), engine.0.closed.clone()));
+            tokio::spawn(trust::watch(engine.parts().clone(), engine.0.closed.clone()));
         }
         Ok(engine)
     }
 
     /// What a worker is made of, on a database that is reached through `store`.
-    pub(crate) fn parts(self, store: fn(PgConnectOptions) -> Store) -> Result<Parts, Error> {
+    pub(crate) fn parts(self, store: fn(Address) -> Store) -> Result<Parts, Error> {
         let mistakes = self.schedules.mistakes(&self.registry);
         let registry = self.registry.checked(mistakes).map_err(Error::Registration)?;
+        let store = store(self.address);
+        let commits_lost = store.acknowledged().found().clone();
         Ok(Parts {
-            store: store(self.options).feeding(self.subscriptions.count()),
+            store: store.feeding(self.subscriptions.count()),
             registry: Arc::new(registry),
             subscriptions: Arc::new(self.subscriptions),
             schedules: Arc::new(self.schedules),
             settings: self.settings,
             clock: self.clock,
             probes: self.probes,
-            metrics: Arc::new(Metrics::default()),
+            metrics: Arc::new(Metrics::counting(commits_lost)),
+            trust: Arc::default(),
             endings: broadcast::Sender::new(ENDINGS),
         })
     }
@@ -288,11 +266,11 @@ struct Shared {
 }
 
 impl Engine {
-    /// Begins to build an engine on the database behind `options`.
+    /// Begins to build an engine on the database at `address`.
     #[must_use]
-    pub fn builder(options: PgConnectOptions) -> EngineBuilder {
+    pub fn builder(address: impl Into<Address>) -> EngineBuilder {
         EngineBuilder {
-            options,
+            address: address.into(),
             registry: Registry::default(),
             subscriptions: Subscriptions::default(),
             schedules: Definitions::default(),
@@ -326,6 +304,7 @@ impl Engine {
     }
 
     async fn start_to_the_end(&self, mut start: Start) -> Result<Started, Error> {
+        self.permit_intake()?;
         start.business_key = self.stored_key(start.workflow, start.business_key).await?;
         let worker = self.worker();
         let newborn = intake::prepare(&worker, start, worker.permit())?;
@@ -357,6 +336,7 @@ impl Engine {
 
     /// Keeps a delivery that starts nothing, such as a topic nobody acts on. Safe to repeat.
     pub async fn record_delivery(&self, delivery: Delivery) -> Result<Recorded, Error> {
+        self.permit_intake()?;
         let worker = self.worker();
         match worker.committer.take_in(intake::delivery_only(&worker, delivery)?).await? {
             Written::Yes | Written::Replayed(_) | Written::Duplicate(_) => Ok(Recorded::Kept),
@@ -403,23 +383,6 @@ impl Engine {
     #[must_use]
     pub fn endings(&self) -> broadcast::Receiver<(Uuid, Status)> {
         self.0.parts.endings.subscribe()
-    }
-
-    /// Whether this process does its work: the database answers and lets it write, the lease is
-    /// fresh, writes are answered, and no loop stands still.
-    ///
-    /// However many ask, the database is asked once a second.
-    pub async fn ready(&self) -> Result<(), Error> {
-        let mut asked = self.0.asked.lock().await;
-        let clock = &self.parts().clock;
-        if asked.is_none_or(|asked| clock.now() - asked >= ASK_PAUSE) {
-            *asked = None;
-            // Every session that may be used has been found to be fit for writing.
-            sqlx::query!("select 1 as one").fetch_one(self.store().pool()).await?;
-            *asked = Some(clock.now());
-        }
-        drop(asked);
-        self.worker().is_at_work()
     }
 
     /// Adds the engine's metrics to `registry`, with the prefix `amends_`.

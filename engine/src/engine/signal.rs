@@ -93,6 +93,7 @@ impl Engine {
 
     /// A signal that can be recorded, as it is sent.
     async fn sent(&self, signal: SendSignal) -> Result<(Judge, Sent), Error> {
+        self.permit_intake()?;
         let SendSignal { workflow, business_key, name, body, sender, signal_id } = signal;
         let worker = self.worker();
         if worker.registry.newest(&workflow).is_none() {

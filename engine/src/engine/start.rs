@@ -24,6 +24,7 @@ impl Engine {
         connection: &mut PgConnection,
         mut start: Start,
     ) -> Result<Started, Error> {
+        self.permit_intake()?;
         start.business_key = self.stored_key(start.workflow, start.business_key).await?;
         let worker = self.worker();
         let newborn = intake::prepare(&worker, start, None)?;

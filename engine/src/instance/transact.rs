@@ -21,7 +21,8 @@ use crate::history::History;
 use crate::limits::refuse_payload;
 use crate::record::{Entry, Record};
 use crate::step::{Failure, StepError};
-use crate::store::transaction::{self, Begin, Open, Session};
+use crate::store::acknowledged::Recipient;
+use crate::store::transaction::{self, Begin, Open, StepSession};
 use crate::store::write::{NewRecord, Write};
 use crate::store::{claim, commit, within_timeout};
 use crate::transaction_step::PgConnection;
@@ -119,7 +120,7 @@ impl Instance {
     }
 
     /// A connection. As long as there is none, nothing is lost by waiting.
-    async fn session(&self) -> Result<Session, Verdict> {
+    async fn session(&self) -> Result<StepSession, Verdict> {
         loop {
             match self.worker.store.session().await {
                 Ok(session) => return Ok(session),
@@ -223,7 +224,11 @@ impl Instance {
         worker.probes.reach("transaction.before_commit").await;
         let committed = within_timeout(open.commit()).await;
         worker.probes.reach("transaction.after_commit").await;
-        committed.map_err(|error| Uncommitted::Failed(error.into()))
+        committed.map_err(|error| Uncommitted::Failed(error.into()))?;
+        if let Some(trace) = write.trace() {
+            worker.store.acknowledged().remember(Recipient::Step, trace);
+        }
+        Ok(())
     }
 
     /// Finds out whether a record whose commit was not confirmed is durable. If it is not, and

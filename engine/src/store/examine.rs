@@ -12,10 +12,6 @@ pub(crate) struct Settings {
     pub(crate) autovacuum: bool,
     /// Sessions that may still be opened.
     pub(crate) sessions_left: i64,
-    /// Whose names must be there before a commit is acknowledged; empty: nobody's.
-    pub(crate) standbys_wanted: String,
-    /// Standbys that a commit waits for, as far as this role may know.
-    pub(crate) standbys_there: i64,
     pub(crate) is_superuser: bool,
     pub(crate) owns_schema: bool,
     /// The age of the oldest snapshot in seconds: what has ended since cannot be cleared away.
@@ -32,9 +28,6 @@ pub(crate) async fn settings(connection: &mut PgConnection) -> Result<Settings, 
                       - current_setting('superuser_reserved_connections')::bigint
                       - (select count(*) from pg_catalog.pg_stat_activity
                          where backend_type = 'client backend') as "sessions_left!",
-                  current_setting('synchronous_standby_names') as "standbys_wanted!",
-                  (select count(*) from pg_catalog.pg_stat_replication
-                   where sync_state in ('sync', 'quorum')) as "standbys_there!",
                   (select rolsuper from pg_catalog.pg_roles where rolname = current_user)
                       as "is_superuser!",
                   exists (select from pg_catalog.pg_class

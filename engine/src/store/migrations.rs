@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use super::{Purpose, Store};
 use crate::clock::Clock;
@@ -54,7 +54,7 @@ impl Store {
     pub(crate) async fn grant(&self, role: &str) -> Result<(), Error> {
         let mut connection = self.connect(Purpose::Migrating).await?;
         let quoted = sqlx::query_scalar!(r#"select quote_ident($1) as "role!""#, role);
-        let role = quoted.fetch_one(&mut connection).await?;
+        let role = quoted.fetch_one(&mut *connection).await?;
         let tables = |names: &[&str]| {
             names.iter().map(|name| format!("amends.{name}")).collect::<Vec<_>>().join(", ")
         };

@@ -9,6 +9,8 @@
 //! in a transaction for the next borrower. What needs a transaction has a pool of its own, see
 //! [`transaction`].
 
+pub(crate) mod acknowledged;
+mod address;
 pub(crate) mod child;
 pub(crate) mod claim;
 pub(crate) mod command;
@@ -17,11 +19,14 @@ pub(crate) mod dependency;
 pub(crate) mod examine;
 pub(crate) mod family;
 pub(crate) mod former_key;
+pub(crate) mod identity;
 pub(crate) mod intake_case;
 pub(crate) mod key_block;
 pub(crate) mod leftover;
 pub(crate) mod live;
+mod locator;
 pub(crate) mod locked;
+pub(crate) mod loss;
 pub(crate) mod mail;
 pub(crate) mod migrations;
 pub(crate) mod missed;
@@ -29,6 +34,7 @@ pub(crate) mod outbox;
 pub(crate) mod parts;
 mod pool;
 pub(crate) mod read;
+pub(crate) mod replication;
 pub(crate) mod schedule;
 mod session;
 pub(crate) mod signal;
@@ -41,22 +47,26 @@ pub(crate) mod write;
 
 use std::time::Duration;
 
+use sqlx::postgres::PgListener;
 use sqlx::postgres::types::PgInterval;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{Connection, PgConnection};
 
 use crate::error::Error;
 use crate::limits;
+use acknowledged::Acknowledged;
+pub use address::{Address, BadAddress};
+use locator::Locator;
+pub(crate) use locator::Session;
 pub(crate) use pool::{Lent, Pool};
+pub use session::Access;
 pub(crate) use session::Purpose;
-use session::{Access, Unfit};
+use session::Unfit;
+pub(crate) use session::version;
 
 /// The database, as this process reaches it. Those who would keep each other waiting have sessions of
 /// their own.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
-    options: PgConnectOptions,
-    access: Access,
+    locator: Locator,
     /// For the loops. Autocommit statements only, as in the next two.
     loops: Pool,
     relay: Pool,
@@ -66,9 +76,6 @@ pub(crate) struct Store {
     /// Those of transaction steps, which may wait for each other's locks and keep nobody else.
     steps: Pool,
 }
-
-/// How long a session may take to begin.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What processes tell each other, on the channel of hints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,37 +98,32 @@ impl Hint {
 
 impl Store {
     /// Prepares to connect; the first statement does.
-    pub(crate) fn new(options: PgConnectOptions) -> Self {
-        Self::with(options, Access::ReadWrite)
+    pub(crate) fn new(address: impl Into<Address>) -> Self {
+        Self::with(address.into(), Access::ReadWrite)
     }
 
     /// A store whose sessions the database keeps from writing.
-    pub(crate) fn read_only(options: PgConnectOptions) -> Self {
-        Self::with(options, Access::ReadOnly)
+    pub(crate) fn read_only(address: impl Into<Address>) -> Self {
+        Self::with(address.into(), Access::ReadOnly)
     }
 
     /// The same, with a session for the feed of each subscription, and one for what they share.
     pub(crate) fn feeding(mut self, subscriptions: usize) -> Self {
-        let sessions_max = u32::try_from(subscriptions).unwrap_or(u32::MAX).saturating_add(1);
-        if sessions_max > limits::RELAY_SESSIONS_MIN {
-            let whose = (Purpose::Relay, self.access);
-            self.relay = Pool::new(self.options.clone(), whose, sessions_max);
-        }
+        let sessions_max = subscriptions.saturating_add(1).max(limits::RELAY_SESSIONS_MIN);
+        self.relay = Pool::new(&self.locator, Purpose::Relay, sessions_max);
         self
     }
 
-    fn with(options: PgConnectOptions, access: Access) -> Self {
-        let options = session::options(options);
-        let pool =
-            |purpose, sessions_max| Pool::new(options.clone(), (purpose, access), sessions_max);
+    fn with(address: Address, access: Access) -> Self {
+        let locator = Locator::new(address, access);
+        let pool = |purpose, sessions_max| Pool::new(&locator, purpose, sessions_max);
         Self {
             loops: pool(Purpose::Loops, limits::LOOP_SESSIONS_MAX),
             relay: pool(Purpose::Relay, limits::RELAY_SESSIONS_MIN),
             reading: pool(Purpose::Reading, limits::READING_SESSIONS_MAX),
             transactions: pool(Purpose::Transactions, limits::TRANSACTIONS_MAX),
             steps: pool(Purpose::Steps, limits::TRANSACTION_STEPS_MAX),
-            options,
-            access,
+            locator,
         }
     }
 
@@ -140,22 +142,36 @@ impl Store {
         &self.reading
     }
 
-    /// A session of one's own, given up after five seconds without an answer.
-    pub(crate) async fn connect(&self, purpose: Purpose) -> Result<PgConnection, sqlx::Error> {
-        let connecting = async {
-            let mut connection = PgConnection::connect_with(&self.options).await?;
-            session::prepare(&mut connection, purpose, self.access).await?;
-            Ok(connection)
-        };
-        tokio::time::timeout(CONNECT_TIMEOUT, connecting)
-            .await
-            .unwrap_or_else(|_| Err(pool::silent(CONNECT_TIMEOUT)))
+    /// A session of one's own. Each server is given up after a few seconds without an answer.
+    pub(crate) async fn connect(&self, purpose: Purpose) -> Result<Session, sqlx::Error> {
+        self.locator.open(purpose).await
+    }
+
+    /// Gives up a session whose server may still be at what it was asked. The next session that is
+    /// opened ends that.
+    pub(crate) fn give_up(&self, session: Session) {
+        self.locator.give_up(session);
+    }
+
+    /// What the database has acknowledged to this process.
+    pub(crate) fn acknowledged(&self) -> &Acknowledged {
+        self.locator.acknowledged()
+    }
+
+    /// From now on every session has to be one with the database that this is.
+    pub(crate) async fn keep_to_this_database(&self) -> Result<(), Error> {
+        self.locator.keep_to(identity::database_id(&self.loops).await?);
+        Ok(())
+    }
+
+    /// Whether another database was found behind the address the last time.
+    pub(crate) fn is_another(&self) -> bool {
+        self.locator.is_another()
     }
 
     /// A connection that hears hints.
     pub(crate) async fn listener(&self) -> Result<PgListener, sqlx::Error> {
-        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone());
-        PgListener::connect_with(&pool).await
+        self.locator.listener().await
     }
 
     /// Tells other processes what may be new. A hint: nobody relies on it.
@@ -170,23 +186,28 @@ impl Store {
 
     /// Refuses a database, or what leads to it, that cannot be relied on.
     pub(crate) async fn refuse_unfit(&self) -> Result<(), Error> {
-        self.judge_database().await.map_err(|error| match session::unfit(error) {
-            Ok(unfit) => Error::UnsafeDatabase(unfit.to_string()),
-            Err(error) => error.into(),
-        })
+        self.judge_database().await.map_err(refusal)
     }
 
     async fn judge_database(&self) -> Result<(), sqlx::Error> {
         let mut one = self.connect(Purpose::Alone).await?;
-        let mut other = self.connect(Purpose::Alone).await?;
+        let other = self.connect(Purpose::Alone).await?;
         // Both are open, so each has a session of its own unless somebody shares one out.
-        if session::backend(&mut one).await? == session::backend(&mut other).await? {
+        if one.is_served_with(&other) {
             return Err(Unfit::Pooled.into());
         }
         let forgetful = session::forgetful(&mut one).await?;
         one.close().await?;
         other.close().await?;
         forgetful.map_or(Ok(()), |name| Err(Unfit::Forgetful(name).into()))
+    }
+}
+
+/// Why a database will not do, or does not answer.
+pub(crate) fn refusal(error: sqlx::Error) -> Error {
+    match session::unfit(error) {
+        Ok(unfit) => Error::UnsafeDatabase(unfit.to_string()),
+        Err(error) => error.into(),
     }
 }
 

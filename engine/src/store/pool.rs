@@ -5,114 +5,176 @@
 //! session that is left half-way, or on which anything has failed, is not lent again.
 
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{
-    PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
-};
-use sqlx::{Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr};
+use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::{Connection, Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr};
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 
-use super::session::{self, Access, Purpose};
+use super::locator::{Locator, Session};
+use super::session::Purpose;
 use super::transaction;
+use crate::clock::Clock;
+use crate::error::is_transient;
 
 /// How long one waits for a session that is not in use, or for a new one.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a session serves. What a pooler, a proxy or a name server says anew is heard by then.
 const LIFETIME: Duration = Duration::from_secs(300);
+/// How long one rests before one looks for the database once more.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Sessions for one purpose. Clones are the same ones.
 #[derive(Debug, Clone)]
 pub(crate) struct Pool {
-    sessions: PgPool,
-    deadline: Duration,
+    locator: Locator,
+    purpose: Purpose,
+    /// How many may be lent.
+    permits: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Pooled>>>,
+}
+
+/// A session that belongs to a pool.
+#[derive(Debug)]
+struct Pooled {
+    session: Session,
+    opened: Instant,
 }
 
 /// A session that is lent.
 pub(crate) struct Lent {
     /// Until it is given back.
-    session: Option<PoolConnection<Postgres>>,
+    session: Option<Pooled>,
     pool: Pool,
-    /// Whether nothing has been left half-way on it, and nothing has failed.
-    is_sound: bool,
+    state: State,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What is known of a session that is lent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing has been left half-way on it, and nothing has failed.
+    Sound,
+    /// Something has failed on it.
+    Failed,
+    /// It has been left half-way: its server may still be at it.
+    InDoubt,
 }
 
 /// Watches over what is done with a session.
 pub(crate) struct Watch<'a> {
     pool: &'a Pool,
-    is_sound: &'a mut bool,
+    state: &'a mut State,
 }
 
 impl Pool {
     /// Opens none yet.
-    pub(super) fn new(
-        options: PgConnectOptions,
-        (purpose, access): (Purpose, Access),
-        sessions_max: u32,
-    ) -> Self {
-        let pool = PgPoolOptions::new()
-            .max_connections(sessions_max)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .max_lifetime(LIFETIME)
-            .after_connect(move |connection, _| {
-                Box::pin(session::prepare(connection, purpose, access))
-            });
-        let pool = if purpose == Purpose::Steps {
-            pool.after_release(|connection, _| Box::pin(transaction::clean(connection)))
-        } else {
-            pool
-        };
-        Self { sessions: pool.connect_lazy_with(options), deadline: purpose.deadline() }
+    pub(super) fn new(locator: &Locator, purpose: Purpose, sessions_max: usize) -> Self {
+        let permits = Arc::new(Semaphore::new(sessions_max));
+        Self { locator: locator.clone(), purpose, permits, idle: Arc::default() }
     }
 
     /// A session, for statements that belong together. Nothing has been sent if this fails.
     pub(crate) async fn acquire(&self) -> Result<Lent, sqlx::Error> {
-        match self.sessions.acquire().await {
-            Ok(session) => Ok(Lent { session: Some(session), pool: self.clone(), is_sound: true }),
-            Err(error) => {
-                if matches!(error, sqlx::Error::PoolTimedOut) {
-                    self.close_idle();
-                }
-                Err(error)
+        let mut why = sqlx::Error::PoolTimedOut;
+        let lent = timeout(ACQUIRE_TIMEOUT, self.lend(&mut why)).await;
+        lent.unwrap_or_else(|_| {
+            self.close_idle();
+            Err(why)
+        })
+    }
+
+    /// Lends a session once there is one. `why` says meanwhile why there is none.
+    async fn lend(&self, why: &mut sqlx::Error) -> Result<Lent, sqlx::Error> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = Some(permit.map_err(|_| sqlx::Error::PoolClosed)?);
+        let lent = |pooled| {
+            let (session, pool) = (Some(pooled), self.clone());
+            Ok(Lent { session, pool, state: State::Sound, permit })
+        };
+        while let Some(mut pooled) = self.take_idle() {
+            if pooled.session.ping().await.is_ok() {
+                return lent(pooled);
             }
         }
+        let mut pause = PAUSE_MIN;
+        loop {
+            match self.locator.open(self.purpose).await {
+                Ok(session) => return lent(Pooled { session, opened: Instant::now() }),
+                Err(error) if is_transient(&error) => *why = error,
+                Err(error) => return Err(error),
+            }
+            Clock::system().sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// The session that was used last, if it may still be used.
+    fn take_idle(&self) -> Option<Pooled> {
+        let mut idle = self.idle();
+        idle.retain(|it| self.is_usable(it));
+        idle.pop()
+    }
+
+    fn is_usable(&self, pooled: &Pooled) -> bool {
+        pooled.opened.elapsed() < LIFETIME && self.locator.is_current(&pooled.session)
+    }
+
+    /// Takes a session back.
+    fn rest(&self, pooled: Pooled) {
+        if self.is_usable(&pooled) && !self.permits.is_closed() {
+            self.idle().push(pooled);
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Pooled>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deadline(&self) -> Duration {
+        self.purpose.deadline()
     }
 
     /// Closes the sessions that nobody uses.
     fn close_idle(&self) {
-        while let Some(session) = self.sessions.try_acquire() {
-            drop(session.detach());
-        }
+        self.idle().clear();
     }
 
-    /// Closes all sessions, and lends none any more.
+    /// Lends no session any more, and closes all that nobody uses.
     pub(crate) async fn close(&self) {
-        self.sessions.close().await;
+        self.permits.close();
+        let idle = std::mem::take(&mut *self.idle());
+        for Pooled { session, .. } in idle {
+            // It ends all the same.
+            let _ = session.close().await;
+        }
     }
 }
 
 impl Lent {
     /// The session, and what watches over what is done with it.
     pub(crate) fn lend(&mut self) -> Result<(&mut PgConnection, Watch<'_>), sqlx::Error> {
-        let session = self.session.as_deref_mut().ok_or(sqlx::Error::PoolClosed)?;
-        Ok((session, Watch { pool: &self.pool, is_sound: &mut self.is_sound }))
+        let pooled = self.session.as_mut().ok_or(sqlx::Error::PoolClosed)?;
+        Ok((&mut pooled.session, Watch { pool: &self.pool, state: &mut self.state }))
     }
 
-    /// The session itself, without a limit of time. It is not lent again unless somebody says that
-    /// it is [sound](Self::is_sound).
+    /// The session itself, without a limit of time. It is not lent again unless it is
+    /// [given back](Self::give_back).
     pub(crate) fn session(&mut self) -> Option<&mut PgConnection> {
-        self.is_sound = false;
-        self.session.as_deref_mut()
+        self.state = State::InDoubt;
+        self.session.as_mut().map(|pooled| &mut *pooled.session)
     }
 
     /// Nothing is open on it, and nothing has failed.
     pub(crate) fn give_back(mut self) {
-        self.is_sound = true;
+        self.state = State::Sound;
     }
 }
 
@@ -123,26 +185,35 @@ impl Watch<'_> {
         self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        *self.is_sound = false;
-        let Ok(done) = timeout(self.pool.deadline, work).await else {
+        *self.state = State::InDoubt;
+        let Ok(done) = timeout(self.pool.deadline(), work).await else {
             self.pool.close_idle();
-            return Err(silent(self.pool.deadline).into());
+            return Err(silent(self.pool.deadline()).into());
         };
-        *self.is_sound = done.is_ok();
+        *self.state = if done.is_ok() { State::Sound } else { State::Failed };
         done
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let Some(mut session) = self.session.take() else { return };
-        match Handle::try_current() {
-            Ok(runtime) if self.is_sound => {
-                // It is asked whether it still answers, and may have ceased to at this moment.
-                let giving_back = timeout(self.pool.deadline, session.return_to_pool());
-                runtime.spawn(giving_back);
+        let Some(pooled) = self.session.take() else { return };
+        let (pool, permit) = (self.pool.clone(), self.permit.take());
+        match self.state {
+            State::Sound if pool.purpose == Purpose::Steps => {
+                let Ok(runtime) = Handle::try_current() else { return };
+                runtime.spawn(async move {
+                    let mut pooled = pooled;
+                    let cleaned = transaction::clean(&mut pooled.session);
+                    if matches!(timeout(pool.deadline(), cleaned).await, Ok(Ok(()))) {
+                        pool.rest(pooled);
+                    }
+                    drop(permit);
+                });
             }
-            _ => drop(session.detach()),
+            State::Sound => pool.rest(pooled),
+            State::Failed => drop(pooled),
+            State::InDoubt => pool.locator.give_up(pooled.session),
         }
     }
 }

@@ -127,15 +127,23 @@ pub(crate) async fn history(pool: &Pool, instance_id: Uuid) -> Result<Vec<Record
         .collect()
 }
 
-/// Instances that have records but no row.
-pub(crate) async fn rowless(pool: &Pool) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar!(
-        "select r.instance_id from amends.record r
-         where r.seq = 0 and not exists (
-             select from amends.instance i where i.instance_id = r.instance_id)"
+/// Instances after `after`, up to `last`, that have records but no row, each with the first of these.
+pub(crate) async fn rowless(
+    pool: &Pool,
+    after: Uuid,
+    last: Uuid,
+) -> Result<Vec<(Uuid, u32)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"select r.instance_id, min(r.seq) as "seq!" from amends.record r
+           where r.instance_id > $1 and r.instance_id <= $2 and not exists (
+               select from amends.instance i where i.instance_id = r.instance_id)
+           group by r.instance_id order by r.instance_id"#,
+        after,
+        last,
     )
     .fetch_all(pool)
-    .await
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.instance_id, row.seq.cast_unsigned())).collect())
 }
 
 /// The next instances after `after` in order of id, with the head that each row knows.

@@ -5,8 +5,12 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row};
+use uuid::Uuid;
+
+use super::acknowledged::Trace;
+use crate::error::has_code;
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +37,48 @@ pub(crate) enum Purpose {
     Migrating,
 }
 
-/// Whether a session may write.
+/// What a session is for, as the database has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
+pub enum Access {
+    /// It writes: a standby will not do.
     ReadWrite,
+    /// It only reads.
     ReadOnly,
+}
+
+/// The process of the server that serves a session: nobody else is ever known by both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Backend {
+    pub(super) pid: i32,
+    pub(super) began: String,
+}
+
+/// What a session has to find.
+#[derive(Debug)]
+pub(super) struct Expected {
+    pub(super) access: Access,
+    /// Whether a standby will do for what only reads.
+    pub(super) standby_will_do: bool,
+    /// The database, once it is known.
+    pub(super) database_id: Option<Uuid>,
+    /// What the database has acknowledged.
+    pub(super) traces: Vec<Trace>,
+}
+
+impl Expected {
+    /// Nothing but that it can be written to.
+    pub(super) fn to_write() -> Self {
+        let traces = Vec::new();
+        Self { access: Access::ReadWrite, standby_will_do: false, database_id: None, traces }
+    }
+}
+
+/// What a session has found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) backend: Backend,
+    /// What the database has acknowledged and does not have.
+    pub(super) missing: Vec<Trace>,
 }
 
 /// Why a database or what leads to it cannot be used.
@@ -59,6 +100,14 @@ pub(crate) enum Unfit {
     Pooled,
     #[error("runs with {0} = off; it would forget what it has acknowledged")]
     Forgetful(String),
+    #[error(
+        "is another one than this process began with ({found} in place of {wanted}): somebody has \
+         put another database behind the same address. Nothing is read from it or written to it. \
+         Lead the address back; or, if it is the right one, start this process anew"
+    )]
+    Another { found: String, wanted: Uuid },
+    #[error("has lost commits that it had acknowledged")]
+    LostCommits,
 }
 
 impl Purpose {
@@ -133,11 +182,17 @@ impl Purpose {
 /// append-only from being changed.
 const EXPECTED: [(&str, &str); 1] = [("session_replication_role", "origin")];
 
-/// A standby becomes another server's standby or a primary by itself; all else needs a person.
+/// The code of a table that is not there.
+const UNDEFINED_TABLE: &str = "42P01";
+
+/// Another server may be the primary, or have the right database, by the next time; all else needs a
+/// person.
 impl From<Unfit> for sqlx::Error {
     fn from(unfit: Unfit) -> Self {
         match unfit {
-            Unfit::Standby => Self::Io(std::io::Error::other(unfit)),
+            Unfit::Standby | Unfit::Another { .. } | Unfit::LostCommits => {
+                Self::Io(std::io::Error::other(unfit))
+            }
             unfit => Self::Configuration(Box::new(unfit)),
         }
     }
@@ -154,41 +209,110 @@ pub(super) fn options(options: PgConnectOptions) -> PgConnectOptions {
 pub(super) async fn prepare(
     connection: &mut PgConnection,
     purpose: Purpose,
-    access: Access,
-) -> Result<(), sqlx::Error> {
-    let wanted = purpose.settings(access);
+    expected: &Expected,
+) -> Result<Found, sqlx::Error> {
+    let wanted = purpose.settings(expected.access);
     let set: String =
         wanted.iter().map(|(name, value)| format!("set {name} = '{value}';")).collect();
     connection.execute(AssertSqlSafe(set)).await?;
     end_with_its_client(connection).await?;
     // In a statement of its own: a pooler may have lost what was set.
-    let expected = wanted.iter().map(|(name, value)| (*name, value.as_str())).chain(EXPECTED);
-    let settings = expected.clone().map(|(name, _)| format!("current_setting('{name}')"));
-    let read = format!(
-        "select pg_catalog.pg_is_in_recovery()::text, current_setting('server_encoding'), {}",
-        settings.collect::<Vec<_>>().join(", ")
-    );
-    let session = connection.fetch_one(AssertSqlSafe(read)).await?;
-    if session.try_get::<String, _>(0)? == "true" && access == Access::ReadWrite {
+    let settings: Vec<_> =
+        wanted.iter().map(|(name, value)| (*name, value.as_str())).chain(EXPECTED).collect();
+    let session = look(connection, &settings, expected).await?;
+    if session.try_get::<String, _>("recovers")? == "true" && !expected.standby_will_do {
         return Err(Unfit::Standby.into());
     }
-    let encoding: String = session.try_get(1)?;
+    let encoding: String = session.try_get("encoding")?;
     if encoding != "UTF8" {
         return Err(Unfit::Encoding(encoding).into());
     }
-    for (column, (name, wanted)) in (2..).zip(expected) {
-        let found: String = session.try_get(column)?;
+    for (name, wanted) in settings {
+        let found: String = session.try_get(name)?;
         if found != wanted {
             let (name, wanted) = (name.to_owned(), wanted.to_owned());
             return Err(Unfit::Setting { name, wanted, found }.into());
         }
     }
-    Ok(())
+    if let Some(wanted) = expected.database_id {
+        let found: Option<String> = session.try_get("database_id")?;
+        let found = found.unwrap_or_else(|| "one without an id".to_owned());
+        if found != wanted.to_string() {
+            return Err(Unfit::Another { found, wanted }.into());
+        }
+    }
+    let mut missing = Vec::new();
+    for (index, trace) in expected.traces.iter().enumerate() {
+        if !session.try_get::<bool, _>(&*format!("trace_{index}"))? {
+            missing.push(trace.clone());
+        }
+    }
+    let backend = Backend { pid: session.try_get("pid")?, began: session.try_get("began")? };
+    Ok(Found { backend, missing })
 }
 
-/// Which process of the server serves a session.
-pub(super) async fn backend(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar!(r#"select pg_backend_pid() as "pid!""#).fetch_one(connection).await
+/// Asks all of a session that has to be known of it, at once.
+async fn look(
+    connection: &mut PgConnection,
+    settings: &[(&str, &str)],
+    expected: &Expected,
+) -> Result<PgRow, sqlx::Error> {
+    let mut asked = vec![
+        "pg_catalog.pg_is_in_recovery()::text as recovers".to_owned(),
+        "current_setting('server_encoding') as encoding".to_owned(),
+        "pg_backend_pid() as pid".to_owned(),
+        "(select backend_start::text from pg_catalog.pg_stat_get_activity(pg_backend_pid())) \
+         as began"
+            .to_owned(),
+    ];
+    let setting = |(name, _): &(&str, &str)| format!("current_setting('{name}') as \"{name}\"");
+    asked.extend(settings.iter().map(setting));
+    if expected.database_id.is_some() {
+        let database_id = "(select database_id::text from amends.identity) as database_id";
+        asked.push(database_id.to_owned());
+    }
+    let trace = |(index, trace): (usize, &Trace)| format!("{} as trace_{index}", trace.condition());
+    asked.extend(expected.traces.iter().enumerate().map(trace));
+    let read = format!("select {}", asked.join(", "));
+    match (connection.fetch_one(AssertSqlSafe(read)).await, expected.database_id) {
+        (Err(error), Some(wanted)) if has_code(&error, UNDEFINED_TABLE) => {
+            let found = "one that Amends has never used".to_owned();
+            Err(Unfit::Another { found, wanted }.into())
+        }
+        (answered, _) => answered,
+    }
+}
+
+/// Ends these processes of the server, and nobody else.
+pub(super) async fn end(
+    connection: &mut PgConnection,
+    backends: &[Backend],
+) -> Result<(), sqlx::Error> {
+    let those = backends.iter().map(|it| format!("({}, '{}'::timestamptz)", it.pid, it.began));
+    let end = format!(
+        "select pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \
+         where (pid, backend_start) in (values {})",
+        those.collect::<Vec<_>>().join(", ")
+    );
+    match connection.execute(AssertSqlSafe(end)).await {
+        // They may belong to somebody else by now.
+        Err(sqlx::Error::Database(error)) => {
+            tracing::debug!(%error, "sessions that were given up cannot be ended");
+            Ok(())
+        }
+        ended => ended.map(drop),
+    }
+}
+
+/// Which Postgres it is: its version in words, and the number before the point.
+pub(crate) async fn version(connection: &mut PgConnection) -> Result<(String, i32), sqlx::Error> {
+    let version = connection
+        .fetch_one(
+            "select current_setting('server_version'),
+                    current_setting('server_version_num')::int / 10000",
+        )
+        .await?;
+    Ok((version.try_get(0)?, version.try_get(1)?))
 }
 
 /// A setting that lets the server forget what it has acknowledged.

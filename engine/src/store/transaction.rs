@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use sqlx::{Connection, Executor, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::session::{self, Access, Purpose};
+use super::session::{self, Expected, Purpose};
 use super::{Lent, Pool, Store};
 use crate::error::Error;
 use crate::limits;
@@ -66,9 +66,9 @@ where
 
 /// A connection that a transaction step has to itself. It is closed, and what was not committed on
 /// it has not happened, unless it is given back.
-pub(crate) struct Session(Lent);
+pub(crate) struct StepSession(Lent);
 
-impl Session {
+impl StepSession {
     /// Lets others have the connection: no transaction is open on it.
     pub(crate) fn give_back(self) {
         self.0.give_back();
@@ -92,16 +92,16 @@ const CLEAN: &str = "
     end $$";
 
 /// Has a connection that is given back be as it was. One that cannot be is closed.
-pub(super) async fn clean(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+pub(super) async fn clean(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     connection.execute(CLEAN).await?;
-    session::prepare(connection, Purpose::Steps, Access::ReadWrite).await?;
-    Ok(true)
+    session::prepare(connection, Purpose::Steps, &Expected::to_write()).await?;
+    Ok(())
 }
 
 impl Store {
     /// A connection for a transaction step.
-    pub(crate) async fn session(&self) -> Result<Session, Error> {
-        Ok(Session(self.steps.acquire().await?))
+    pub(crate) async fn session(&self) -> Result<StepSession, Error> {
+        Ok(StepSession(self.steps.acquire().await?))
     }
 }
 
@@ -123,7 +123,7 @@ pub(crate) struct Begin {
 /// Begins a transaction step of an instance that this worker holds. `None`: it does not. Until the
 /// end of the transaction nobody takes this worker over.
 pub(crate) async fn begin(
-    session: &mut Session,
+    session: &mut StepSession,
     begin: Begin,
 ) -> Result<Option<Open<'_>>, sqlx::Error> {
     let Some(connection) = session.0.session() else {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::acknowledged::Trace;
 use crate::money::Movement;
 use crate::priority::Priority;
 use crate::record::Record;
@@ -41,6 +42,19 @@ impl Write {
         let records = self.records.iter().map(|new| new.record.payload.len());
         let body = self.delivery.as_ref().map_or(0, |delivery| delivery.body.len());
         records.sum::<usize>() + body
+    }
+
+    /// What it leaves behind for ever.
+    pub(crate) fn trace(&self) -> Option<Trace> {
+        match (self.records.last(), &self.delivery) {
+            (Some(new), _) => Some(Trace::Record {
+                instance_id: self.instance_id,
+                seq: new.record.seq,
+                hash: new.record.hash,
+            }),
+            (None, Some(_)) => Some(Trace::Delivery(self.instance_id)),
+            (None, None) => None,
+        }
     }
 
     /// The number of the first of its records.
