@@ -84,6 +84,23 @@ impl Metrics {
         self.receiver_takes_nothing.get_or_create(&of).set(i64::from(is_open));
     }
 
+    fn register_feeds(&self, registry: &mut Registry) {
+        for (name, help, family) in [
+            (
+                "deliveries_under_way",
+                "Events that were sent to a receiver which has not answered yet",
+                &self.deliveries_under_way,
+            ),
+            (
+                "receiver_takes_nothing",
+                "1 for a subscription whose receiver fails again and again and is asked little",
+                &self.receiver_takes_nothing,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+    }
+
     pub(crate) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("amends");
         for (name, help, counter) in [
@@ -150,20 +167,7 @@ impl Metrics {
             "Events that wait for subscriptions that no server has",
             self.events_left.clone(),
         );
-        for (name, help, family) in [
-            (
-                "deliveries_under_way",
-                "Events that were sent to a receiver which has not answered yet",
-                &self.deliveries_under_way,
-            ),
-            (
-                "receiver_takes_nothing",
-                "1 for a subscription whose receiver fails again and again and is asked little",
-                &self.receiver_takes_nothing,
-            ),
-        ] {
-            registry.register(name, help, family.clone());
-        }
+        self.register_feeds(registry);
         for (name, help, Seconds(histogram)) in [
             ("claim", "Taking up due instances with their histories", &self.claim),
             ("commit", "Statements of the write path", &self.commit),

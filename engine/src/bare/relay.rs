@@ -80,7 +80,7 @@ impl Relay {
     async fn take(&self, span: Span) -> Result<Page, Error> {
         let shards: Vec<i16> = (0..limits::SHARDS as i16).collect();
         let pool = self.store.relay();
-        let page = outbox::scan(pool, &shards, &self.subscription, span).await?;
+        let page = outbox::scan(pool, &shards, self.subscription, span).await?;
         let ids: Vec<i64> = page.rows.iter().map(|row| row.outbox_id).collect();
         if !ids.is_empty() {
             outbox::delete(pool, self.worker_id, &ids).await?;
