@@ -108,6 +108,12 @@ fn is_transient_code(code: &str) -> bool {
     classes.iter().any(|class| code.starts_with(class))
 }
 
+/// Whether a statement was undone because of what others did at the same time.
+pub(crate) fn is_rollback(error: &sqlx::Error) -> bool {
+    let undone = |code: &str| code.starts_with("40");
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref().is_some_and(undone))
+}
+
 /// Whether a statement has waited for a lock for longer than its session does.
 pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     has_code(error, "55P03")

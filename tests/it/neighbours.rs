@@ -43,13 +43,15 @@ async fn execute(kit: &Kit, statement: &str) {
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut kit.database().await).await.unwrap();
 }
 
-/// Has the database refuse every record of one instance, with an error that says nothing about why.
-async fn refuse(kit: &Kit, id: uuid::Uuid) {
+/// Has the database refuse every record of one instance, with an error of this kind.
+async fn refuse(kit: &Kit, id: uuid::Uuid, code: &str) {
     execute(
         kit,
         &format!(
             "create function public.refuse() returns trigger language plpgsql as $$ begin
-                 if new.instance_id = '{id}' then raise 'not this one'; end if;
+                 if new.instance_id = '{id}' then
+                     raise 'not this one' using errcode = '{code}';
+                 end if;
                  return new;
              end $$;
              create trigger refuse before insert on amends.record
@@ -61,17 +63,20 @@ async fn refuse(kit: &Kit, id: uuid::Uuid) {
 
 #[tokio::test]
 async fn a_write_that_the_database_refuses_keeps_nobody_else_waiting() {
-    let kit = kit().await;
-    let one = begin(&kit).await;
-    refuse(&kit, one).await;
-    tokio::join!(kit.settle(), async {
-        others_complete(&kit).await;
-        assert_ne!(kit.status(one).await, Status::Completed);
-        execute(&kit, "drop trigger refuse on amends.record").await;
-    });
-    // What it had done was not forgotten meanwhile.
-    assert_eq!(kit.status(one).await, Status::Completed);
-    kit.finish().await;
+    // One that says nothing about why, and one that passes as a rule.
+    for code in ["P0001", "40001"] {
+        let kit = kit().await;
+        let one = begin(&kit).await;
+        refuse(&kit, one, code).await;
+        tokio::join!(kit.settle(), async {
+            others_complete(&kit).await;
+            assert_ne!(kit.status(one).await, Status::Completed);
+            execute(&kit, "drop trigger refuse on amends.record").await;
+        });
+        // What it had done was not forgotten meanwhile.
+        assert_eq!(kit.status(one).await, Status::Completed);
+        kit.finish().await;
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 
 /// Acknowledges everything that is known to be missing, and says what that is. Safe to repeat.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    log::start(&arguments.log, Level::Warn)?;
+    let _log = log::start(&arguments.log, Level::Warn)?;
     let Arguments { actor, reason, database, .. } = arguments;
     let database = Database::try_from(database)?;
     let shutdown = stop::asked()?;

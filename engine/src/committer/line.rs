@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::aside::{Aside, Cause};
 use super::{Desk, Lines, Origin, Queue, Submission};
 use crate::error::{
-    is_data_error, is_lock_timeout, is_race, is_silence, is_time_out, is_transient,
+    is_data_error, is_lock_timeout, is_race, is_rollback, is_silence, is_time_out, is_transient,
 };
 use crate::limits;
 use crate::sabotage::Bug;
@@ -25,6 +25,24 @@ use crate::store::{Purpose, Session, locked, missed, within};
 /// So often a batch runs out of time before it is halved: the first time it may be its connection
 /// that was at fault.
 const SLOW_MAX: u32 = 2;
+
+/// So often a batch clashes with what others do before it is halved: there may be one in it that
+/// always does.
+const CLASHES_MAX: u32 = 8;
+
+/// How often a batch did not go in.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tries {
+    slow: u32,
+    clashes: u32,
+}
+
+impl Tries {
+    fn count(&mut self, error: &sqlx::Error) {
+        self.slow += u32::from(is_time_out(error));
+        self.clashes += u32::from(is_race(error) || is_rollback(error));
+    }
+}
 
 pub(super) struct Line {
     lines: Lines,
@@ -151,11 +169,14 @@ impl Line {
     /// Sends a batch until there is an answer.
     async fn send(&mut self, batch: &[Submission]) -> Result<Committed, Trouble> {
         let mut pause = Duration::from_millis(20);
-        let mut slow = 0;
+        let mut tries = Tries::default();
         self.lines.sending.set_out(&self.desk().clock);
         let sent = loop {
-            let deadline =
-                if slow < SLOW_MAX { limits::BATCH_TIMEOUT } else { limits::STATEMENT_TIMEOUT };
+            let deadline = if tries.slow < SLOW_MAX {
+                limits::BATCH_TIMEOUT
+            } else {
+                limits::STATEMENT_TIMEOUT
+            };
             match self.attempt(batch, deadline).await {
                 Ok(committed) => break Ok(committed),
                 Err(error) if Bug::CommitAssumed.is_on() && !is_data_error(&error) => {
@@ -165,8 +186,8 @@ impl Line {
                     break Ok(Committed { fenced_in: true, taken_in: written.clone(), written });
                 }
                 Err(error) => {
-                    slow += u32::from(is_time_out(&error));
-                    if let Some(trouble) = self.trouble(&error, batch.len(), slow).await {
+                    tries.count(&error);
+                    if let Some(trouble) = self.trouble(&error, batch.len(), tries).await {
                         break Err(trouble);
                     }
                     self.give_up(&error);
@@ -182,14 +203,19 @@ impl Line {
     }
 
     /// What an error says of the writes in a batch. `None`: nothing.
-    async fn trouble(&mut self, error: &sqlx::Error, writes: usize, slow: u32) -> Option<Trouble> {
+    async fn trouble(
+        &mut self,
+        error: &sqlx::Error,
+        writes: usize,
+        tries: Tries,
+    ) -> Option<Trouble> {
         if is_data_error(error) {
             return Some(Trouble::Value(error.to_string()));
         }
         if is_lock_timeout(error) {
             return (!self.is_worker_locked().await).then_some(Trouble::Locked);
         }
-        if slow >= SLOW_MAX && writes > 1 {
+        if tries.slow >= SLOW_MAX && writes > 1 || tries.clashes >= CLASHES_MAX {
             return Some(Trouble::Slow);
         }
         let passes = is_transient(error) || is_race(error);

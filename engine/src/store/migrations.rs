@@ -39,13 +39,17 @@ impl Store {
     /// Applies the migrations that are missing, if any are. Where none is, nothing is written and no
     /// right to create anything is needed.
     pub(crate) async fn migrate(&self, clock: Clock) -> Result<(), Error> {
-        let mut connection = self.connect(Purpose::Migrating).await?;
-        let missing = missing(&mut connection).await?;
-        if !missing.is_empty() {
-            lock(&mut connection, &clock).await?;
-            let applied = apply(&mut connection, &clock).await;
-            applied.map_err(|error| explain(error, &missing))?;
+        let mut lent = self.pool().acquire().await?;
+        let (session, watch) = lent.lend()?;
+        let missing = watch.over(missing(session)).await?;
+        if missing.is_empty() {
+            return Ok(());
         }
+        drop(lent);
+        let mut connection = self.connect(Purpose::Migrating).await?;
+        lock(&mut connection, &clock).await?;
+        let applied = apply(&mut connection, &clock).await;
+        applied.map_err(|error| explain(error, &missing))?;
         Ok(connection.close().await?)
     }
 

@@ -27,6 +27,8 @@ use crate::error::is_transient;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a session serves. What a pooler, a proxy or a name server says anew is heard by then.
 const LIFETIME: Duration = Duration::from_secs(300);
+/// After so long a session is asked whether it still answers before it is lent.
+const RESTED: Duration = Duration::from_secs(1);
 /// How long one rests before one looks for the database once more.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
@@ -46,6 +48,8 @@ pub(crate) struct Pool {
 struct Pooled {
     session: Session,
     opened: Instant,
+    /// Since when nobody uses it.
+    rests: Instant,
 }
 
 /// A session that is lent.
@@ -55,6 +59,13 @@ pub(crate) struct Lent {
     pool: Pool,
     state: State,
     permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Pooled {
+    fn new(session: Session) -> Self {
+        let now = Instant::now();
+        Self { session, opened: now, rests: now }
+    }
 }
 
 /// What is known of a session that is lent.
@@ -100,14 +111,14 @@ impl Pool {
             Ok(Lent { session, pool, state: State::Sound, permit })
         };
         while let Some(mut pooled) = self.take_idle() {
-            if pooled.session.ping().await.is_ok() {
+            if pooled.rests.elapsed() < RESTED || pooled.session.ping().await.is_ok() {
                 return lent(pooled);
             }
         }
         let mut pause = PAUSE_MIN;
         loop {
             match self.locator.open(self.purpose).await {
-                Ok(session) => return lent(Pooled { session, opened: Instant::now() }),
+                Ok(session) => return lent(Pooled::new(session)),
                 Err(error) if is_transient(&error) => *why = error,
                 Err(error) => return Err(error),
             }
@@ -128,7 +139,8 @@ impl Pool {
     }
 
     /// Takes a session back.
-    fn rest(&self, pooled: Pooled) {
+    fn rest(&self, mut pooled: Pooled) {
+        pooled.rests = Instant::now();
         if self.is_usable(&pooled) && !self.permits.is_closed() {
             self.idle().push(pooled);
         }
