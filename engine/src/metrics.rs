@@ -103,6 +103,18 @@ impl Metrics {
 
     pub(crate) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("amends");
+        self.register_counters(registry);
+        self.register_gauges(registry);
+        self.register_feeds(registry);
+        for (name, help, Seconds(histogram)) in [
+            ("claim", "Taking up due instances with their histories", &self.claim),
+            ("commit", "Statements of the write path", &self.commit),
+        ] {
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        }
+    }
+
+    fn register_counters(&self, registry: &mut Registry) {
         for (name, help, counter) in [
             ("commits", "Statements of the write path that were answered", &self.commits),
             ("commits_resent", "Statements of the write path sent again", &self.commits_resent),
@@ -142,37 +154,33 @@ impl Metrics {
         ] {
             registry.register(name, help, counter.clone());
         }
-        registry.register(
-            "instances_held",
-            "Instances in this process's memory",
-            self.instances_held.clone(),
-        );
-        registry.register(
-            "suspects_on_trial",
-            "Instances that this process runs to find out whether they kill their workers",
-            self.suspects_on_trial.clone(),
-        );
-        registry.register(
-            "writes_set_aside",
-            "Writes that are tried by themselves: their rows are locked, or the database refuses them",
-            self.writes_set_aside.clone(),
-        );
-        registry.register(
-            "durability_copies",
-            "On how many machines a commit is when it is acknowledged; 0: none is acknowledged",
-            self.durability_copies.clone(),
-        );
-        registry.register(
-            "events_left",
-            "Events that wait for subscriptions that no server has",
-            self.events_left.clone(),
-        );
-        self.register_feeds(registry);
-        for (name, help, Seconds(histogram)) in [
-            ("claim", "Taking up due instances with their histories", &self.claim),
-            ("commit", "Statements of the write path", &self.commit),
+    }
+
+    fn register_gauges(&self, registry: &mut Registry) {
+        for (name, help, gauge) in [
+            ("instances_held", "Instances in this process's memory", &self.instances_held),
+            (
+                "suspects_on_trial",
+                "Instances that this process runs to find out whether they kill their workers",
+                &self.suspects_on_trial,
+            ),
+            (
+                "writes_set_aside",
+                "Writes that are tried by themselves: their rows are locked, or the database refuses them",
+                &self.writes_set_aside,
+            ),
+            (
+                "durability_copies",
+                "On how many machines a commit is when it is acknowledged; 0: none is acknowledged",
+                &self.durability_copies,
+            ),
+            (
+                "events_left",
+                "Events that wait for subscriptions that no server has",
+                &self.events_left,
+            ),
         ] {
-            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+            registry.register(name, help, gauge.clone());
         }
     }
 }
