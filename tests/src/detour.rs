@@ -235,7 +235,7 @@ impl Detour {
             match kind {
                 b'P' => drop(prepared.insert(texts.next(), texts.next().map(whole))),
                 b'B' => statement = prepared.get(&texts.nth(1)).cloned().flatten(),
-                b'Q' => statement = texts.next(),
+                b'Q' => statement = texts.next().map(whole),
                 _ => {}
             }
             if !matches!(kind, b'S' | b'Q' | b'H' | b'X') {
@@ -354,10 +354,16 @@ fn field(body: &[u8], code: u8) -> Option<String> {
     fields.find(|field| field.first() == Some(&code)).map(|field| text(&field[1..]))
 }
 
-/// The commit is one statement, whichever of its parts a batch has nothing for.
+/// The commit is one statement, whichever of its parts a batch has nothing for. So is what a new session
+/// is asked, whatever this process was told before.
 fn whole(statement: String) -> String {
-    let is_commit = statement.lines().next() == COMMIT.lines().next();
-    if is_commit { COMMIT.to_owned() } else { statement }
+    if statement.lines().next() == COMMIT.lines().next() {
+        return COMMIT.to_owned();
+    }
+    match statement.split_once(", exists (select from amends.") {
+        Some((asked, _)) if asked.contains("pg_is_in_recovery") => asked.to_owned(),
+        _ => statement,
+    }
 }
 
 fn text(bytes: &[u8]) -> String {
