@@ -22,9 +22,10 @@ use uuid::Uuid;
 const PAUSE: Duration = Duration::from_millis(50);
 /// No shop waits longer for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
-/// What a shop waits at first before it sends an order again, and at most.
+/// What a shop waits at first before it sends an order again, and at most: as platforms do, and so
+/// that those who wait for a database that is away are no flood.
 const AGAIN: Duration = Duration::from_millis(250);
-const AGAIN_MAX: Duration = Duration::from_secs(2);
+const AGAIN_MAX: Duration = Duration::from_secs(16);
 
 /// What a shop was told.
 #[derive(Debug, Clone, Serialize)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use amends_tests::process::eventually;
 use anyhow::{Context, bail, ensure};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use reqwest::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -154,17 +154,17 @@ impl Node {
         matches!(timeout(ANSWER, asking).await, Ok(Ok(true)))
     }
 
-    /// When somebody's session was opened, for the first time from then on, by its own log.
-    pub(crate) fn opened_for(
+    /// When its log has said something for the first time, from then on.
+    pub(crate) fn said(
         &self,
-        user: &str,
+        what: &str,
         since: DateTime<Utc>,
     ) -> anyhow::Result<Option<DateTime<Utc>>> {
-        let log = std::fs::read_to_string(self.home.join("log/postgres.log"))?;
-        let authorized = format!("connection authorized: user={user} ");
-        let at = log.lines().filter(|line| line.contains(&authorized)).filter_map(|line| {
+        let log = std::fs::read(self.home.join("log/postgres.log"))?;
+        let log = String::from_utf8_lossy(&log);
+        let at = log.lines().filter(|line| line.contains(what)).filter_map(|line| {
             let (at, _) = line.split_once(" UTC ")?;
-            Some(chrono::NaiveDateTime::parse_from_str(at, "%Y-%m-%d %H:%M:%S%.f").ok()?.and_utc())
+            Some(NaiveDateTime::parse_from_str(at, "%Y-%m-%d %H:%M:%S%.f").ok()?.and_utc())
         });
         Ok(at.filter(|at| *at >= since).min())
     }

@@ -37,7 +37,7 @@ impl Report {
 
     /// Something that has no bound.
     pub(crate) fn told(&self, what: &str, measured: &str) {
-        println!("      {what:<66} {measured:>10}");
+        println!("       {what:<68} {measured:>10}");
     }
 
     /// Something of which there has to be nothing; the first few are named.
@@ -51,7 +51,7 @@ impl Report {
     fn line(&mut self, is_held: bool, what: &str, measured: &str, bound: &str) {
         self.missed += usize::from(!is_held);
         let verdict = if is_held { "ok" } else { "MISSED" };
-        println!("{verdict:<6}{what:<66} {measured:>10}   {bound}");
+        println!("{verdict:<7}{what:<68} {measured:>10}   {bound}");
     }
 
     /// How many bounds were not held.
@@ -61,7 +61,6 @@ impl Report {
 }
 
 /// As it is told.
-#[expect(clippy::cast_precision_loss, reason = "milliseconds of a run are few")]
 pub(crate) fn seconds(time: TimeDelta) -> f64 {
-    time.num_milliseconds() as f64 / 1000.0
+    time.as_seconds_f64()
 }

@@ -15,6 +15,7 @@ use anyhow::{Context, bail, ensure};
 use reqwest::Client;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::process::{Child, Command};
 
@@ -87,6 +88,7 @@ impl Scene {
             urls,
         };
         scene.make_database().await?;
+        scene.proxy_leads_to_the_primary().await;
         scene.start_servers().await?;
         let delay = json!({ "seed": 7, "delay_ms": AWAY_MS });
         let url = format!("{}/faults/random", scene.sandbox.url());
@@ -112,6 +114,24 @@ impl Scene {
             ensure!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
         }
         Ok(())
+    }
+
+    /// HAProxy takes everybody for the primary until it has asked them.
+    async fn proxy_leads_to_the_primary(&self) {
+        eventually("HAProxy leads to the primary alone", PATIENCE, || async {
+            for _ in 0..2 * self.nodes.len() {
+                let options: PgConnectOptions =
+                    self.urls[0].parse().map_err(|it: sqlx::Error| it.to_string())?;
+                let mut session = options.connect().await.map_err(|it| it.to_string())?;
+                let asked = sqlx::query_scalar("select pg_is_in_recovery()");
+                match asked.fetch_one(&mut session).await {
+                    Ok(false) => {}
+                    answer => return Err(format!("{answer:?}")),
+                }
+            }
+            Ok(())
+        })
+        .await;
     }
 
     async fn start_servers(&mut self) -> anyhow::Result<()> {

@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::load::{Answer, Load};
+use crate::loss::{NOTICED, said};
 use crate::report::Report;
-use crate::scene::Scene;
+use crate::scene::{SERVERS, Scene};
 
 /// How long customers may wait for the last answers, and orders for their end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,6 +79,7 @@ pub(crate) async fn judge(
     );
     let arrivals: Vec<Arrival> = scene.witness("/events", "events").await?;
     report.none("in the end: events that never arrived", &unheard(&arrivals, &endings));
+    report.none("in the end: losses noticed where nothing was lost", &false_alarms(scene, lost)?);
     let mut database = scene.database().await?;
     let broken = amends_tests::invariants::broken(&mut database).await;
     report.none("in the end: broken invariants of the database", &broken);
@@ -87,6 +89,18 @@ pub(crate) async fn judge(
     report.none("in the end: `amends verify` finds something", &wrong);
     println!("        {said}");
     Ok(())
+}
+
+/// Servers that have noticed a loss before there was one.
+fn false_alarms(scene: &Scene, lost: Lost) -> anyhow::Result<Vec<String>> {
+    let mut alarms = Vec::new();
+    for (user, how) in SERVERS {
+        let at = said(&scene.log(user), NOTICED)?;
+        if at.is_some_and(|at| lost.is_none_or(|[from, _]| at < from)) {
+            alarms.push(format!("{how}, {at:?}"));
+        }
+    }
+    Ok(alarms)
 }
 
 /// What has not come to its end when the time is over.
@@ -123,7 +137,8 @@ async fn endings(scene: &Scene) -> anyhow::Result<Vec<Ending>> {
 fn missing(accepted: &[Answer], endings: &[Ending], lost: Lost) -> (Vec<String>, Vec<String>) {
     let there: BTreeSet<_> = endings.iter().map(|it| it.instance_id).collect();
     let missing = accepted.iter().filter(|it| it.instance_id.is_none_or(|id| !there.contains(&id)));
-    let is_excused = |it: &&Answer| lost.is_some_and(|[from, to]| (from..=to).contains(&it.at));
+    // An answer may be on its way when the primary is killed.
+    let is_excused = |it: &&Answer| lost.is_some_and(|[from, to]| it.at >= from && it.sent <= to);
     let (gone, absent): (Vec<_>, Vec<_>) = missing.partition(is_excused);
     let name = |it: &Answer| format!("order {} ({:?}), kept {}", it.order, it.instance_id, it.at);
     (
