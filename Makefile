@@ -1,7 +1,7 @@
 # The commands of this repository; `make` alone lists them.
 
 .POSIX:
-.PHONY: help demo test chaos bugs previous deaf check bench postgres pgbouncer schemathesis
+.PHONY: help demo test chaos bugs previous deaf ha check bench postgres pgbouncer schemathesis patroni
 
 # list these commands
 help:
@@ -38,6 +38,11 @@ deaf: postgres pgbouncer schemathesis
 	cargo build --workspace --locked
 	AMENDS_TEST_HINTS=off cargo test --workspace --locked
 
+# run on Postgres under Patroni and take it away in every way, before a release; ARGS="--help"
+ha: postgres patroni
+	cargo build --locked --bin amends --bin ha
+	cargo run --quiet --locked --bin ha -- $(ARGS)
+
 # check everything that CI checks: format, lints, documentation, tests
 check:
 	cargo fmt --all --check
@@ -60,3 +65,7 @@ pgbouncer:
 # make sure there is what tries the HTTP API out; installs it below the build directory
 schemathesis:
 	@sh tests/install-schemathesis.sh
+
+# make sure there are Patroni, etcd and HAProxy; installs them with the system's package manager
+patroni:
+	@sh tests/install-ha.sh
