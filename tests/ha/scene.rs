@@ -206,10 +206,10 @@ impl Scene {
     /// Waits until both servers are ready.
     pub(crate) async fn ready(&self) {
         eventually("both servers are ready", PATIENCE, || async {
-            for server in 0..SERVERS.len() {
+            for (server, (name, _)) in SERVERS.iter().enumerate() {
                 let health = self.health(server).await.map_err(|error| error.to_string())?;
                 if health.0 != 200 {
-                    return Err(format!("{}: {health:?}", SERVERS[server].0));
+                    return Err(format!("{name}: {health:?}"));
                 }
             }
             Ok(())

@@ -200,6 +200,8 @@ impl<'a> Query<'a> {
         if before_path.contains(',') || hosts.iter().any(|host| host.is_empty()) {
             return Err(BadAddress::Servers);
         }
+        // A URL with a user names some host; the one behind the question mark takes its place.
+        let before_path = if before_path.is_empty() { "localhost" } else { before_path };
         let port = |index: usize| ports.get(index).or_else(|| ports.first());
         let pairs = |(index, host)| {
             let port = port(index).map(|port| ("port", *port));
