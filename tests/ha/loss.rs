@@ -59,13 +59,13 @@ pub(crate) async fn commits_lost(
         report.at_least(&format!("commits lost: 2xx that go with them, {how}"), kept, 5);
     }
 
+    let held = held(&scene.nodes[standby]).await?;
+    report.at_least("commits lost: instances that the standby knows as held", held.len(), 1);
     let (node, accepts) = accepting(&[&scene.nodes[standby]]).await?;
-    let held = held(node).await?;
     let told = format!("{:.1} s", seconds(accepts - to));
     report.told("commits lost: the standby accepts writes after", &told);
     let noticed = noticed(scene, node, to, report).await?;
     let ended = held_ends(node, &held, accepts).await?.map(|at| at - accepts);
-    report.told("commits lost: instances that were held", &held.len().to_string());
     report.seconds("commits lost: none of them is held as before", ended, LEASE_SECONDS + 5.0);
     sleep(REFUSED).await;
     ready_says_so(scene, report).await?;
@@ -138,7 +138,7 @@ pub(crate) fn said(log: &Path, what: &str) -> anyhow::Result<Option<DateTime<Utc
     Ok(Some(DateTime::parse_from_rfc3339(at)?.to_utc()))
 }
 
-/// What the servers held, as far as the new primary knows.
+/// What the servers held, as far as the standby knows.
 async fn held(node: &Node) -> anyhow::Result<Vec<Held>> {
     let held = sqlx::query_as(
         "select instance_id, worker_id from amends.instance where worker_id is not null",
