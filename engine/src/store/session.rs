@@ -50,7 +50,8 @@ pub enum Access {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Backend {
     pub(super) pid: i32,
-    pub(super) began: String,
+    /// Not told to a session that is another role than it was begun as.
+    pub(super) began: Option<String>,
 }
 
 /// What a session has to find.
@@ -288,11 +289,16 @@ pub(super) async fn end(
     connection: &mut PgConnection,
     backends: &[Backend],
 ) -> Result<(), sqlx::Error> {
-    let those = backends.iter().map(|it| format!("({}, '{}'::timestamptz)", it.pid, it.began));
+    let known = backends.iter().filter_map(|it| Some((it.pid, it.began.as_ref()?)));
+    let those: Vec<_> =
+        known.map(|(pid, began)| format!("({pid}, '{began}'::timestamptz)")).collect();
+    if those.is_empty() {
+        return Ok(());
+    }
     let end = format!(
         "select pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \
          where (pid, backend_start) in (values {})",
-        those.collect::<Vec<_>>().join(", ")
+        those.join(", ")
     );
     match connection.execute(AssertSqlSafe(end)).await {
         // They may belong to somebody else by now.
