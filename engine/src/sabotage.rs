@@ -1,5 +1,5 @@
 //! Bugs on purpose, to see that the tests notice them: the chaos program, and the model of short
-//! lives ([`crate::lives`]).
+//! lives (`crate::lives`).
 //!
 //! Only with the feature `sabotage`, which nothing but `make bugs` asks for, and in the engine's own
 //! unit tests; and then only the one that was put in. Else every question here is a constant `false`.
