@@ -4,13 +4,9 @@
 --            outbox_id is of a key that nothing keeps any more but the order of its rows: they are
 --            still to be brought from the beginning of the outbox
 --
--- Adds columns without a default, and an index of a table that is small unless a receiver is down:
--- what blocks or unblocks a key waits for it. A release before this one leaves the columns empty,
--- and goes on with such blocks as with those that have run out.
+-- Adds columns without a default. A release before this one leaves them empty, and goes on with such
+-- blocks as with those that have run out.
 
 alter table amends.key_block add column shard smallint;
 -- By the clock of the relay that tried it.
 alter table amends.key_block add column tried_at timestamptz;
-
-create index key_block_due on amends.key_block (subscription, blocked_until)
-    where parked_at is null and (outbox_id is not null or shard is null);

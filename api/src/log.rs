@@ -15,15 +15,24 @@ use tracing_subscriber::EnvFilter;
 /// How many lines wait.
 const LINES_MAX: usize = 8192;
 /// How long the last words of a program may take.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// The log of the program. Lines that wait are written when this is dropped, or given up after a
-/// second.
+/// The log of the program. Lines that wait are written when this is dropped, or given up after two
+/// seconds.
 #[must_use]
 pub struct Log {
-    _writer: WorkerGuard,
+    /// Until this is dropped.
+    writer: Option<WorkerGuard>,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let writer = self.writer.take();
+        // It complains on standard output, where nobody may be reading either.
+        within_last_words(move || drop(writer));
+    }
 }
 
 /// Starts logging, as JSON lines or as text, for the rest of the program. Panics are logged too.
@@ -38,10 +47,10 @@ pub fn start(filter: EnvFilter, is_json: bool) -> anyhow::Result<Log> {
         .log_internal_errors(false);
     let started = if is_json { log.json().try_init() } else { log.with_target(false).try_init() };
     started.map_err(|error| anyhow::anyhow!("cannot log: {error}"))?;
-    // Whoever started first is the one that logs.
+    // The log that was started first is the one that counts.
     let _ = LOST.set(lost);
     std::panic::set_hook(Box::new(panicked));
-    Ok(Log { _writer: writer })
+    Ok(Log { writer: Some(writer) })
 }
 
 /// How many lines nobody has taken.
@@ -51,9 +60,16 @@ pub(crate) fn lines_lost() -> u64 {
 
 /// Tells on standard error why a program ends, if anybody listens.
 pub fn last_words(words: String) {
+    within_last_words(move || {
+        let _ = writeln!(std::io::stderr(), "{words}");
+    });
+}
+
+/// Does something that may never end, and waits for it only so long.
+fn within_last_words(act: impl FnOnce() + Send + 'static) {
     let (said, heard) = mpsc::channel();
     std::thread::spawn(move || {
-        let _ = writeln!(std::io::stderr(), "{words}");
+        act();
         let _ = said.send(());
     });
     let _ = heard.recv_timeout(LAST_WORDS);

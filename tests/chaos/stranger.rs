@@ -159,7 +159,7 @@ async fn all(database: &mut PgConnection, statements: &[String]) -> sqlx::Result
     Ok(())
 }
 
-/// Selects an instance that is not over, whichever.
+/// Selects an instance that is not over, by chance.
 fn living(salt: u64) -> String {
     format!(
         "select instance_id from amends.instance where ended_at is null

@@ -9,7 +9,7 @@ use amends_tests::cluster::{deafen_if_wanted, scratch};
 use amends_tests::durable::Durable;
 use amends_tests::http::token;
 use amends_tests::orders;
-use amends_tests::process::{Process, command, eventually};
+use amends_tests::process::{Process, binary, command, command_of, eventually};
 use reqwest::{Client, StatusCode};
 use serde_json::json;
 use sqlx::ConnectOptions;
@@ -47,6 +47,16 @@ impl Scene {
         let mut all = vec![("AMENDS_LISTEN", "127.0.0.1:0"), database];
         all.extend(settings);
         Process::serve(&["serve"], &all, &self.log_file()).await
+    }
+
+    /// The same, with standard output and standard error going to one place.
+    async fn serve_on_one_pipe(&self, settings: &[(&str, &str)]) -> Process {
+        let mut all = vec![("AMENDS_LISTEN", "127.0.0.1:0"), ("DATABASE_URL", self.postgres.url())];
+        all.extend(settings);
+        let program = binary().to_string_lossy().into_owned();
+        let arguments = ["-c", "exec \"$0\" serve >&2", &program];
+        let server = command_of(Path::new("sh"), &arguments, &all);
+        Process::start(server, &self.log_file()).await.expect("it serves")
     }
 
     fn log_file(&self) -> PathBuf {
@@ -315,7 +325,7 @@ async fn a_log_that_nobody_takes_keeps_nobody_waiting() {
     let tokens = tokens();
     let settings = [("AMENDS_TOKENS", tokens.as_str()), ("AMENDS_LOG", "trace")];
     for is_closed in [false, true] {
-        let server = scene.serve(&settings).await;
+        let server = scene.serve_on_one_pipe(&settings).await;
         let stalled = (!is_closed).then(|| server.stall_log());
         if is_closed {
             server.close_log();

@@ -267,7 +267,7 @@ async fn a_relay_that_has_lost_its_worker_changes_no_block() {
         zombie.run_dry().await;
         assert_eq!(block(&kit).await, before, "{what}");
         assert_eq!(receiver.asked() > asked, what != "gone", "it has tried what is {what}");
-        // Whoever has the shards next finds what a person has asked for.
+        // The next relay of these shards finds what a person has asked for.
         let free = "update amends.outbox_shard set worker_id = null";
         database.execute(free).await.unwrap();
         let taken = receiver.taken_in_all();

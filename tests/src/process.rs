@@ -74,7 +74,7 @@ impl Process {
         let url = timeout(START, address(&mut lines, &mut file)).await.ok()??;
         let (stalls, mut stalling) = watch::channel(0);
         let reader = tokio::spawn(async move {
-            // Whoever stalls it holds the other end.
+            // What stalls it holds the other end.
             while stalling.wait_for(|stalls| *stalls == 0).await.is_ok()
                 && copy_line(&mut lines, &mut file).await.is_some()
             {}

@@ -68,7 +68,7 @@ async fn deliver_row(sink: &dyn Sink, row: &Row, is_skipped: bool) -> Result<(),
     };
     let event = match published(row) {
         Ok(event) => event,
-        // Nobody can be told what it was, and whoever skips it has seen that.
+        // Nobody can be told what it was, and the person who skips it has seen that.
         Err(_) if is_skipped => return Ok(()),
         Err(unreadable) => return Err(failed(&"?", unreadable)),
     };

@@ -58,7 +58,7 @@ impl Unkept {
         self.over.extend(over);
     }
 
-    /// Lets go of blocks of other shards than these: whoever has those finds them blocked anew.
+    /// Lets go of blocks of other shards than these: the relay that has those shards finds their keys blocked anew.
     pub(super) fn let_go(&mut self, shards: &[i16]) {
         self.blocks.retain(|block| shards.contains(&block.shard));
         self.keys = self.blocks.iter().map(|block| block.key.clone()).collect();
