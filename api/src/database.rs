@@ -23,8 +23,23 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// How often one that does not answer yet is asked.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Does `work` with the database.
+/// Does `work` with the database, once it has been looked at.
 pub async fn with<T, Working>(
+    database: &Database,
+    work: impl FnOnce(Address) -> Working,
+) -> anyhow::Result<T>
+where
+    Working: Future<Output = anyhow::Result<T>>,
+{
+    if let Database::Url(url) = database {
+        let address = Address::from_str(url.expose()).context("DATABASE_URL")?;
+        refuse_old(version(&address, Access::ReadOnly).await)?;
+    }
+    lend(database, work).await
+}
+
+/// Does `work` with the database, which is started if it is a private one.
+pub async fn lend<T, Working>(
     database: &Database,
     work: impl FnOnce(Address) -> Working,
 ) -> anyhow::Result<T>
@@ -34,7 +49,6 @@ where
     match database {
         Database::Url(url) => {
             let address = Address::from_str(url.expose()).context("DATABASE_URL")?;
-            refuse_old(version(&address, Access::ReadOnly).await)?;
             work(address).await
         }
         Database::Embedded { data_dir, bin_dir } => {
@@ -55,9 +69,7 @@ where
     }
 }
 
-/// Waits until there is a database that can be written to, for so long at most: it may just then be
-/// on its way from one server to another. What does not pass is refused at once. `Break`: `shutdown`
-/// has completed.
+/// Waits until there is a database that can be written to, [for so long at most](patiently).
 pub async fn wait(
     database: &Database,
     patience: Duration,
@@ -65,22 +77,39 @@ pub async fn wait(
 ) -> anyhow::Result<ControlFlow<()>> {
     let Database::Url(url) = database else { return Ok(ControlFlow::Continue(())) };
     let address = Address::from_str(url.expose()).context("DATABASE_URL")?;
+    let answered =
+        patiently(patience, shutdown, async || version(&address, Access::ReadWrite).await);
+    match answered.await {
+        Ok(ControlFlow::Break(())) => Ok(ControlFlow::Break(())),
+        Ok(ControlFlow::Continue(version)) => refuse_old(Ok(version)).map(ControlFlow::Continue),
+        Err(error) => refuse_old(Err(error)).map(ControlFlow::Continue),
+    }
+}
+
+/// Attempts something until the database lets it, for so long at most: it may just then be on its
+/// way from one server to another. What does not pass ends it at once. `Break`: `shutdown` has
+/// completed.
+pub async fn patiently<T>(
+    patience: Duration,
+    shutdown: impl Future<Output = ()>,
+    attempt: impl AsyncFn() -> Result<T, amends::Error>,
+) -> Result<ControlFlow<(), T>, amends::Error> {
     let clock = Clock::system();
     let until = clock.now() + patience;
     let mut ticks = interval(PAUSE);
-    let answered = async {
+    let attempting = async {
         loop {
             ticks.tick().await;
-            match version(&address, Access::ReadWrite).await {
+            match attempt().await {
                 Err(error) if error.is_transient() && clock.now() < until => {
-                    tracing::warn!(%error, "no database on {address} yet; it is waited for");
+                    tracing::warn!(%error, "the database cannot be used yet; it is waited for");
                 }
-                answered => break answered,
+                attempted => break attempted,
             }
         }
     };
     tokio::select! {
-        answered = answered => refuse_old(answered).map(ControlFlow::Continue),
+        attempted = attempting => attempted.map(ControlFlow::Continue),
         () = shutdown => Ok(ControlFlow::Break(())),
     }
 }

@@ -3,6 +3,7 @@
 //! Whatever was opened is closed again, in reverse order, however the server ends.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 
 use amends::{Address, Engine, EngineBuilder, Settings};
 use amends_workflows::fulfilment;
@@ -48,11 +49,16 @@ pub async fn serve(
     if waited.is_break() {
         return Ok(());
     }
-    database::with(&config.database, |address| serve_database(&config, address, shutdown)).await
+    // It has just been looked at.
+    database::lend(&config.database, |address| serve_database(&config, address, shutdown)).await
 }
 
 /// Opens the engine on a database, with the workflows and the sink of this server.
 pub async fn open_engine(config: &Config, address: impl Into<Address>) -> anyhow::Result<Engine> {
+    build_engine(config, address)?.open().await.map_err(explain)
+}
+
+fn build_engine(config: &Config, address: impl Into<Address>) -> anyhow::Result<EngineBuilder> {
     let ports = Ports::http(config.providers_url.expose()).context("AMENDS_PROVIDERS_URL")?;
     let settings = Settings {
         instances_max: config.instances_max,
@@ -61,14 +67,17 @@ pub async fn open_engine(config: &Config, address: impl Into<Address>) -> anyhow
         durability: config.durability,
         ..Settings::default()
     };
-    let builder = workflows(address, ports).settings(settings);
-    // The engine's errors say what their sources say again.
-    subscribe(builder, config)?.open().await.map_err(|error| match error {
+    subscribe(workflows(address, ports).settings(settings), config)
+}
+
+/// Why an engine cannot be opened. Its errors say what their sources say again.
+fn explain(error: amends::Error) -> anyhow::Error {
+    match error {
         amends::Error::Migration(error @ MigrateError::VersionMismatch(_)) => {
             anyhow!("another version of Amends has set up this database: {error}")
         }
         error => anyhow!("the engine cannot be opened: {error}"),
-    })
+    }
 }
 
 /// An engine on a database, still closed, with every workflow of this build.
@@ -88,10 +97,13 @@ fn subscribe(builder: EngineBuilder, config: &Config) -> anyhow::Result<EngineBu
 
 async fn serve_database(
     config: &Config,
-    address: impl Into<Address>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    address: Address,
+    shutdown: impl Future<Output = ()> + Clone + Send + 'static,
 ) -> anyhow::Result<()> {
-    let engine = open_engine(config, address).await?;
+    let builder = build_engine(config, address)?;
+    let open = async || builder.clone().open().await;
+    let opened = database::patiently(config.wait_database, shutdown.clone(), open).await;
+    let ControlFlow::Continue(engine) = opened.map_err(explain)? else { return Ok(()) };
     let listened = listen(config, engine.clone(), shutdown).await;
     let handed_over = engine.shutdown().await.context("the engine did not shut down in order");
     listened.and(handed_over)

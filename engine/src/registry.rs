@@ -324,7 +324,7 @@ impl<W: Workflow> AnyWorkflow for TypedWorkflow<W> {
 }
 
 /// Every workflow this process can run, by name and version.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Registry {
     workflows: HashMap<(&'static str, u32), Arc<dyn AnyWorkflow>>,
     dependencies: Vec<Dependency>,

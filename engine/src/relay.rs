@@ -36,7 +36,7 @@ const BALANCE: TimeDelta = TimeDelta::seconds(2);
 const LET_GO_POLL: Duration = Duration::from_millis(50);
 
 /// Where events go, by the stable name of each subscription.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Subscriptions {
     sinks: BTreeMap<String, Arc<dyn Sink>>,
 }

@@ -15,6 +15,8 @@ use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, UnixStream};
 use tower::ServiceExt;
 use uuid::Uuid;
 
@@ -183,6 +185,41 @@ async fn a_server_waits_for_a_database_that_can_be_written_to_and_refuses_what_d
     };
     let (server, ()) = tokio::join!(starting, promoting);
     assert!(server.unwrap().stop().await.success());
+}
+
+/// A way to a database on which one connection, counted from 0, ends as soon as it has begun: its
+/// address was just then about to lead somewhere else. Returns its port.
+async fn way_that_cuts(nth: usize, to: &PgConnectOptions) -> u16 {
+    let socket = to.get_socket().unwrap().join(format!(".s.PGSQL.{}", to.get_port()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (mut client, _) = listener.accept().await.unwrap();
+            if number != nth {
+                let mut server = UnixStream::connect(&socket).await.unwrap();
+                tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+            }
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_server_starts_whichever_of_its_first_connections_is_cut() {
+    let primary = primary("cut").await;
+    let folder = tempfile::tempdir().unwrap();
+    for nth in 0..8 {
+        let port = way_that_cuts(nth, &primary.options()).await;
+        let name = primary.options().get_database().unwrap().to_owned();
+        let address = format!("postgres://amends@127.0.0.1:{port}/{name}?sslmode=disable");
+        let settings = [("DATABASE_URL", &*address), ("AMENDS_LISTEN", "127.0.0.1:0")];
+        let log = folder.path().join(format!("{nth}.log"));
+        let server = Process::start(command(&["serve"], &settings), &log).await;
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert!(server.unwrap_or_else(|| panic!("{nth}: {said}")).stop().await.success());
+    }
+    primary.stop().await;
 }
 
 #[tokio::test]

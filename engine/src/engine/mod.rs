@@ -93,7 +93,8 @@ pub enum Recorded {
     Conflict,
 }
 
-/// Builds an [`Engine`].
+/// Builds an [`Engine`]. One that could not be opened can be tried again as a clone.
+#[derive(Clone)]
 pub struct EngineBuilder {
     address: Address,
     registry: Registry,

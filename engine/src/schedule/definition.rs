@@ -14,6 +14,7 @@ use crate::workflow::Workflow;
 type MakeInput = dyn Fn(&Firing) -> Result<String, serde_json::Error> + Send + Sync;
 
 /// A schedule, ready to be followed.
+#[derive(Clone)]
 pub(crate) struct Definition {
     pub(crate) schedule: Schedule,
     pub(crate) priority: Priority,
@@ -59,7 +60,7 @@ impl Definition {
 }
 
 /// Every schedule of this build.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Definitions {
     definitions: Vec<Definition>,
     mistakes: Vec<String>,
