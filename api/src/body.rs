@@ -1,5 +1,6 @@
 //! Takes in the body of a request: at most so large, within so much time, not compressed.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -7,11 +8,16 @@ use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use futures::StreamExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::problem::{Code, Problem};
 
 /// The largest body that is accepted.
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024;
+/// The largest body of a webhook: an order of hundreds of lines has this.
+const SIGNED_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// What the bodies of webhooks may take at once before it is known who sends them, in KiB.
+const UNSIGNED_KIB_MAX: usize = 64 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much more of a body that is too large is read and thrown away, and for how long.
@@ -22,13 +28,57 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(crate) struct JsonBytes(pub(crate) Bytes);
 
+/// The body of a webhook, to the byte, whatever it is declared to be: its signature decides. All of
+/// them share a room, so that strangers cannot fill the memory.
+#[derive(Debug)]
+pub(crate) struct SignedBytes {
+    pub(crate) bytes: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+static ROOM: LazyLock<Arc<Semaphore>> =
+    LazyLock::new(|| Arc::new(Semaphore::new(UNSIGNED_KIB_MAX)));
+
+impl<S: Send + Sync> FromRequest<S> for SignedBytes {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        if declared_length(&parts.headers).is_some_and(|bytes| bytes > SIGNED_BYTES_MAX as u64) {
+            drain(body);
+            return Err(too_large(SIGNED_BYTES_MAX));
+        }
+        let mut room: Option<OwnedSemaphorePermit> = None;
+        // Room is taken for what has arrived, never for what is announced.
+        let bytes = read(body, SIGNED_BYTES_MAX, |bytes| {
+            let has = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let lacks = bytes.div_ceil(1024).saturating_sub(has) as u32;
+            let more = Arc::clone(&ROOM).try_acquire_many_owned(lacks).map_err(|_| no_room())?;
+            match &mut room {
+                Some(room) => room.merge(more),
+                None => room = Some(more),
+            }
+            Ok(())
+        });
+        Ok(Self { bytes: bytes.await?, _room: room })
+    }
+}
+
+fn no_room() -> Problem {
+    Problem::new(Code::Overloaded, "too much is arriving at once; send it again")
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 impl<S: Send + Sync> FromRequest<S> for JsonBytes {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         match declared_acceptable(&parts.headers) {
-            Ok(()) => read(body).await.map(Self),
+            Ok(()) => read(body, BODY_BYTES_MAX, |_| Ok(())).await.map(Self),
             Err(problem) => {
                 if !parts.headers.contains_key(EXPECT) {
                     drain(body);
@@ -50,12 +100,8 @@ fn declared_acceptable(headers: &HeaderMap) -> Result<(), Problem> {
     if !is_json(headers) {
         return unsupported("the body has to be JSON, declared as application/json");
     }
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if length
-        .and_then(|length| length.parse().ok())
-        .is_some_and(|bytes: u64| bytes > BODY_BYTES_MAX as u64)
-    {
-        return Err(too_large());
+    if declared_length(headers).is_some_and(|bytes| bytes > BODY_BYTES_MAX as u64) {
+        return Err(too_large(BODY_BYTES_MAX));
     }
     Ok(())
 }
@@ -69,7 +115,12 @@ fn is_json(headers: &HeaderMap) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn read(body: Body) -> Result<Bytes, Problem> {
+/// `make_room` is told how much has arrived, before it is kept.
+async fn read(
+    body: Body,
+    bytes_max: usize,
+    mut make_room: impl FnMut(usize) -> Result<(), Problem>,
+) -> Result<Bytes, Problem> {
     let mut chunks = body.into_data_stream();
     let arriving = async {
         let mut read = Vec::new();
@@ -77,9 +128,10 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
             let chunk = chunk.map_err(|_| {
                 Problem::new(Code::RequestTimeout, "the body broke off before its end")
             })?;
-            if read.len() + chunk.len() > BODY_BYTES_MAX {
-                return Err(too_large());
+            if read.len() + chunk.len() > bytes_max {
+                return Err(too_large(bytes_max));
             }
+            make_room(read.len() + chunk.len())?;
             read.extend_from_slice(&chunk);
         }
         Ok(Bytes::from(read))
@@ -94,8 +146,8 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
     result
 }
 
-fn too_large() -> Problem {
-    let detail = format!("the body may have {} KiB at most", BODY_BYTES_MAX / 1024);
+fn too_large(bytes_max: usize) -> Problem {
+    let detail = format!("the body may have {} KiB at most", bytes_max / 1024);
     Problem::new(Code::BodyTooLarge, detail)
 }
 
@@ -156,7 +208,8 @@ mod tests {
             let chunk = || Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 64 * 1024]));
             Body::from_stream(futures::stream::iter((0..chunks).map(move |_| chunk())))
         };
-        assert_eq!(read(body(4)).await.map(|bytes| bytes.len()), Ok(BODY_BYTES_MAX));
-        assert_eq!(read(body(5)).await.map_err(|problem| problem.code()), Err(Code::BodyTooLarge));
+        let read = async |chunks| read(body(chunks), BODY_BYTES_MAX, |_| Ok(())).await;
+        assert_eq!(read(4).await.map(|bytes| bytes.len()), Ok(BODY_BYTES_MAX));
+        assert_eq!(read(5).await.map_err(|problem| problem.code()), Err(Code::BodyTooLarge));
     }
 }

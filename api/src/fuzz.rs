@@ -28,7 +28,7 @@ use crate::schedules;
 use crate::secret::Secret;
 use crate::signals::send::SignalRequest;
 use crate::webhook::shopify::Shopify;
-use crate::webhook::{Received, Source};
+use crate::webhook::{self, Received, Source, Translated};
 
 /// Every target of this crate.
 pub const TARGETS: &[Target] = &[
@@ -152,13 +152,19 @@ fn webhook(bytes: &[u8]) {
     let Some(verified) = Shopify::verify(received, &[Secret::new(SECRET)]) else {
         panic!("a signed delivery is let through");
     };
-    let now = DateTime::UNIX_EPOCH;
-    let Ok(identity) = Shopify::identify(&verified, now) else { return };
-    assert!(identity.external_id.bytes().all(|byte| byte.is_ascii_graphic()));
-    assert!((1..=255).contains(&identity.external_id.len()));
-    if let Ok(Some(order)) = Shopify::translate(&verified, &identity) {
-        assert_eq!(order.shop, SHOP);
-        sound(&order);
+    let (delivery, translated) = webhook::read::<Shopify>(&verified, DateTime::UNIX_EPOCH);
+    assert!(delivery.external_id.bytes().all(|byte| byte.is_ascii_graphic()));
+    assert!((1..=255).contains(&delivery.external_id.len()));
+    assert_eq!(&delivery.body[..], &verified.body()[..]);
+    match translated {
+        Translated::Start(order) => {
+            assert_eq!(order.shop, SHOP);
+            sound(&order);
+        }
+        Translated::Failed(failed) => {
+            assert!(!failed.problems.is_empty() && failed.message().len() <= 4000);
+        }
+        Translated::Ignored { .. } => {}
     }
 }
 

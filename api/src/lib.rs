@@ -27,6 +27,7 @@ pub mod orders;
 pub mod signals;
 pub mod webhook;
 
+pub mod deliveries;
 pub(crate) mod dependencies;
 pub mod events;
 pub mod instances;

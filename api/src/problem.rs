@@ -31,10 +31,6 @@ pub enum Code {
     InvalidQuery,
     /// The path does not hold what it must hold.
     InvalidPath,
-    /// The webhook was sent too long ago, or in the future.
-    StaleDelivery,
-    /// The webhook is about another shop than its path.
-    ShopMismatch,
     /// No token, or one that is not known.
     Unauthenticated,
     /// The webhook's signature does not fit, or the shop is not known.
@@ -55,6 +51,10 @@ pub enum Code {
     UnknownEvent,
     /// There is no such case.
     UnknownCase,
+    /// There is no such delivery.
+    UnknownDelivery,
+    /// The delivery still cannot be carried out; `errors` says what is wrong.
+    DeliveryFailed,
     /// The address does not take this method.
     MethodNotAllowed,
     /// The request did not arrive in time.
@@ -109,9 +109,7 @@ impl Code {
             | Self::MissingHeader
             | Self::InvalidHeader
             | Self::InvalidQuery
-            | Self::InvalidPath
-            | Self::StaleDelivery
-            | Self::ShopMismatch => StatusCode::BAD_REQUEST,
+            | Self::InvalidPath => StatusCode::BAD_REQUEST,
             Self::Unauthenticated | Self::InvalidSignature => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::ShopNotAllowed => StatusCode::FORBIDDEN,
             Self::NotFound
@@ -119,7 +117,8 @@ impl Code {
             | Self::UnknownOrder
             | Self::UnknownSchedule
             | Self::UnknownEvent
-            | Self::UnknownCase => StatusCode::NOT_FOUND,
+            | Self::UnknownCase
+            | Self::UnknownDelivery => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::CommandRefused
@@ -132,6 +131,7 @@ impl Code {
             | Self::InvalidCommand
             | Self::InvalidSignal
             | Self::InvalidInput
+            | Self::DeliveryFailed
             | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,

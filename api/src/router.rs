@@ -14,8 +14,8 @@ use crate::auth::{Permission, require};
 use crate::observe::{observe, shed};
 use crate::openapi::{self, Document};
 use crate::{
-    dependencies, events, health, instances, intake, metrics, orders, problem, schedules, signals,
-    webhook, workflows,
+    deliveries, dependencies, events, health, instances, intake, metrics, orders, problem,
+    schedules, signals, webhook, workflows,
 };
 
 /// How many requests that ask the database directly are answered at once; signals are counted by
@@ -70,6 +70,9 @@ pub(crate) fn router(app: &App) -> Routers {
         .routes(routes!(events::blocked::list))
         .routes(routes!(events::blocked::show))
         .routes(routes!(events::leftover::list))
+        .routes(routes!(deliveries::list::list))
+        .routes(routes!(deliveries::show::show))
+        .routes(routes!(deliveries::show::body))
         .routes(routes!(intake::cases::list))
         .routes(routes!(schedules::list::list))
         .routes(routes!(schedules::show::show))
@@ -82,6 +85,7 @@ pub(crate) fn router(app: &App) -> Routers {
         .routes(routes!(schedules::command::command))
         .routes(routes!(events::command::command))
         .routes(routes!(events::discard::command))
+        .routes(routes!(deliveries::command::command))
         .routes(routes!(intake::command::command))
         .layer(looks_and_commands)
         .route_layer(may(Permission::Command));

@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use crate::engine::{Delivery, Start};
+use crate::delivery::{Delivery, Verdict};
+use crate::engine::Start;
 use crate::error::Error;
 use crate::history::{History, micros};
 use crate::limits::{refuse_key, refuse_payload};
@@ -36,22 +37,20 @@ pub(crate) struct Birth {
     pub(crate) bearer: Option<Bearer>,
 }
 
-/// Makes a start ready to be written, of an instance that is born claimed if there is a permit.
-pub(crate) fn prepare(
-    worker: &Worker,
-    start: Start,
-    permit: Option<OwnedSemaphorePermit>,
-) -> Result<Newborn, Error> {
-    prepare_birth(
-        worker,
-        start,
-        permit,
-        Birth { instance_id: new_id(), parent: None, depth: None, bearer: None },
-    )
+impl Birth {
+    /// Of a new instance that nobody has started but whoever asked.
+    pub(crate) fn new() -> Self {
+        Self::under(new_id())
+    }
+
+    /// The same, under an id that it has already.
+    pub(crate) fn under(instance_id: Uuid) -> Self {
+        Self { instance_id, parent: None, depth: None, bearer: None }
+    }
 }
 
-/// The same, of an instance that has its id already.
-pub(crate) fn prepare_birth(
+/// Makes a start ready to be written, of an instance that is born claimed if there is a permit.
+pub(crate) fn prepare(
     worker: &Worker,
     start: Start,
     permit: Option<OwnedSemaphorePermit>,
@@ -113,12 +112,19 @@ pub(crate) fn object(attributes: &[(&'static str, String)]) -> Result<String, se
 }
 
 /// Makes a delivery that starts nothing ready to be written.
-pub(crate) fn delivery_only(worker: &Worker, delivery: Delivery) -> Result<Write, Error> {
+pub(crate) fn delivery_only(
+    worker: &Worker,
+    delivery: Delivery,
+    verdict: Verdict,
+) -> Result<Write, Error> {
+    let refused = refuse_key("the reason", &verdict.reason)
+        .or_else(|| verdict.business_key.as_deref().and_then(|key| refuse_key("the key", key)));
+    refused.map_or(Ok(()), |why| Err(Error::InvalidInput(why)))?;
     Ok(Write {
         instance_id: new_id(),
         claim_id: None,
         about: Arc::new(About { workflow: String::new(), business_key: String::new() }),
-        delivery: Some(received(worker, delivery)?),
+        delivery: Some(NewDelivery { verdict: Some(verdict), ..received(worker, delivery)? }),
         start: None,
         change: None,
         records: Vec::new(),
@@ -136,6 +142,7 @@ fn received(worker: &Worker, delivery: Delivery) -> Result<NewDelivery, Error> {
         source: delivery.source,
         external_id: delivery.external_id,
         body: delivery.body,
+        verdict: None,
         received_at: micros(worker.clock.now()),
     })
 }

@@ -5,6 +5,7 @@
 //! instance, it is one case.
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::engine::Engine;
@@ -32,8 +33,22 @@ pub struct NewCase {
     pub stop: Stop,
     /// Why, in words; nothing personal.
     pub message: String,
+    /// Where in the delivery what is wrong, if it cannot be carried out as it is.
+    pub problems: Vec<CaseProblem>,
     /// What is published of it. Its kind is the code of the case.
     pub event: Event,
+}
+
+/// Something in a delivery that a person has to see to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaseProblem {
+    /// Where in the body that was sent, as a JSON pointer; empty for all of it.
+    pub pointer: String,
+    /// What a person may fill in instead, as a JSON pointer into what would be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What is wrong there; never the value itself.
+    pub detail: String,
 }
 
 /// Whether an instance is to go on while a person decides.
@@ -95,6 +110,8 @@ pub struct CaseView {
     pub instance_id: Option<Uuid>,
     /// Whether that instance was held because of it.
     pub held: bool,
+    /// Where in the delivery what is wrong.
+    pub problems: Vec<CaseProblem>,
     /// When it was opened.
     pub opened_at: DateTime<Utc>,
     /// When a person settled it, if one has.
@@ -167,13 +184,19 @@ impl Engine {
 
     /// Cases that match `filter`, newest first.
     pub async fn cases(&self, filter: &CaseFilter) -> Result<Vec<CaseView>, Error> {
-        Ok(intake_case::cases(self.parts().store.reading(), filter).await?)
+        intake_case::cases(self.parts().store.reading(), filter).await
+    }
+
+    /// One case as it stands.
+    pub async fn case(&self, case_id: Uuid) -> Result<Option<CaseView>, Error> {
+        intake_case::case(self.parts().store.reading(), case_id).await
     }
 
     /// Notes on behalf of `actor` that a case is dealt with. `None`: there is no such case.
     ///
-    /// The command and its answer are kept, refusals too. It does nothing to the instance: a hold
-    /// is released by a command of its own.
+    /// The command and its answer are kept, refusals too. A delivery that could not be carried out is
+    /// ignored from now on. It does nothing to an instance: a hold is released by a command of its
+    /// own.
     pub async fn settle_case(
         &self,
         case_id: Uuid,

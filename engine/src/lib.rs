@@ -64,6 +64,7 @@ pub mod bare;
 pub mod blocked;
 pub mod check;
 pub mod clock;
+pub mod delivery;
 pub mod doctor;
 pub mod engine;
 pub mod error;
@@ -85,10 +86,10 @@ pub mod view;
 
 pub use clock::Clock;
 pub use declaration::Declaration;
+pub use delivery::{Delivery, Recorded, Verdict};
 pub use dependency::Dependency;
 pub use engine::{
-    Delivery, Engine, EngineBuilder, Recorded, Requester, Settings, Start, Started, grant, migrate,
-    reach,
+    Engine, EngineBuilder, Requester, Settings, Start, Started, grant, migrate, reach,
 };
 pub use error::Error;
 pub use event::Event;

@@ -24,7 +24,7 @@ const READERS: Asks = Asks::Token(&[Viewer, Operator, Auditor, Admin]);
 const SENDERS: Asks = Asks::Token(&[Operator, Ingest, Admin]);
 
 /// Every route there is.
-const ROUTES: [(&str, &str, Asks); 26] = [
+const ROUTES: [(&str, &str, Asks); 30] = [
     ("GET", "/health/live", Asks::Nothing),
     ("GET", "/health/ready", Asks::Nothing),
     ("GET", "/metrics", READERS),
@@ -44,6 +44,10 @@ const ROUTES: [(&str, &str, Asks); 26] = [
     ("POST", "/events/blocked/commands", Asks::Token(&[Operator, Admin])),
     ("GET", "/events/leftover", READERS),
     ("POST", "/events/leftover/commands", Asks::Token(&[Operator, Admin])),
+    ("GET", "/deliveries", READERS),
+    ("GET", "/deliveries/{id}", READERS),
+    ("GET", "/deliveries/{id}/body", READERS),
+    ("POST", "/deliveries/{id}/commands", Asks::Token(&[Operator, Admin])),
     ("GET", "/intake/cases", READERS),
     ("POST", "/intake/cases/{id}/commands", Asks::Token(&[Operator, Admin])),
     ("GET", "/instances/{id}/preview", READERS),

@@ -147,7 +147,7 @@ async fn a_list_holds_what_was_asked_for_and_nothing_else() {
     world.advance(Duration::from_secs(60));
     world.providers().fault("payment", "charge", "down", None).await;
     let mut other = orders::order("waits");
-    other.customer.email = "bob@example.com".to_owned();
+    other.customer.email = Some("Bob@Example.com".to_owned());
     world.start(&other).await.unwrap();
     world.settle().await;
 
@@ -172,6 +172,7 @@ async fn a_list_holds_what_was_asked_for_and_nothing_else() {
         (key("done"), &["done"]),
         (key("unknown"), &[]),
         ("attribute=email:bob@example.com".to_owned(), &["waits"]),
+        ("attribute=email:BOB@example.com".to_owned(), &["waits"]),
         ("attribute=order:%23done".to_owned(), &["done"]),
         (format!("created_from={second}"), &["waits"]),
         (format!("created_before={second}"), &["done"]),

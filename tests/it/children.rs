@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use amends::command::{Answer, Command};
 use amends::view::{Filter, InstanceView};
-use amends::{Delivery, Priority, Saga, Start, Status, StepError};
+use amends::{Delivery, Priority, Saga, Start, Status, StepError, Verdict};
 use amends_tests::detour::{Detour, Loss};
 use amends_tests::gates::Gates;
 use amends_tests::improvised::{Part, Ran, Stage, start, start_request};
@@ -287,7 +287,10 @@ async fn a_child_that_is_born_again_in_the_batch_in_which_it_writes_is_run_by_on
         gates.shut(&["child.before", "effect.after", "commit.before"]);
         let (source, external_id) = ("test".to_owned(), "1".to_owned());
         let engine = world.engine();
-        let delivery = engine.record_delivery(Delivery { source, external_id, body: Vec::new() });
+        let delivery = engine.record_delivery(
+            Delivery { source, external_id, body: Vec::new() },
+            Verdict::ignored("TOPIC_UNUSED"),
+        );
         let queue_up = async {
             gates.reached("commit.before").await;
             gates.shut(&["commit.before"]);

@@ -56,7 +56,7 @@ impl Scene {
         let program = binary().to_string_lossy().into_owned();
         let arguments = ["-c", "exec \"$0\" serve >&2", &program];
         let server = command_of(Path::new("sh"), &arguments, &all);
-        Process::start(server, &self.log_file()).await.expect("it serves")
+        Process::start(server, &self.log_file()).await.unwrap()
     }
 
     fn log_file(&self) -> PathBuf {

@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use amends::command::Command;
 use amends::view::Filter;
-use amends::{Delivery, Engine, Error, Signalled, Started};
+use amends::{Delivery, Engine, Error, Signalled, Started, Verdict};
 use amends_tests::booking::{Book, Booking, Order, news, start};
 use amends_tests::chance::Chance;
 use amends_tests::detour::Detour;
@@ -44,7 +44,12 @@ async fn ask(kit: &Kit, known: &[Uuid], n: usize) -> Result<Done, Error> {
         5 => begin_within(kit, &key).await,
         6 => {
             let (source, body) = ("dropped".to_owned(), b"x".to_vec());
-            engine.record_delivery(Delivery { source, external_id: key.clone(), body }).await?;
+            engine
+                .record_delivery(
+                    Delivery { source, external_id: key.clone(), body },
+                    Verdict::ignored("TOPIC_UNUSED"),
+                )
+                .await?;
             Ok(Some(format!("from amends.delivery where external_id = '{key}'")))
         }
         7 => {

@@ -67,7 +67,7 @@ scenarios! {
         flows::branches flows::child flows::child_taken_back flows::transactions
         flows::lost_answers flows::family_cancelled flows::family_undone
         people::signals people::cancel people::schedules people::start_within people::duplicates
-        people::cases people::questions
+        people::cases people::kept people::questions
         upkeep::outage upkeep::delivery;
     loss:
         flows::order flows::refused_order flows::at_most_once people::stuck upkeep::successors

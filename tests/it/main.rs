@@ -17,6 +17,7 @@ mod contract;
 mod crash;
 mod crowd;
 mod deadlines;
+mod deliveries;
 mod doctor;
 mod door;
 mod dropped;

@@ -156,6 +156,12 @@ impl Call {
         self.without(CONTENT_TYPE.as_str()).header(CONTENT_TYPE.as_str(), "application/json")
     }
 
+    /// What is sent as its body.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     fn into_request(self) -> Request<Body> {
         let mut request = Request::new(Body::from(self.body));
         *request.method_mut() = self.method;

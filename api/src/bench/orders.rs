@@ -2,7 +2,7 @@
 //! in the platform's own words, so that nothing is gained by packing the same bytes once.
 
 use amends::{Delivery, Priority, Start};
-use amends_workflows::order::{Customer, Line, Order, Recipient};
+use amends_workflows::order::{Customer, Line, Order, Payment, Recipient};
 use anyhow::Context;
 use serde_json::{Value, json};
 
@@ -53,15 +53,23 @@ fn order(order_id: &str, chance: &mut Chance) -> anyhow::Result<Order> {
         shipping_minor,
         tax_minor: 0,
         discount_minor: 0,
+        extras: Vec::new(),
         total_minor: goods + shipping_minor,
-        customer: Customer { name: name.clone(), email: mail.to_lowercase() },
-        recipient: Recipient {
+        agreed_total: None,
+        payment: Payment::ToCharge,
+        customer: Customer { name: name.clone(), email: Some(mail.to_lowercase()), phone: None },
+        recipient: Some(Recipient {
             name,
+            company: None,
             address: format!("{} {} {}", 1 + chance.below(300), word(chance, 3), word(chance, 2)),
             city: word(chance, 3),
+            province: None,
             postcode: format!("{:05}", chance.below(100_000)),
             country: one_of(chance, &COUNTRIES),
-        },
+            phone: None,
+        }),
+        closed: None,
+        changed_at: None,
     })
 }
 
@@ -71,6 +79,7 @@ fn line(chance: &mut Chance) -> Line {
         sku: format!("{}-{}", kind.to_uppercase(), chance.below(1_000_000)),
         title: format!("{kind}, {colour}"),
         quantity: 1 + u32::from(chance.below(3) == 0),
+        handed_over: None,
         unit_price_minor: amount(chance, 20_000),
     }
 }
@@ -89,17 +98,20 @@ fn platform(order: &Order, chance: &mut Chance) -> Value {
             })
         })
         .collect();
-    let (customer, to) = (&order.customer, &order.recipient);
+    let customer = &order.customer;
+    let to = order.recipient.as_ref().map(|to| {
+        json!({
+            "name": to.name, "address1": to.address, "address2": null, "city": to.city,
+            "zip": to.postcode, "country_code": to.country,
+        })
+    });
     json!({
         "id": id(), "admin_graphql_api_id": format!("gid://shop/Order/{}", order.order_id),
         "name": order.number, "email": customer.email, "test": false,
         "currency": "EUR", "total_tax": "0.00", "total_discounts": "0.00",
         "total_price": decimal(order.total_minor), "financial_status": "authorized",
         "customer": {"id": id(), "email": customer.email, "first_name": customer.name},
-        "shipping_address": {
-            "name": to.name, "address1": to.address, "address2": null, "city": to.city,
-            "zip": to.postcode, "country_code": to.country,
-        },
+        "shipping_address": to,
         "line_items": lines,
         "shipping_lines": [{"id": id(), "title": "Standard",
             "price": decimal(order.shipping_minor)}],
@@ -156,7 +168,7 @@ mod tests {
     fn people_do_not_repeat_and_lines_are_one_to_three() {
         let orders = orders(3);
         let names: std::collections::BTreeSet<_> =
-            orders.iter().map(|(order, _)| order.recipient.address.clone()).collect();
+            orders.iter().map(|(order, _)| order.recipient.clone().expect("one").address).collect();
         assert_eq!(names.len(), orders.len());
         for lines in 1..=LINES_MAX {
             assert!(orders.iter().any(|(order, _)| order.lines.len() == lines), "{lines}");

@@ -1,7 +1,10 @@
 //! `amends intake`: deliveries that a person has to decide about.
 
+use std::collections::BTreeMap;
+
 use amends_api::intake::cases::{Case, CasePage};
 use amends_api::intake::command::{CaseCommandAccepted, CaseCommandRequest};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::client::{self, Client};
@@ -12,8 +15,12 @@ use super::table::{self, printable, seconds, table};
 pub(crate) enum Subcommand {
     /// List deliveries that a person has to decide about, newest first
     Cases(List),
-    /// Note that a case is dealt with; an order that is held because of it stays held
+    /// Note that a case is dealt with. What could not be carried out is ignored; an order that is held
+    /// because of it stays held
+    #[command(alias = "ignore")]
     Settle(Settle),
+    /// Have the order of a case carried out, with what is filled in, although there is doubt
+    Start(Start),
 }
 
 /// What to look for. Everything given must match.
@@ -52,6 +59,31 @@ pub(crate) struct Settle {
     client: client::Arguments,
 }
 
+/// Which case, what is filled in, and why.
+#[derive(clap::Args)]
+#[group(skip)]
+pub(crate) struct Start {
+    /// The case
+    case: Uuid,
+    /// What stands at a place of the order instead, such as /lines/0/sku=TEE-M-BLK; JSON, or text
+    #[arg(long = "set", value_name = "POINTER=VALUE", value_parser = field)]
+    fields: Vec<(String, Value)>,
+    /// Why; it is recorded with your name
+    #[arg(long)]
+    reason: String,
+    #[command(flatten)]
+    client: client::Arguments,
+}
+
+fn field(text: &str) -> Result<(String, Value), String> {
+    let (pointer, value) = text.split_once('=').ok_or("has to be POINTER=VALUE")?;
+    if !pointer.starts_with('/') {
+        return Err("the place has to be a JSON pointer, such as /customer/email".to_owned());
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+    Ok((pointer.to_owned(), value))
+}
+
 /// Looks or asks. A refusal is an error, in the server's words.
 pub(crate) async fn run(subcommand: Subcommand) -> anyhow::Result<()> {
     match subcommand {
@@ -70,13 +102,25 @@ pub(crate) async fn run(subcommand: Subcommand) -> anyhow::Result<()> {
             client.tell(&body, listed)
         }
         Subcommand::Settle(Settle { case, reason, client }) => {
-            let request = CaseCommandRequest { command: "settle".to_owned(), reason };
+            let (command, fields) = ("settle".to_owned(), BTreeMap::new());
             let client = Client::try_new(client)?;
-            let path = ["intake", "cases", &case.to_string(), "commands"];
-            let body = client.post(&path, &request).await?;
+            let body = ask(&client, case, CaseCommandRequest { command, reason, fields }).await?;
             client.tell(&body, |_: &CaseCommandAccepted| "settled".to_owned())
         }
+        Subcommand::Start(Start { case, fields, reason, client }) => {
+            let (command, fields) = ("start".to_owned(), fields.into_iter().collect());
+            let client = Client::try_new(client)?;
+            let body = ask(&client, case, CaseCommandRequest { command, reason, fields }).await?;
+            client.tell(&body, |accepted: &CaseCommandAccepted| match accepted.instance_id {
+                Some(instance_id) => format!("started: instance {instance_id}"),
+                None => "nothing was to be started; the case is settled".to_owned(),
+            })
+        }
     }
+}
+
+async fn ask(client: &Client, case: Uuid, request: CaseCommandRequest) -> anyhow::Result<String> {
+    client.post(&["intake", "cases", &case.to_string(), "commands"], &request).await
 }
 
 fn listed(page: &CasePage) -> String {
@@ -88,9 +132,25 @@ fn listed(page: &CasePage) -> String {
     for case in &page.items {
         rows.add_row(row(case));
     }
+    let problems: String =
+        page.items.iter().filter(|case| !case.problems.is_empty()).map(told).collect();
     let next = page.next_cursor.as_ref();
     let next = next.map_or_else(String::new, |it| format!("\n\nmore: --cursor {}", printable(it)));
-    format!("{}{next}", table::rendered(rows))
+    format!("{}{problems}{next}", table::rendered(rows))
+}
+
+/// What is wrong with the delivery of a case, and what may be filled in.
+fn told(case: &Case) -> String {
+    let mut told = format!("\n\ncase {}, delivery {}:", case.case_id, case.delivery_id);
+    for problem in &case.problems {
+        let (place, detail) = (printable(&problem.pointer), printable(&problem.detail));
+        let place = if place.is_empty() { "the order".to_owned() } else { place };
+        told.push_str(&format!("\n  {place} {detail}"));
+        if let Some(field) = &problem.field {
+            told.push_str(&format!(" (--set {}=..)", printable(field)));
+        }
+    }
+    told
 }
 
 fn row(case: &Case) -> [String; 7] {

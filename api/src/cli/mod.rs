@@ -6,6 +6,7 @@ mod cancel;
 mod check;
 mod client;
 mod command;
+mod deliveries;
 mod demo;
 mod dependencies;
 mod doctor;
@@ -80,6 +81,9 @@ enum Chosen {
     /// Look at events that cannot be delivered, and try them again or skip them
     #[command(subcommand)]
     Events(events::Subcommand),
+    /// Look at what came in, and have carried out after all what could not be
+    #[command(subcommand)]
+    Deliveries(deliveries::Subcommand),
     /// Look at deliveries that a person has to decide about, and settle them
     #[command(subcommand)]
     Intake(intake::Subcommand),
@@ -125,6 +129,7 @@ pub(crate) async fn run() -> ExitCode {
         Chosen::Workflows(arguments) => workflows::run(arguments).await,
         Chosen::Dependencies(arguments) => dependencies::run(arguments).await,
         Chosen::Events(subcommand) => events::run(subcommand).await,
+        Chosen::Deliveries(subcommand) => deliveries::run(subcommand).await,
         Chosen::Intake(subcommand) => intake::run(subcommand).await,
         Chosen::Check(arguments) => check::run(arguments).await,
         Chosen::Schedules(subcommand) => schedules::run(subcommand).await,

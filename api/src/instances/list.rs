@@ -73,8 +73,9 @@ pub(crate) async fn list(
     })?;
     let filter = filter(search)?;
     let mut found = app.engine().instances(&filter).await?;
-    if let Some(of_order) = by_order_key(&filter).filter(|_| found.is_empty()) {
-        found = app.engine().instances(&of_order).await?;
+    let others = [by_order_key(&filter), by_folded_email(&filter)];
+    if let Some(other) = others.into_iter().flatten().next().filter(|_| found.is_empty()) {
+        found = app.engine().instances(&other).await?;
     }
     Ok(Json(page(found.into_iter().map(Instance::from).collect(), filter.limit)))
 }
@@ -85,6 +86,13 @@ fn by_order_key(filter: &Filter) -> Option<Filter> {
     let key: OrderKey = filter.business_key.as_deref().filter(|_| is_of_orders)?.parse().ok()?;
     let workflow = Some(Fulfilment::NAME.to_owned());
     Some(Filter { workflow, business_key: Some(key.to_string()), ..filter.clone() })
+}
+
+/// The same search for the address as it is kept, however it is written.
+fn by_folded_email(filter: &Filter) -> Option<Filter> {
+    let (_, email) = filter.attribute.as_ref().filter(|(name, _)| name == "email")?;
+    let attribute = Some(("email".to_owned(), email.to_lowercase()));
+    Some(Filter { attribute, ..filter.clone() })
 }
 
 /// A page that is full may have a next one.

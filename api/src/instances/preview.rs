@@ -337,7 +337,7 @@ impl From<amends::preview::PlannedUndo> for PlannedUndo {
         let text = match known {
             false => format!("make sure that nothing is left of {thing}, which may have succeeded"),
             true if money.is_empty() => format!("undo {thing}"),
-            true => format!("undo {thing}: {}", moved(&money)),
+            true => format!("undo {thing}: {}", moved(&step, &money)),
         };
         Self { step, known, text, money: money.into_iter().map(Moved::from).collect() }
     }

@@ -71,6 +71,9 @@ pub struct Case {
     pub instance_id: Option<Uuid>,
     /// Whether that instance was held because of it.
     pub held: bool,
+    /// Where in the delivery what is wrong, and what may be filled in instead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<CaseProblem>,
     /// When it was opened.
     pub opened_at: DateTime<Utc>,
     /// When it was settled.
@@ -83,6 +86,21 @@ pub struct Case {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled_reason: Option<String>,
+}
+
+/// Something in a delivery that a person has to see to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CaseProblem {
+    /// Where in the body that was sent, as a JSON pointer; empty for all of it.
+    #[schema(example = "/line_items/0/sku")]
+    pub pointer: String,
+    /// What may be filled in instead with the command `start`, as a JSON pointer into the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/lines/0/sku")]
+    pub field: Option<String>,
+    /// What is wrong there.
+    #[schema(example = "is needed, and missing")]
+    pub detail: String,
 }
 
 /// A page of cases, newest first.
@@ -110,11 +128,19 @@ impl From<CaseView> for Case {
             business_key: view.business_key,
             instance_id: view.instance_id,
             held: view.held,
+            problems: view.problems.into_iter().map(CaseProblem::from).collect(),
             opened_at: view.opened_at,
             settled_at: view.settled_at,
             settled_by: view.settled_by,
             settled_reason: view.settled_reason,
         }
+    }
+}
+
+impl From<amends::intake_case::CaseProblem> for CaseProblem {
+    fn from(problem: amends::intake_case::CaseProblem) -> Self {
+        let amends::intake_case::CaseProblem { pointer, field, detail } = problem;
+        Self { pointer, field, detail }
     }
 }
 
@@ -158,7 +184,7 @@ fn filter(search: Search) -> Result<CaseFilter, Problem> {
     })
 }
 
-fn read<T>(
+pub(crate) fn read<T>(
     text: Option<String>,
     name: &str,
     parse: impl Fn(&str) -> Option<T>,
@@ -167,6 +193,6 @@ fn read<T>(
     text.map(|text| parse(&text).ok_or_else(refused)).transpose()
 }
 
-fn invalid(detail: String) -> Problem {
+pub(crate) fn invalid(detail: String) -> Problem {
     Problem::new(Code::InvalidQuery, detail)
 }

@@ -2,6 +2,8 @@
 
 pub mod cases;
 pub mod command;
+pub(crate) mod draft;
+pub(crate) mod node;
 pub(crate) mod signed;
 
 use amends::intake_case::Origin;

@@ -87,7 +87,7 @@ pub(crate) async fn create(
 
 /// Starts an order unless it is started. What says something else about it changes nothing.
 async fn start_once(app: App, order: Order, delivery: Delivery) -> Result<Started, Problem> {
-    let started = app.engine().start(start(&order, delivery.clone())?).await?;
+    let started = app.engine().start(start(&order, Some(delivery.clone()))?).await?;
     let instance_id = match started {
         Started::New(_) => return Ok(started),
         Started::Conflict => {
@@ -114,7 +114,7 @@ async fn start_once(app: App, order: Order, delivery: Delivery) -> Result<Starte
 }
 
 /// Refuses an order that cannot be carried out as it is.
-pub(crate) fn validate(order: &Order) -> Result<(), Problem> {
+fn validate(order: &Order) -> Result<(), Problem> {
     order.validate().map_err(|problems| {
         let invalid = |problem: amends_workflows::order::Problem| Invalid {
             pointer: problem.pointer,
@@ -125,8 +125,8 @@ pub(crate) fn validate(order: &Order) -> Result<(), Problem> {
     })
 }
 
-/// The request to carry out an order that somebody delivered.
-pub(crate) fn start(order: &Order, delivery: Delivery) -> Result<Start, Problem> {
+/// The request to carry out an order; `delivery`: what asks for it, unless that was kept before.
+pub(crate) fn start(order: &Order, delivery: Option<Delivery>) -> Result<Start, Problem> {
     let input = serde_json::to_string(order).map_err(|error| {
         tracing::error!(%error, "an order cannot be written as JSON: {error}");
         Problem::internal()
@@ -135,7 +135,7 @@ pub(crate) fn start(order: &Order, delivery: Delivery) -> Result<Start, Problem>
         workflow: Fulfilment::NAME,
         business_key: order.business_key(),
         input,
-        delivery: Some(delivery),
+        delivery,
         priority: Priority::Normal,
     })
 }

@@ -2,6 +2,7 @@
 
 use amends::{MovementKind, Status};
 use amends_workflows::failure::CODES;
+use amends_workflows::order::{Closed, Payment};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -89,8 +90,9 @@ pub struct Happened {
 pub(crate) fn tell(instance: Instance, history: &[Record]) -> Option<Story> {
     let order = OrderHead::of_history(history)?;
     let lines = timeline(history);
-    let captured_minor = moved_minor(&lines, MovementKind::Capture, order.currency);
-    let refunded_minor = moved_minor(&lines, MovementKind::Refund, order.currency);
+    let total = order.total();
+    let captured_minor = moved_minor(&lines, MovementKind::Capture, total.currency);
+    let refunded_minor = moved_minor(&lines, MovementKind::Refund, total.currency);
     let tracking_number = tracking_number(history);
     let money = Money { order: &order, captured_minor, refunded_minor };
     let failure = instance.failure.clone().map(cause);
@@ -100,8 +102,8 @@ pub(crate) fn tell(instance: Instance, history: &[Record]) -> Option<Story> {
         status: instance.status,
         held: instance.held,
         summary,
-        currency: order.currency,
-        total_minor: order.total_minor,
+        currency: total.currency,
+        total_minor: total.amount_minor,
         captured_minor,
         refunded_minor,
         tracking_number,
@@ -133,9 +135,17 @@ struct Money<'a> {
 
 impl Money<'_> {
     fn in_words(&self) -> String {
-        let amount =
-            |amount_minor| amount(amends::Money { amount_minor, currency: self.order.currency });
+        let currency = self.order.total().currency;
+        let amount = |amount_minor| amount(amends::Money { amount_minor, currency });
+        let is_at_shop =
+            matches!(self.order.payment, Payment::Paid { .. } | Payment::Authorised { .. });
         match (self.captured_minor, self.refunded_minor) {
+            (captured, 0) if is_at_shop && captured > 0 => {
+                format!("{} was paid at the shop", amount(captured))
+            }
+            (captured, refunded) if is_at_shop && captured == refunded && captured > 0 => {
+                format!("{} was paid at the shop and given back there", amount(captured))
+            }
             (0, 0) => "no money was taken".to_owned(),
             (captured, 0) => format!("charged {}", amount(captured)),
             (captured, refunded) if captured == refunded => {
@@ -154,6 +164,7 @@ fn summary(
     money: &Money<'_>,
     tracking_number: Option<&str>,
 ) -> String {
+    let closed = money.order.closed;
     let money = money.in_words();
     let why = cause.map_or_else(String::new, |cause| format!(": {}", clause(&cause.meaning)));
     let standing = match instance.status {
@@ -163,9 +174,20 @@ fn summary(
         Status::Waiting => format!("Waiting to go on{why}; so far {money}."),
         Status::Compensating => format!("Being undone{why}; so far {money}."),
         Status::Stuck => format!("Waiting for a person to decide{why}; so far {money}."),
-        Status::Completed => match tracking_number {
-            Some(number) => format!("Done: {money}; the parcel is on its way as {number}."),
-            None => format!("Done: {money}."),
+        Status::Completed => match (closed, tracking_number) {
+            (Some(closed), _) => {
+                let closed = match closed {
+                    Closed::Cancelled => "cancelled",
+                    Closed::Refunded => "refunded",
+                    Closed::Voided => "called off",
+                    Closed::Fulfilled => "handed over",
+                };
+                format!("Nothing was to be done: the shop had {closed} it before it came here.")
+            }
+            (None, Some(number)) => {
+                format!("Done: {money}; the parcel is on its way as {number}.")
+            }
+            (None, None) => format!("Done: {money}."),
         },
         Status::Compensated => {
             format!("It could not be carried out{why}. Everything is undone; {money}.")

@@ -1,4 +1,4 @@
-//! Five stand-in providers and an event sink over HTTP, with a ledger of their own.
+//! Six stand-in providers and an event sink over HTTP, with a ledger of their own.
 //!
 //! Demos and crash tests use the ledger as outside evidence of what was done to the world, so it
 //! holds more strictly than a real provider would: every effect is durable before its answer
@@ -24,6 +24,7 @@ mod operation;
 mod payment;
 mod problem;
 mod record;
+mod shop;
 mod stock;
 #[cfg(test)]
 mod tests;
@@ -103,7 +104,7 @@ pub enum Error {
     },
 }
 
-/// The five providers and the event sink: a ledger, and the faults in force.
+/// The six providers and the event sink: a ledger, and the faults in force.
 ///
 /// Clones share both. The ledger file is free again once the last clone and router are gone.
 #[derive(Clone)]
@@ -151,6 +152,7 @@ impl Sandbox {
             .merge(payment::routes())
             .merge(carrier::routes())
             .merge(mail::routes())
+            .merge(shop::routes())
             .merge(events::routes())
             .merge(fault::routes())
             .route("/ledger", get(show_ledger))

@@ -16,6 +16,8 @@ pub(super) enum Provider {
     Carrier,
     /// The mail service.
     Mail,
+    /// The platform on which orders are placed and paid.
+    Shop,
     /// The receiver of published events.
     Events,
 }
@@ -40,6 +42,12 @@ pub(super) enum Operation {
     Ship,
     /// Send a message.
     Send,
+    /// Take what is authorised at the shop.
+    Capture,
+    /// Undo a capture.
+    RefundCapture,
+    /// Give back what was paid at the shop.
+    RefundPayment,
     /// Receive an event.
     Deliver,
 }
@@ -53,6 +61,9 @@ impl Operation {
             Operation::Charge | Operation::Refund => Provider::Payment,
             Operation::Ship => Provider::Carrier,
             Operation::Send => Provider::Mail,
+            Operation::Capture | Operation::RefundCapture | Operation::RefundPayment => {
+                Provider::Shop
+            }
             Operation::Deliver => Provider::Events,
         }
     }

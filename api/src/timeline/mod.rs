@@ -8,6 +8,7 @@ mod waits;
 mod words;
 
 use amends::{Money, Movement, MovementKind, Status};
+use amends_workflows::order::{Closed, Payment};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use serde_json::Value;
@@ -234,7 +235,8 @@ fn commanded(command: payload::Command, actor: &str) -> Told {
         Some(Finding::Again) => Some(format!("{thing} is to be started again")),
         None => None,
     };
-    let money = Some(words::moved(&command.money)).filter(|money| !money.is_empty());
+    let step = resolution.step.as_deref().unwrap_or_default();
+    let money = Some(words::moved(step, &command.money)).filter(|money| !money.is_empty());
     let findings: Vec<_> = found.into_iter().chain(money).collect();
     let (findings, evidence) = (findings.join("; "), sentence(&resolution.evidence));
     let text = format!("{actor} resolved it: {findings}; evidence: {evidence}; reason: {reason}");
@@ -300,8 +302,14 @@ pub(crate) struct OrderHead {
     pub(crate) shop: String,
     pub(crate) order_id: String,
     pub(crate) number: String,
-    pub(crate) currency: amends::Currency,
-    pub(crate) total_minor: i64,
+    currency: amends::Currency,
+    total_minor: i64,
+    #[serde(default)]
+    agreed_total: Option<Money>,
+    #[serde(default)]
+    pub(crate) payment: Payment,
+    #[serde(default)]
+    pub(crate) closed: Option<Closed>,
 }
 
 impl OrderHead {
@@ -316,7 +324,8 @@ impl OrderHead {
     }
 
     pub(crate) fn total(&self) -> Money {
-        Money { amount_minor: self.total_minor, currency: self.currency }
+        let own = Money { amount_minor: self.total_minor, currency: self.currency };
+        self.agreed_total.unwrap_or(own)
     }
 }
 

@@ -52,11 +52,11 @@ fn counted(thing: String, occurrence: &str) -> String {
 
 /// What has been done by a step that is done.
 pub(super) fn done(step: &str, output: &Value, money: &[Movement]) -> String {
+    let name = step.split_once('#').map_or(step, |(name, _)| name);
     if !money.is_empty() {
-        return moved(money);
+        return moved(name, money);
     }
     let reference = |member| output.get(member).and_then(Value::as_str);
-    let name = step.split_once('#').map_or(step, |(name, _)| name);
     let (text, reference) = match name {
         "reserve_stock" => ("reserved the stock", reference("reservation_id")),
         "issue_invoice" => ("issued the invoice", reference("invoice_number")),
@@ -83,7 +83,7 @@ pub(super) fn undone(
     money: &[Movement],
 ) -> String {
     if !money.is_empty() {
-        return moved(money);
+        return moved(step, money);
     }
     if !applied {
         return format!("found nothing to undo of {}", thing(step));
@@ -109,18 +109,24 @@ pub(super) fn failed(step: &str, code: &str) -> String {
     }
 }
 
-/// `charged 59.90 MYR (ch_1), refunded 59.90 MYR (re_1)`
-pub(crate) fn moved(money: &[Movement]) -> String {
+/// `charged 59.90 MYR (ch_1), refunded 59.90 MYR (re_1)`, and where the shop did it.
+pub(crate) fn moved(step: &str, money: &[Movement]) -> String {
+    let is_at_shop = step == "collect";
+    let place = if is_at_shop { " at the shop" } else { "" };
     let sentences: Vec<_> = money
         .iter()
         .map(|movement| {
+            let (amount, reference) = (amount(movement.money), &movement.reference);
             let verb = match movement.kind {
+                MovementKind::Capture if is_at_shop => {
+                    return format!("{amount} was paid{place} ({reference})");
+                }
                 MovementKind::Authorise => "held",
                 MovementKind::Capture => "charged",
                 MovementKind::Refund => "refunded",
                 MovementKind::Void => "let go of the hold on",
             };
-            format!("{verb} {} ({})", amount(movement.money), movement.reference)
+            format!("{verb} {amount}{place} ({reference})")
         })
         .collect();
     sentences.join(", ")

@@ -1,7 +1,8 @@
 //! What platforms send: verified, identified, translated, stored, answered, in this order.
 //!
-//! A platform is a source in a file of its own. The steps between them are the same for all,
-//! and nothing but a valid signature leads past the first.
+//! A platform is a source in a file of its own. The steps between them are the same for all. Nothing
+//! but a valid signature leads past the first, and whatever has one is kept: what cannot be carried
+//! out as it is becomes a case for a person.
 
 pub mod shopify;
 mod shops;
@@ -14,10 +15,10 @@ use chrono::{DateTime, Utc};
 
 use crate::app::{App, uncancelled};
 use crate::auth::refuse_credential;
+use crate::intake::draft::{Correction, Failed};
 use crate::intake::signed;
 use crate::listen::Peer;
 use crate::metrics::BadCredential;
-use crate::orders::create;
 use crate::problem::{Code, Problem};
 use crate::secret::Secret;
 
@@ -32,11 +33,11 @@ pub(crate) trait Source {
     /// Checks the signature with every secret of the shop; an unknown shop has none.
     fn verify(received: Received, secrets: &[Secret]) -> Option<Verified>;
 
-    /// Reads what names the delivery, and refuses one that is too old or of another shop.
-    fn identify(verified: &Verified, now: DateTime<Utc>) -> Result<Identity, Problem>;
+    /// Reads what names the delivery.
+    fn identify(verified: &Verified) -> Identity;
 
-    /// Makes an order of the delivery; `None` if it is about something that starts nothing.
-    fn translate(verified: &Verified, identity: &Identity) -> Result<Option<Order>, Problem>;
+    /// Says what is to be done about a delivery, from what is kept of it alone.
+    fn translate(kept: &Kept<'_>, correction: &Correction) -> Translated;
 }
 
 /// What names a delivery.
@@ -44,12 +45,43 @@ pub(crate) trait Source {
 pub(crate) struct Identity {
     /// What it is about, in the platform's words.
     pub(crate) topic: String,
-    /// The platform's id of it; the same for every attempt to deliver it.
-    pub(crate) external_id: String,
+    /// The platform's id of it, the same for every attempt to deliver it; if it has a sound one.
+    pub(crate) id: Option<String>,
+    /// Why it cannot be carried out, if that is known already.
+    pub(crate) failed: Option<Failed>,
 }
 
-/// Takes in a delivery. 200 says that it is durable, or was before; and if it contradicts what was
-/// started before, that a person will see it.
+/// What is kept of a delivery.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept<'a> {
+    /// The shop that has signed it.
+    pub(crate) shop: &'a str,
+    /// What it is about, in the platform's words.
+    pub(crate) topic: &'a str,
+    /// Its body, to the byte.
+    pub(crate) body: &'a [u8],
+    /// When it was received.
+    pub(crate) received_at: DateTime<Utc>,
+}
+
+/// What is to be done about a delivery.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Translated {
+    /// Carry out an order.
+    Start(Box<Order>),
+    /// Nothing.
+    Ignored {
+        /// Why, as a stable code.
+        reason: &'static str,
+        /// What it is about, if that is known.
+        business_key: Option<String>,
+    },
+    /// A person has to see to it.
+    Failed(Failed),
+}
+
+/// Takes in a delivery. 200 says that it is durable, or was before; and if it cannot be carried out,
+/// or contradicts what was started before, that a person will see it.
 pub(crate) async fn receive<S: Source>(
     app: &App,
     shops: &Shops,
@@ -62,34 +94,51 @@ pub(crate) async fn receive<S: Source>(
         let detail = "the signature does not fit the body and the shop";
         return Err(Problem::new(Code::InvalidSignature, detail));
     };
-    let identity = S::identify(&verified, app.now())?;
-    let order = S::translate(&verified, &identity)?;
-    let delivery = Delivery {
-        source: format!("{}/{}", S::NAME, verified.shop()),
-        external_id: identity.external_id,
-        body: verified.body().to_vec(),
-    };
-
-    let Some(order) = order else {
-        uncancelled(signed::record(app.clone(), delivery)).await?;
-        return Ok(StatusCode::OK);
-    };
-    create::validate(&order).map_err(at_order)?;
-    uncancelled(signed::start(app.clone(), order, delivery)).await?;
+    let (delivery, translated) = read::<S>(&verified, app.now());
+    uncancelled(signed::take_in(app.clone(), delivery, translated)).await?;
     Ok(StatusCode::OK)
+}
+
+/// What is kept of a delivery, and what is to be done about it.
+pub(crate) fn read<S: Source>(
+    verified: &Verified,
+    received_at: DateTime<Utc>,
+) -> (Delivery, Translated) {
+    let Identity { topic, id, failed } = S::identify(verified);
+    let shop = verified.shop().as_str();
+    let body = verified.body();
+    let kept = Kept { shop, topic: &topic, body, received_at };
+    let translated = match failed {
+        Some(failed) => Translated::Failed(failed),
+        None => S::translate(&kept, &Correction::default()),
+    };
+    let delivery = Delivery {
+        source: format!("{}/{shop}", S::NAME),
+        external_id: format!("{topic}/{}", id.as_deref().unwrap_or_default()),
+        body: body.to_vec(),
+    };
+    let delivery = if id.is_some() { delivery } else { signed::under_its_digest(delivery) };
+    (delivery, translated)
+}
+
+/// Translates a delivery that was kept before. None: it came from no platform.
+pub(crate) fn translate(
+    (source, external_id): (&str, &str),
+    body: &[u8],
+    received_at: DateTime<Utc>,
+    correction: &Correction,
+) -> Option<Translated> {
+    let (platform, rest) = source.split_once('/')?;
+    let shop = rest.split('/').next()?;
+    let (topic, _) = external_id.rsplit_once('/')?;
+    let kept = Kept { shop, topic, body, received_at };
+    match platform {
+        shopify::Shopify::NAME => Some(shopify::Shopify::translate(&kept, correction)),
+        _ => None,
+    }
 }
 
 /// Whether the deliveries of a source are signed by their shop.
 pub(crate) fn is_signed(source: &str) -> bool {
     source.split_once('/').is_some_and(|(platform, _)| platform == shopify::Shopify::NAME)
-}
-
-/// The pointers of a translated order do not point into what was sent.
-fn at_order(problem: Problem) -> Problem {
-    let errors = problem.errors().iter().map(|error| crate::problem::Invalid {
-        pointer: String::new(),
-        detail: format!("as an order, {} {}", error.pointer, error.detail),
-    });
-    let errors = errors.collect();
-    problem.with_errors(errors)
 }

@@ -1,33 +1,39 @@
-//! Shopify: orders as they are created. The signature covers the body only, not the headers.
+//! Shopify: orders as they are placed. The signature covers the body only, not the headers.
 
-use amends_workflows::order::{Order, ShopName};
+use amends_workflows::order::{Order, OrderKey, ShopName};
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Identity, Received, Source, Verified};
+use super::{Identity, Kept, Received, Source, Translated, Verified};
 use crate::app::App;
-use crate::body::JsonBytes;
-use crate::json;
+use crate::body::SignedBytes;
+use crate::intake::draft::{Correction, Failed};
 use crate::listen::Peer;
 use crate::openapi::Receiving;
 use crate::path::Single;
-use crate::problem::{Code, Problem};
+use crate::problem::Problem;
 use crate::secret::Secret;
 
 mod payload;
 
 /// The topic whose deliveries become orders. All others are kept, and start nothing.
 const ORDER_CREATED: &str = "orders/create";
-/// Shopify repeats a delivery for hours, and promises to be at most a day late.
-const AGE_MAX: TimeDelta = TimeDelta::days(3);
-const CLOCK_DIFFERENCE_MAX: TimeDelta = TimeDelta::minutes(5);
 const ID_LENGTH_MAX: usize = 255;
 
-/// Receives a webhook of Shopify. 200 with an empty body says that it is durable.
+/// The delivery does not say what it is about.
+const TOPIC_MISSING: &str = "TOPIC_MISSING";
+/// It says that it is of another shop than the one that it was sent for.
+const SHOP_MISMATCH: &str = "SHOP_MISMATCH";
+/// It is about something that nobody acts on.
+const TOPIC_UNUSED: &str = "TOPIC_UNUSED";
+/// It was made to try something out.
+const TEST_ORDER: &str = "TEST_ORDER";
+
+/// Receives a webhook of Shopify. 200 with an empty body says that it is durable: whatever is signed
+/// is kept, and what cannot be carried out as it is becomes a case for a person.
 #[utoipa::path(
     post,
     path = "/webhooks/shopify/{shop}",
@@ -38,15 +44,15 @@ const ID_LENGTH_MAX: usize = 255;
         ("shop" = String, Path, description = "The shop's domain", example = "acme.myshopify.com"),
         ("x-shopify-hmac-sha256" = String, Header,
             description = "base64 of HMAC-SHA256 over the body with the app's secret"),
-        ("x-shopify-topic" = String, Header, example = "orders/create"),
-        ("x-shopify-shop-domain" = String, Header, description = "The same shop as in the path"),
-        ("x-shopify-webhook-id" = String, Header, description = "Names the delivery"),
+        ("x-shopify-topic" = Option<String>, Header, example = "orders/create",
+            description = "What it is about"),
+        ("x-shopify-shop-domain" = Option<String>, Header,
+            description = "The same shop as in the path"),
+        ("x-shopify-webhook-id" = Option<String>, Header, description = "Names the delivery"),
         ("x-shopify-event-id" = Option<String>, Header,
             description = "Names the event; counts more than the webhook id"),
-        ("x-shopify-triggered-at" = Option<String>, Header,
-            description = "When; not older than 3 days"),
     ),
-    request_body(content = Object, description = "The order, as Shopify describes it"),
+    request_body(content = Object, description = "The order, as Shopify describes it; 2 MiB at most"),
     responses((status = 200, description = "Durable, now or before; no body"), Receiving)
 )]
 pub(crate) async fn receive(
@@ -54,9 +60,9 @@ pub(crate) async fn receive(
     peer: Option<Extension<Peer>>,
     Single(shop): Single,
     headers: HeaderMap,
-    JsonBytes(body): JsonBytes,
+    body: SignedBytes,
 ) -> Result<StatusCode, Problem> {
-    let received = Received { shop, headers, body };
+    let received = Received { shop, headers, body: body.bytes };
     let peer = peer.map(|Extension(peer)| peer);
     super::receive::<Shopify>(&app, &app.shopify(), peer, received).await
 }
@@ -75,37 +81,55 @@ impl Source for Shopify {
         Verified::hmac_sha256(received, secrets, &[&body], &claimed)
     }
 
-    fn identify(verified: &Verified, now: DateTime<Utc>) -> Result<Identity, Problem> {
+    fn identify(verified: &Verified) -> Identity {
         let headers = verified.headers();
-        let topic = required(headers, "topic")?;
-        let domain = required(headers, "shop-domain")?;
-        let webhook_id = required(headers, "webhook-id")?;
-        if domain.parse::<ShopName>().as_ref() != Ok(verified.shop()) {
-            let detail = "the shop of the header is not the shop of the path";
-            return Err(Problem::new(Code::ShopMismatch, detail));
-        }
-        if let Some(triggered_at) = header(headers, "triggered-at") {
-            refuse_stale(triggered_at, now)?;
-        }
+        let topic = topic(headers);
+        let is_other_shop = header(headers, "shop-domain")
+            .is_some_and(|domain| domain.parse::<ShopName>().as_ref() != Ok(verified.shop()));
+        let failed = if is_other_shop {
+            let detail = "the header X-Shopify-Shop-Domain names another shop than the path";
+            Some(Failed::at(SHOP_MISMATCH, "", detail))
+        } else if topic.is_none() {
+            Some(Failed::at(TOPIC_MISSING, "", "the header X-Shopify-Topic is needed, and missing"))
+        } else {
+            None
+        };
         // One action of a merchant has one event id, for whichever topics it matters to.
-        let id = header(headers, "event-id").unwrap_or(webhook_id);
-        let external_id = format!("{topic}/{id}");
-        if external_id.len() > ID_LENGTH_MAX
-            || !external_id.bytes().all(|byte| byte.is_ascii_graphic())
-        {
-            let detail = "topic, event id and webhook id have to be short visible ASCII";
-            return Err(Problem::new(Code::InvalidHeader, detail));
-        }
-        Ok(Identity { topic: topic.to_owned(), external_id })
+        let id = header(headers, "event-id").or_else(|| header(headers, "webhook-id"));
+        let topic = topic.unwrap_or_else(|| "unknown".to_owned());
+        let id = id.filter(|id| is_plain(id) && topic.len() + 1 + id.len() <= ID_LENGTH_MAX);
+        Identity { id: id.map(str::to_owned), topic, failed }
     }
 
-    fn translate(verified: &Verified, identity: &Identity) -> Result<Option<Order>, Problem> {
-        if identity.topic != ORDER_CREATED {
-            return Ok(None);
+    fn translate(kept: &Kept<'_>, correction: &Correction) -> Translated {
+        if kept.topic != ORDER_CREATED && !correction.anyway {
+            return Translated::Ignored { reason: TOPIC_UNUSED, business_key: None };
         }
-        let payload: payload::Order = json::parse(verified.body(), Code::InvalidOrder)?;
-        payload::translate(payload, verified.shop().to_string()).map(Some)
+        let text = String::from_utf8_lossy(kept.body);
+        match payload::read(&text, kept.shop, kept.received_at) {
+            payload::Read::Test(id) => {
+                let key = id.and_then(|id| format!("{}/{id}", kept.shop).parse::<OrderKey>().ok());
+                let business_key = key.map(|key| key.to_string());
+                Translated::Ignored { reason: TEST_ORDER, business_key }
+            }
+            payload::Read::Order(draft) => match draft.finish(correction) {
+                Ok(order) => Translated::Start(Box::<Order>::new(order)),
+                Err(failed) => Translated::Failed(failed),
+            },
+        }
     }
+}
+
+/// What a delivery is about: one header, or two where what happened has one of its own.
+fn topic(headers: &HeaderMap) -> Option<String> {
+    let topic = header(headers, "topic")?;
+    let action = header(headers, "action").filter(|_| !topic.contains('/'));
+    let topic = action.map_or_else(|| topic.to_owned(), |action| format!("{topic}/{action}"));
+    Some(topic).filter(|topic| is_plain(topic) && topic.len() < ID_LENGTH_MAX / 2)
+}
+
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A header of Shopify, by its old name `X-Shopify-..` or its new one `Shopify-..`.
@@ -113,24 +137,6 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let new = headers.get(format!("shopify-{name}"));
     let value = new.or_else(|| headers.get(format!("x-shopify-{name}")))?;
     value.to_str().ok().map(str::trim).filter(|text| !text.is_empty())
-}
-
-fn required<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, Problem> {
-    header(headers, name).ok_or_else(|| {
-        Problem::new(Code::MissingHeader, format!("the header X-Shopify-{name} is needed"))
-    })
-}
-
-fn refuse_stale(triggered_at: &str, now: DateTime<Utc>) -> Result<(), Problem> {
-    let triggered_at = DateTime::parse_from_rfc3339(triggered_at).map_err(|_| {
-        Problem::new(Code::InvalidHeader, "the header X-Shopify-Triggered-At is not a time")
-    })?;
-    let age = now.signed_duration_since(triggered_at);
-    if age > AGE_MAX || age < -CLOCK_DIFFERENCE_MAX {
-        let detail = "the webhook was triggered more than 3 days ago, or in the future";
-        return Err(Problem::new(Code::StaleDelivery, detail));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

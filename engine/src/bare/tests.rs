@@ -32,6 +32,7 @@ fn birth(instance_id: Uuid) -> Write {
             external_id: "1".to_owned(),
             digest: [1; 32],
             body: b"body".to_vec(),
+            verdict: None,
             received_at: DateTime::UNIX_EPOCH,
         }),
         start: Some(NewInstance {

@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::delivery::Delivery;
 use crate::dependency::{Dependency, tend};
 use crate::error::Error;
-use crate::intake;
+use crate::intake::{self, Birth};
 use crate::loops;
 use crate::metrics::Metrics;
 use crate::priority::Priority;
@@ -60,17 +61,6 @@ pub struct Start {
     pub priority: Priority,
 }
 
-/// One request received from outside, kept as it came.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// Who sent it, such as `shopify/acme.myshopify.com`.
-    pub source: String,
-    /// The sender's own id for it; one (source, id) starts at most one instance.
-    pub external_id: String,
-    /// The body, to the byte.
-    pub body: Vec<u8>,
-}
-
 /// What became of a request to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
@@ -81,15 +71,6 @@ pub enum Started {
     /// Another delivery has started this instance for the same business key.
     Duplicate(Uuid),
     /// The delivery's id was used before with another body. Nothing was stored.
-    Conflict,
-}
-
-/// What became of a delivery that starts nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recorded {
-    /// It is durable, now or before.
-    Kept,
-    /// Its id was used before with another body. Nothing was stored.
     Conflict,
 }
 
@@ -300,15 +281,20 @@ impl Engine {
     pub async fn start(&self, start: Start) -> Result<Started, Error> {
         let engine = self.clone();
         // An instance that is born claimed must be driven, even if whoever asked has gone away.
-        let started = tokio::spawn(async move { engine.start_to_the_end(start).await });
+        let started = tokio::spawn(async move { engine.give_birth(start, Birth::new()).await });
         started.await.unwrap_or(Err(Error::Unavailable))
     }
 
-    async fn start_to_the_end(&self, mut start: Start) -> Result<Started, Error> {
+    /// Starts an instance that has its id already.
+    pub(crate) async fn give_birth(
+        &self,
+        mut start: Start,
+        birth: Birth,
+    ) -> Result<Started, Error> {
         self.permit_intake()?;
         start.business_key = self.stored_key(start.workflow, start.business_key).await?;
         let worker = self.worker();
-        let newborn = intake::prepare(&worker, start, worker.permit())?;
+        let newborn = intake::prepare(&worker, start, worker.permit(), birth)?;
         worker.probes.reach("start.before").await;
         if Bug::AnsweredEarly.is_on() {
             let instance_id = newborn.write.instance_id;
@@ -330,18 +316,6 @@ impl Engine {
             Written::Replayed(instance_id) => Ok(Started::Replayed(instance_id)),
             Written::Duplicate(instance_id) => Ok(Started::Duplicate(instance_id)),
             Written::Conflict => Ok(Started::Conflict),
-            Written::Refused(error) => Err(Error::InvalidInput(error)),
-            Written::Fenced | Written::UnreadMail => Err(Error::Unavailable),
-        }
-    }
-
-    /// Keeps a delivery that starts nothing, such as a topic nobody acts on. Safe to repeat.
-    pub async fn record_delivery(&self, delivery: Delivery) -> Result<Recorded, Error> {
-        self.permit_intake()?;
-        let worker = self.worker();
-        match worker.committer.take_in(intake::delivery_only(&worker, delivery)?).await? {
-            Written::Yes | Written::Replayed(_) | Written::Duplicate(_) => Ok(Recorded::Kept),
-            Written::Conflict => Ok(Recorded::Conflict),
             Written::Refused(error) => Err(Error::InvalidInput(error)),
             Written::Fenced | Written::UnreadMail => Err(Error::Unavailable),
         }

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use crate::engine::{Engine, Start, Started};
 use crate::error::Error;
-use crate::intake;
+use crate::intake::{self, Birth};
 use crate::limits::{refuse_key, refuse_payload};
 use crate::reading::Reading;
 use crate::signal::{SendSignal, Signalled};
@@ -64,7 +64,7 @@ impl Engine {
         let (judge, sent) = self.sent(signal).await?;
         start.business_key.clone_from(&sent.business_key);
         let worker = self.worker();
-        let newborn = intake::prepare(&worker, start, None)?;
+        let newborn = intake::prepare(&worker, start, None, Birth::new())?;
         let (write, subscriptions) = (newborn.write.clone(), worker.subscriptions.names());
         worker.probes.reach("signal.start").await;
         let (started, signalled) = self

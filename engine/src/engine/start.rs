@@ -3,7 +3,7 @@
 use super::signal::begun;
 use super::{Engine, Start, Started};
 use crate::error::Error;
-use crate::intake;
+use crate::intake::{self, Birth};
 use crate::store::start::start_within;
 use crate::transaction_step::PgConnection;
 
@@ -27,7 +27,7 @@ impl Engine {
         self.permit_intake()?;
         start.business_key = self.stored_key(start.workflow, start.business_key).await?;
         let worker = self.worker();
-        let newborn = intake::prepare(&worker, start, None)?;
+        let newborn = intake::prepare(&worker, start, None, Birth::new())?;
         let Some(new) = &newborn.write.start else {
             return Err(Error::Unavailable);
         };

@@ -272,7 +272,7 @@ fn is_open(step: &crate::history::RecordedStep) -> bool {
 async fn bear(instance: &Arc<Instance>, start: Start, birth: Birth) -> Result<(), Verdict> {
     let worker = &instance.worker;
     let child_id = birth.instance_id;
-    let mut newborn = intake::prepare_birth(worker, start, worker.permit(), birth)
+    let mut newborn = intake::prepare(worker, start, worker.permit(), birth)
         .map_err(|error| Verdict::Stick(Failure::new("CHILD_REFUSED", error.to_string())))?;
     loop {
         let bearer = bearer(instance)?;

@@ -63,6 +63,8 @@ struct Deliveries<'a> {
     body: Vec<&'a [u8]>,
     workflow: Vec<Option<&'a str>>,
     business_key: Vec<Option<&'a str>>,
+    outcome: Vec<Option<&'static str>>,
+    reason: Vec<Option<&'a str>>,
     received_at: Vec<DateTime<Utc>>,
 }
 
@@ -198,7 +200,11 @@ impl<'a> Columns<'a> {
         to.digest.push(&delivery.digest);
         to.body.push(&delivery.body);
         to.workflow.push(about.map(|about| about.workflow.as_str()));
-        to.business_key.push(about.map(|about| about.business_key.as_str()));
+        let verdict = delivery.verdict.as_ref();
+        let key = about.map(|about| about.business_key.as_str());
+        to.business_key.push(key.or_else(|| verdict?.business_key.as_deref()));
+        to.outcome.push(verdict.map(|verdict| verdict.outcome.as_str()));
+        to.reason.push(verdict.map(|verdict| verdict.reason.as_str()));
         to.received_at.push(delivery.received_at);
     }
 
@@ -404,6 +410,8 @@ pub(crate) async fn commit(
         &c.claim_id as _,
         &c.first_seq as _,
         &c.leaves_mail,
+        &d.outcome as _,
+        &d.reason as _,
     );
     if Bug::ClaimUnfenced.is_on() {
         return unfenced::commit(connection, commit).await;

@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::command::{Given, give_command};
 use super::commit::shard;
+use super::delivery::{self, NewOutcome};
 use crate::command::{Answer, Command};
+use crate::delivery::DeliveryOutcome;
 use crate::error::Error;
 use crate::intake_case::{CaseAnswer, CaseFilter, CaseView, NewCase, Opened, Origin, Stop};
 use crate::published::publish as published;
@@ -17,6 +19,11 @@ use crate::worker::new_id;
 
 /// Who holds an instance because of a case.
 const ACTOR: &str = "amends";
+/// What a person asks of a case: that it is dealt with, or that its delivery is carried out.
+const SETTLE: &str = "settle";
+const CARRY_OUT: &str = "carry_out";
+/// Why a delivery is ignored whose case a person has settled.
+const BY_A_PERSON: &str = "BY_A_PERSON";
 /// What cases are published as: not by the workflow that they are about.
 const WORKFLOW: &str = "intake";
 
@@ -64,11 +71,13 @@ pub(crate) async fn open(
     };
     let events = published(std::slice::from_ref(&case.event), 1)
         .map_err(|error| Error::InvalidInput(error.to_string()))?;
+    let problems = serde_json::to_string(&case.problems)
+        .map_err(|error| Error::InvalidInput(error.to_string()))?;
     let opened = sqlx::query!(
         "insert into amends.intake_case
              (case_id, code, message, source, delivery_id, workflow, business_key, instance_id,
-              held, events, opened_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::json, $11)
+              held, events, opened_at, problems)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::json, $11, $12::text::json)
          on conflict (delivery_id, code) do nothing",
         case_id,
         code,
@@ -81,6 +90,7 @@ pub(crate) async fn open(
         held,
         events,
         at,
+        problems,
     )
     .execute(&mut *connection)
     .await?;
@@ -172,13 +182,57 @@ async fn publish(
     Ok(())
 }
 
+/// A row of a case.
+struct Row {
+    case_id: Uuid,
+    code: String,
+    message: String,
+    source: String,
+    delivery_id: Uuid,
+    workflow: String,
+    business_key: Option<String>,
+    instance_id: Option<Uuid>,
+    held: bool,
+    problems: Option<String>,
+    opened_at: DateTime<Utc>,
+    settled_at: Option<DateTime<Utc>>,
+    settled_by: Option<String>,
+    settled_reason: Option<String>,
+}
+
+impl TryFrom<Row> for CaseView {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        let problems = row.problems.as_deref().map(serde_json::from_str).transpose();
+        Ok(Self {
+            case_id: row.case_id,
+            code: row.code,
+            message: row.message,
+            source: row.source,
+            delivery_id: row.delivery_id,
+            workflow: row.workflow,
+            business_key: row.business_key,
+            instance_id: row.instance_id,
+            held: row.held,
+            problems: problems
+                .map_err(|error| Error::Stored(error.to_string()))?
+                .unwrap_or_default(),
+            opened_at: row.opened_at,
+            settled_at: row.settled_at,
+            settled_by: row.settled_by,
+            settled_reason: row.settled_reason,
+        })
+    }
+}
+
 /// Lists cases, newest first.
-pub(crate) async fn cases(pool: &Pool, filter: &CaseFilter) -> Result<Vec<CaseView>, sqlx::Error> {
-    sqlx::query_as!(
-        CaseView,
+pub(crate) async fn cases(pool: &Pool, filter: &CaseFilter) -> Result<Vec<CaseView>, Error> {
+    let rows = sqlx::query_as!(
+        Row,
         r#"
         select case_id, code, message, source, delivery_id, workflow, business_key, instance_id,
-               held, opened_at, settled_at, settled_by, settled_reason
+               held, problems::text, opened_at, settled_at, settled_by, settled_reason
         from amends.intake_case
         where ($1::boolean is null or (settled_at is not null) = $1)
           and ($2::text is null or code = $2)
@@ -194,7 +248,23 @@ pub(crate) async fn cases(pool: &Pool, filter: &CaseFilter) -> Result<Vec<CaseVi
         i64::from(filter.limit.clamp(1, 200)),
     )
     .fetch_all(pool)
-    .await
+    .await?;
+    rows.into_iter().map(CaseView::try_from).collect()
+}
+
+/// One case.
+pub(crate) async fn case(pool: &Pool, case_id: Uuid) -> Result<Option<CaseView>, Error> {
+    let row = sqlx::query_as!(
+        Row,
+        "select case_id, code, message, source, delivery_id, workflow, business_key, instance_id,
+                held, problems::text, opened_at, settled_at, settled_by, settled_reason
+         from amends.intake_case
+         where case_id = $1",
+        case_id,
+    )
+    .fetch_optional(pool)
+    .await?;
+    row.map(CaseView::try_from).transpose()
 }
 
 /// What a person says of a case.
@@ -207,13 +277,16 @@ pub(crate) struct Settlement {
     pub(crate) at: DateTime<Utc>,
 }
 
-/// Settles a case, once, and keeps what was asked and answered.
+/// Settles a case, once, and keeps what was asked and answered. A delivery that failed is ignored
+/// from now on.
 pub(crate) async fn settle(
     connection: &mut PgConnection,
     settlement: &Settlement,
 ) -> Result<Option<CaseAnswer>, Error> {
     let seen = sqlx::query!(
-        "select settled_at from amends.intake_case where case_id = $1 for update",
+        "select settled_at, delivery_id, instance_id from amends.intake_case
+         where case_id = $1
+         for update",
         settlement.case_id,
     )
     .fetch_optional(&mut *connection)
@@ -225,12 +298,62 @@ pub(crate) async fn settle(
         None => CaseAnswer::Accepted,
         Some(_) => CaseAnswer::AlreadySettled,
     };
+    note(connection, settlement, SETTLE, answer).await?;
+    if answer == CaseAnswer::Accepted && seen.instance_id.is_none() {
+        let ignored = NewOutcome {
+            delivery_id: seen.delivery_id,
+            outcome: DeliveryOutcome::Ignored,
+            reason: Some(BY_A_PERSON.to_owned()),
+            instance_id: None,
+            actor: settlement.actor.clone(),
+            note: settlement.reason.clone(),
+            at: settlement.at,
+        };
+        delivery::append(connection, &ignored).await?;
+    }
+    Ok(Some(answer))
+}
+
+/// Settles the cases of a delivery that has been carried out after all.
+pub(crate) async fn settle_of_delivery(
+    connection: &mut PgConnection,
+    new: &NewOutcome,
+) -> Result<(), Error> {
+    let open = sqlx::query_scalar!(
+        "select case_id from amends.intake_case
+         where delivery_id = $1 and settled_at is null
+         for update",
+        new.delivery_id,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for case_id in open {
+        let settlement = Settlement {
+            command_id: new_id(),
+            case_id,
+            actor: new.actor.clone(),
+            reason: new.note.clone(),
+            at: new.at,
+        };
+        note(connection, &settlement, CARRY_OUT, CaseAnswer::Accepted).await?;
+    }
+    Ok(())
+}
+
+/// Keeps what was asked of a case and answered, and settles it if that was accepted.
+async fn note(
+    connection: &mut PgConnection,
+    settlement: &Settlement,
+    command: &str,
+    answer: CaseAnswer,
+) -> Result<(), Error> {
     sqlx::query!(
         "insert into amends.intake_case_command
              (command_id, case_id, command, actor, reason, answer, given_at)
-         values ($1, $2, 'settle', $3, $4, $5, $6)",
+         values ($1, $2, $3, $4, $5, $6, $7)",
         settlement.command_id,
         settlement.case_id,
+        command,
         settlement.actor,
         settlement.reason,
         answer.as_str(),
@@ -251,7 +374,7 @@ pub(crate) async fn settle(
         .execute(connection)
         .await?;
     }
-    Ok(Some(answer))
+    Ok(())
 }
 
 /// What an instance was started with.

@@ -15,6 +15,7 @@ pub(crate) mod child;
 pub(crate) mod claim;
 pub(crate) mod command;
 pub(crate) mod commit;
+pub(crate) mod delivery;
 pub(crate) mod dependency;
 pub(crate) mod examine;
 pub(crate) mod family;

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::acknowledged::Trace;
+use crate::delivery::Verdict;
 use crate::money::Movement;
 use crate::priority::Priority;
 use crate::record::Record;
@@ -90,6 +91,8 @@ pub(crate) struct NewDelivery {
     pub(crate) external_id: String,
     pub(crate) digest: [u8; 32],
     pub(crate) body: Vec<u8>,
+    /// What it comes to, if it starts nothing.
+    pub(crate) verdict: Option<Verdict>,
     pub(crate) received_at: DateTime<Utc>,
 }
 

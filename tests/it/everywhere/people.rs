@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use amends::command::{Answer, Command, Finding, Resolution};
-use amends::intake_case::{CaseFilter, NewCase, Stop};
+use amends::delivery::{DeliveryFilter, DeliveryOutcome};
+use amends::intake_case::{CaseFilter, CaseProblem, NewCase, Stop};
 use amends::schedule::{Backfill, ScheduleCommand};
 use amends::view::Filter;
-use amends::{Delivery, Effect, Engine, Gap, Overlap, Schedule, Start, Started, Status, StepError};
+use amends::{
+    Delivery, Effect, Engine, Gap, Overlap, Schedule, Start, Started, Status, StepError, Verdict,
+};
 use amends_tests::improvised::{A, B, Packed, Part, Ran, Stage, packed, start_request};
 use amends_tests::kit::{Kit, KitBuilder};
 use amends_tests::scripted::{ONCE, Script, Scripted};
@@ -220,6 +223,10 @@ fn a_then_event<'a>(saga: &'a amends::Saga, stage: &'a Stage) -> Ran<'a> {
     .boxed()
 }
 
+fn unused() -> Verdict {
+    Verdict::ignored("TOPIC_UNUSED")
+}
+
 /// The same order by the same delivery, by another one, and by one that is not what it was.
 pub(super) async fn duplicates(kit: KitBuilder) -> Seen {
     let stage = Stage::plain();
@@ -239,8 +246,8 @@ pub(super) async fn duplicates(kit: KitBuilder) -> Seen {
     }
     assert!(told[0].is_some());
     assert_eq!(told[1..], [told[0], told[0], None]);
-    kit.ask(async |engine| engine.record_delivery(by("3", "a")).await).await.unwrap();
-    kit.ask(async |engine| engine.record_delivery(by("3", "a")).await).await.unwrap();
+    kit.ask(async |engine| engine.record_delivery(by("3", "a"), unused()).await).await.unwrap();
+    kit.ask(async |engine| engine.record_delivery(by("3", "a"), unused()).await).await.unwrap();
     kit.settle().await;
     kit.finish().await;
     seen(&stage)
@@ -257,7 +264,7 @@ pub(super) async fn cases(kit: KitBuilder) -> Seen {
     };
     let id = kit.begin(Start { delivery: Some(by("1", "a")), ..start_request("it") }).await;
     kit.settle().await;
-    kit.ask(async |engine| engine.record_delivery(by("2", "b")).await).await.unwrap();
+    kit.ask(async |engine| engine.record_delivery(by("2", "b"), unused()).await).await.unwrap();
     let open = async |engine: Engine| {
         let case = NewCase {
             source: text("test"),
@@ -267,6 +274,7 @@ pub(super) async fn cases(kit: KitBuilder) -> Seen {
             instance_id: Some(id),
             stop: Stop::BeforePivot,
             message: text("it differs"),
+            problems: Vec::new(),
             event: amends::Event::new("CONTRADICTED", &1),
         };
         engine.open_case(case).await
@@ -289,6 +297,84 @@ pub(super) async fn cases(kit: KitBuilder) -> Seen {
     kit.settle().await;
     let told = kit.recorder().kinds("it");
     assert!(told.contains(&text("CONTRADICTED")), "{told:?}");
+    kit.finish().await;
+    seen(&stage)
+}
+
+/// The case of a delivery that cannot be carried out.
+fn odd(external_id: &str) -> NewCase {
+    NewCase {
+        source: text("test"),
+        external_id: text(external_id),
+        workflow: start_request("it").workflow.to_owned(),
+        business_key: Some(text("it")),
+        instance_id: None,
+        stop: Stop::No,
+        message: text("it is odd"),
+        problems: vec![CaseProblem {
+            pointer: text("/a"),
+            field: None,
+            detail: text("is missing"),
+        }],
+        event: amends::Event::new("ODD", &1),
+    }
+}
+
+/// What cannot be carried out when it comes is kept, and put to a person, who has one carried out
+/// and lets the other be.
+pub(super) async fn kept(kit: KitBuilder) -> Seen {
+    let stage = Stage::plain();
+    let kit = stage.kit(kit, three_parcels).await;
+    let by = |external_id: &str| Delivery {
+        source: text("test"),
+        external_id: text(external_id),
+        body: b"odd".into(),
+    };
+    let failed = || Verdict {
+        outcome: DeliveryOutcome::Failed,
+        reason: text("ODD"),
+        business_key: Some(text("it")),
+    };
+    for external_id in ["1", "2"] {
+        kit.ask(async |engine| engine.record_delivery(by(external_id), failed()).await)
+            .await
+            .unwrap();
+        let open = async |engine: Engine| engine.open_case(odd(external_id)).await;
+        kit.ask(open).await.unwrap();
+    }
+    let list = async |outcome, about| {
+        let filter = DeliveryFilter { outcome, about, limit: 10, before: None };
+        kit.ask(async |engine| engine.deliveries(&filter).await).await.unwrap()
+    };
+    let failed = Some(DeliveryOutcome::Failed);
+    let open = list(failed, None).await;
+    assert!(list(None, None).await.len() >= 2);
+    assert_eq!(open.len(), 2);
+    let [second, first] = [open[0].delivery_id, open[1].delivery_id];
+    let (view, body) = kit.ask(async |engine| engine.delivery(first).await).await.unwrap().unwrap();
+    assert_eq!((view, &body[..]), (open[1].clone(), &b"odd"[..]));
+
+    let person = ("anna", "it is all right");
+    let started =
+        kit.ask(async |engine| engine.start_kept(first, start_request("it")).await).await.unwrap();
+    assert!(matches!(started, Started::New(id) | Started::Replayed(id) if id == first));
+    let outcome = DeliveryOutcome::Started;
+    kit.ask(async |engine| engine.conclude_delivery(first, outcome, Some(first), person).await)
+        .await
+        .unwrap();
+    let filter = CaseFilter { settled: Some(false), limit: 10, ..CaseFilter::default() };
+    let cases = kit.ask(async |engine| engine.cases(&filter).await).await.unwrap();
+    assert_eq!(cases.iter().map(|case| case.delivery_id).collect::<Vec<_>>(), [second]);
+    let case_id = cases[0].case_id;
+    let case = kit.ask(async |engine| engine.case(case_id).await).await.unwrap().unwrap();
+    assert_eq!(case.problems[0].pointer, "/a");
+    kit.ask(async |engine| engine.settle_case(case_id, "anna", "why").await).await.unwrap();
+    let about = Some((start_request("it").workflow.to_owned(), text("it")));
+    let outcomes: Vec<_> = list(None, about).await.iter().map(|it| it.outcome).collect();
+    assert_eq!(outcomes, [DeliveryOutcome::Ignored, DeliveryOutcome::Started]);
+    let ignored = list(Some(DeliveryOutcome::Ignored), None).await;
+    assert_eq!(ignored[0].decided_by.as_deref(), Some("anna"));
+    kit.settle().await;
     kit.finish().await;
     seen(&stage)
 }

@@ -73,29 +73,12 @@ impl Step for Charge {
 
     fn events(&self, moment: Moment<'_, Self>) -> Vec<Event> {
         match moment {
-            Moment::Done { input, output } => {
-                let confirmed = json!({
-                    "business_key": input.business_key,
-                    "charge_id": output.charge_id,
-                    "amount_minor": input.total.amount_minor,
-                    "currency": input.total.currency,
-                });
-                vec![Event::new("PAYMENT_CONFIRMED", &confirmed)]
-            }
+            Moment::Done { input, output } => vec![confirmed(input, &output.charge_id)],
             Moment::Failed { input, failure } => {
                 vec![failed("PAYMENT_FAILED", &input.business_key, failure)]
             }
             Moment::Undone { input, output, undone } if undone.applied => {
-                let moved = input.moved_by(undone, output);
-                let refunds = moved.iter().filter(|it| it.kind == MovementKind::Refund);
-                let refunded = json!({
-                    "business_key": input.business_key,
-                    "charge_id": output.map(|charged| &charged.charge_id),
-                    "refund_id": undone.reference,
-                    "amount_minor": refunds.map(|it| it.money.amount_minor).sum::<i64>(),
-                    "currency": input.total.currency,
-                });
-                vec![Event::new("PAYMENT_REFUNDED", &refunded)]
+                vec![refunded(input, output.map(|it| it.charge_id.as_str()), undone)]
             }
             Moment::Undone { .. } => Vec::new(),
         }
@@ -107,7 +90,7 @@ impl Step for Charge {
                 vec![movement(MovementKind::Capture, input.total, &output.charge_id)]
             }
             Moment::Undone { input, output, undone } if undone.applied => {
-                input.moved_by(undone, output)
+                input.moved_by(undone, output.is_some())
             }
             Moment::Failed { .. } | Moment::Undone { .. } => Vec::new(),
         }
@@ -127,7 +110,8 @@ impl Undo for Charge {
         }
         let refund = self.payments.refund(call.key(), call.forward_key(), left).await?;
         Ok(refund.map_or_else(Undone::nothing, |Refund { refund_id, amount }| {
-            let moved = input.given_back(call.ledger(), output, amount, &refund_id);
+            let was_known = output.is_some();
+            let moved = input.given_back(call.ledger(), was_known, amount, &refund_id);
             Undone::by(refund_id).moved(moved)
         }))
     }
@@ -136,33 +120,34 @@ impl Undo for Charge {
 impl ChargeRequest {
     /// What is left of the charge by this ledger. A charge whose answer was lost is not in it, and
     /// is taken to be whole.
-    fn left(&self, ledger: &Ledger) -> Money {
+    pub(super) fn left(&self, ledger: &Ledger) -> Money {
         let Money { amount_minor: total, currency } = self.total;
         let net = ledger.captured_net(currency).unwrap_or_default();
         let taken = if is_captured(ledger) { net } else { net.saturating_add(total) };
         Money { amount_minor: taken.clamp(0, total), currency }
     }
 
-    /// What has moved by an undo, be it that a person has found it out.
-    fn moved_by(&self, undone: &Undone, output: Option<&Charged>) -> Vec<Movement> {
+    /// What has moved by an undo, be it that a person has found it out. `was_known`: that the charge
+    /// had been carried out.
+    pub(super) fn moved_by(&self, undone: &Undone, was_known: bool) -> Vec<Movement> {
         undone.moved.clone().unwrap_or_else(|| {
             let (ledger, refund_id) = (undone.ledger(), undone.reference.as_deref());
             let refund_id = refund_id.unwrap_or_default();
-            self.given_back(ledger, output, self.left(ledger), refund_id)
+            self.given_back(ledger, was_known, self.left(ledger), refund_id)
         })
     }
 
     /// A refund of this amount. If the answer to the charge was lost, its capture is in no record,
     /// and the refund is the proof of it.
-    fn given_back(
+    pub(super) fn given_back(
         &self,
         ledger: &Ledger,
-        output: Option<&Charged>,
+        was_known: bool,
         amount: Money,
         refund_id: &str,
     ) -> Vec<Movement> {
         let refund = movement(MovementKind::Refund, amount, refund_id);
-        if output.is_some() || is_captured(ledger) {
+        if was_known || is_captured(ledger) {
             return vec![refund];
         }
         vec![movement(MovementKind::Capture, self.total, refund_id), refund]
@@ -173,7 +158,32 @@ fn is_captured(ledger: &Ledger) -> bool {
     ledger.movements.iter().any(|movement| movement.kind == MovementKind::Capture)
 }
 
-fn movement(kind: MovementKind, money: Money, reference: &str) -> Movement {
+/// What is told of money that was taken.
+pub(super) fn confirmed(charge: &ChargeRequest, charge_id: &str) -> Event {
+    let confirmed = json!({
+        "business_key": charge.business_key,
+        "charge_id": charge_id,
+        "amount_minor": charge.total.amount_minor,
+        "currency": charge.total.currency,
+    });
+    Event::new("PAYMENT_CONFIRMED", &confirmed)
+}
+
+/// What is told of money that was given back.
+pub(super) fn refunded(charge: &ChargeRequest, charge_id: Option<&str>, undone: &Undone) -> Event {
+    let moved = charge.moved_by(undone, charge_id.is_some());
+    let refunds = moved.iter().filter(|it| it.kind == MovementKind::Refund);
+    let refunded = json!({
+        "business_key": charge.business_key,
+        "charge_id": charge_id,
+        "refund_id": undone.reference,
+        "amount_minor": refunds.map(|it| it.money.amount_minor).sum::<i64>(),
+        "currency": charge.total.currency,
+    });
+    Event::new("PAYMENT_REFUNDED", &refunded)
+}
+
+pub(super) fn movement(kind: MovementKind, money: Money, reference: &str) -> Movement {
     Movement { kind, money, reference: reference.to_owned() }
 }
 

@@ -1,4 +1,7 @@
-//! Fulfils an order: reserve, invoice, charge, ship, notify.
+//! Fulfils an order: reserve, invoice, charge, ship, notify, as far as the order needs it.
+//!
+//! What was paid at the shop is not charged again, what needs no parcel is not shipped, and an order
+//! that is closed when it comes is kept and left alone.
 //!
 //! Until the parcel is with the carrier, whatever was done is undone when a step fails for good or
 //! somebody cancels. From then on there is no way back: the customer is notified, sooner or later.
@@ -9,6 +12,8 @@ pub mod issue_invoice;
 
 pub mod charge;
 
+pub mod collect;
+
 pub mod ship;
 
 pub mod notify;
@@ -16,15 +21,16 @@ pub mod notify;
 use std::time::Duration;
 
 use amends::{
-    Dependency, EngineBuilder, Event, Failure, Halt, Imbalance, Ledger, Milestone, Outcome,
+    Dependency, EngineBuilder, Event, Failure, Halt, Imbalance, Ledger, Milestone, Money, Outcome,
     RetryPolicy, Saga, Steps, Workflow,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::order::Order;
+use crate::order::{Order, Payment};
 use crate::ports::{CALL_TIMEOUT, Ports};
 use charge::{Charge, ChargeRequest};
+use collect::{Collect, CollectRequest};
 use issue_invoice::{InvoiceRequest, IssueInvoice};
 use notify::{NoticeRequest, Notify};
 use reserve_stock::{ReserveStock, StockRequest};
@@ -59,6 +65,7 @@ const INVOICES: &str = "invoices";
 const PAYMENT: &str = "payment";
 const CARRIER: &str = "carrier";
 const MAIL: &str = "mail";
+const SHOP: &str = "shop";
 
 /// So many calls in a row without an answer are an outage: what needs that provider waits without
 /// spending attempts until it is back. A single order that only it refuses to answer spends its own
@@ -68,7 +75,7 @@ const OUTAGE: u32 = 20;
 /// Adds the workflow, with the providers its steps talk to, to an engine.
 #[must_use]
 pub fn register(engine: EngineBuilder, ports: Ports) -> EngineBuilder {
-    [STOCK, INVOICES, PAYMENT, CARRIER, MAIL]
+    [STOCK, INVOICES, PAYMENT, CARRIER, MAIL, SHOP]
         .into_iter()
         .map(|name| Dependency::new(name).down_after(OUTAGE))
         .fold(engine.workflow(Fulfilment::new(ports)), EngineBuilder::dependency)
@@ -79,19 +86,23 @@ pub struct Fulfilment {
     reserve_stock: ReserveStock,
     issue_invoice: IssueInvoice,
     charge: Charge,
+    collect: Collect,
     ship: Ship,
     notify: Notify,
 }
 
 /// What came of an order that was fulfilled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fulfilled {
-    /// The number printed on the invoice.
-    pub invoice_number: String,
-    /// The payment provider's reference of the charge.
-    pub charge_id: String,
-    /// What the customer follows the parcel with.
-    pub tracking_number: String,
+    /// The number printed on the invoice, unless there was nothing to be done.
+    #[serde(default)]
+    pub invoice_number: Option<String>,
+    /// The reference of the payment, if there was one.
+    #[serde(default)]
+    pub charge_id: Option<String>,
+    /// What the customer follows the parcel with, if there is one.
+    #[serde(default)]
+    pub tracking_number: Option<String>,
 }
 
 impl Fulfilment {
@@ -102,9 +113,36 @@ impl Fulfilment {
             reserve_stock: ReserveStock::new(ports.stock),
             issue_invoice: IssueInvoice::new(ports.invoices),
             charge: Charge::new(ports.payments),
+            collect: Collect::new(ports.shop),
             ship: Ship::new(ports.carrier),
             notify: Notify::new(ports.mail),
         }
+    }
+
+    /// Takes the money that is to be taken before the goods are handed over. Returns its reference.
+    async fn collect(&self, saga: &Saga, order: &Order) -> Result<Option<String>, Halt> {
+        if let Some(request) = CollectRequest::of(order) {
+            return Ok(Some(saga.run(&self.collect, &request).await?.charge_id));
+        }
+        if order.payment.is_to_charge() && order.total().amount_minor > 0 {
+            return self.charge(saga, order).await.map(Some);
+        }
+        Ok(None)
+    }
+
+    /// Takes the money that the customer owes after the goods are handed over, once it is due.
+    async fn collect_late(&self, saga: &Saga, order: &Order) -> Result<Option<String>, Halt> {
+        let Payment::OnTerms { due_at } = order.payment else {
+            return Ok(None);
+        };
+        if let Some(due_at) = due_at {
+            saga.sleep_until(due_at).await?;
+        }
+        self.charge(saga, order).await.map(Some)
+    }
+
+    async fn charge(&self, saga: &Saga, order: &Order) -> Result<String, Halt> {
+        Ok(saga.run(&self.charge, &ChargeRequest::of(order)).await?.charge_id)
     }
 }
 
@@ -119,20 +157,32 @@ impl Workflow for Fulfilment {
             .step(&self.reserve_stock)
             .step(&self.issue_invoice)
             .step(&self.charge)
+            .step(&self.collect)
             .step(&self.ship)
             .step(&self.notify)
     }
 
     async fn run(&self, saga: &Saga, order: Order) -> Result<Fulfilled, Halt> {
-        saga.run(&self.reserve_stock, &StockRequest::of(&order)).await?;
+        if order.closed.is_some() {
+            return Ok(Fulfilled::default());
+        }
+        if let Some(request) = StockRequest::of(&order) {
+            saga.run(&self.reserve_stock, &request).await?;
+        }
         let invoice = saga.run(&self.issue_invoice, &InvoiceRequest::of(&order)).await?;
-        let payment = saga.run(&self.charge, &ChargeRequest::of(&order)).await?;
-        let parcel = saga.run(&self.ship, &ShipRequest::of(&order)).await?; // the pivot
-        saga.run(&self.notify, &NoticeRequest::shipped(&order)).await?;
+        let paid = self.collect(saga, &order).await?;
+        let parcel = match ShipRequest::of(&order) {
+            Some(request) => Some(saga.run(&self.ship, &request).await?), // the pivot
+            None => None,
+        };
+        if let Some(request) = NoticeRequest::of(&order) {
+            saga.run(&self.notify, &request).await?;
+        }
+        let paid_late = self.collect_late(saga, &order).await?;
         Ok(Fulfilled {
-            invoice_number: invoice.invoice_number,
-            charge_id: payment.charge_id,
-            tracking_number: parcel.tracking_number,
+            invoice_number: Some(invoice.invoice_number),
+            charge_id: paid.or(paid_late),
+            tracking_number: parcel.map(|parcel| parcel.tracking_number),
         })
     }
 
@@ -146,6 +196,14 @@ impl Workflow for Fulfilment {
                     "currency": input.currency,
                 });
                 Event::new("ORDER_CREATED", &created)
+            }
+            Milestone::Completed { input: input @ Order { closed: Some(closed), .. }, .. } => {
+                let ignored = json!({
+                    "business_key": input.business_key(),
+                    "number": input.number,
+                    "reason": closed.as_str(),
+                });
+                Event::new("ORDER_IGNORED", &ignored)
             }
             Milestone::Completed { input, output } => {
                 let fulfilled = json!({
@@ -179,19 +237,26 @@ impl Workflow for Fulfilment {
     }
 
     fn attributes(&self, order: &Order) -> Vec<(&'static str, String)> {
-        vec![
-            ("order", order.number.clone()),
-            ("order_id", order.order_id.clone()),
-            ("email", order.customer.email.clone()),
-        ]
+        let email = order.customer.email.as_ref();
+        // However it is written, it is one address.
+        let email = email.map(|email| ("email", email.to_lowercase()));
+        let ids = [("order", order.number.clone()), ("order_id", order.order_id.clone())];
+        ids.into_iter().chain(email).collect()
     }
 
     fn balanced(&self, outcome: Outcome, order: &Order, ledger: &Ledger) -> Result<(), Imbalance> {
-        let due_minor = match outcome {
-            Outcome::Completed => order.total_minor,
-            Outcome::Compensated | Outcome::Cancelled => 0,
+        let Money { amount_minor, currency } = order.total();
+        let is_ours = match order.payment {
+            Payment::ToCharge
+            | Payment::Authorised { .. }
+            | Payment::Paid { .. }
+            | Payment::OnTerms { .. } => order.closed.is_none(),
+            Payment::OnDelivery | Payment::NothingDue => false,
         };
-        let currency = order.currency;
+        let due_minor = match outcome {
+            Outcome::Completed if is_ours => amount_minor,
+            Outcome::Completed | Outcome::Compensated | Outcome::Cancelled => 0,
+        };
         match ledger.captured_net(currency) {
             Some(net_minor) if net_minor == due_minor => Ok(()),
             Some(net_minor) => Err(Imbalance(format!(
@@ -243,7 +308,7 @@ mod tests {
     use super::*;
     use crate::failure::OUT_OF_STOCK;
     use crate::order::sample;
-    use amends::{Moment, Money, Movement, MovementKind, Step, Undone};
+    use amends::{Moment, Movement, MovementKind, Step, Undone};
     use serde_json::Value;
 
     fn fulfilment() -> Fulfilment {
@@ -252,9 +317,9 @@ mod tests {
 
     fn fulfilled() -> Fulfilled {
         Fulfilled {
-            invoice_number: "2026-7".into(),
-            charge_id: "ch_1".into(),
-            tracking_number: "TR1".into(),
+            invoice_number: Some("2026-7".into()),
+            charge_id: Some("ch_1".into()),
+            tracking_number: Some("TR1".into()),
         }
     }
 
@@ -267,6 +332,7 @@ mod tests {
         let names =
             [ReserveStock::NAME, IssueInvoice::NAME, Charge::NAME, Ship::NAME, Notify::NAME];
         assert_eq!(names, ["reserve_stock", "issue_invoice", "charge", "ship", "notify"]);
+        assert_eq!(Collect::NAME, "collect");
         fulfilment().steps();
     }
 
@@ -389,7 +455,7 @@ mod tests {
         let id = || "id".to_owned();
         events.extend(all_told(
             &fulfilment.reserve_stock,
-            &StockRequest::of(order),
+            &StockRequest::of(order).unwrap(),
             &reserve_stock::Reserved { reservation_id: id() },
         ));
         events.extend(all_told(
@@ -404,19 +470,19 @@ mod tests {
         ));
         events.extend(all_told(
             &fulfilment.ship,
-            &ShipRequest::of(order),
+            &ShipRequest::of(order).unwrap(),
             &ship::Shipped { shipment_id: id(), tracking_number: id() },
         ));
         events.extend(all_told(
             &fulfilment.notify,
-            &NoticeRequest::shipped(order),
+            &NoticeRequest::of(order).unwrap(),
             &notify::Notified { message_id: id() },
         ));
         assert_eq!(events.len(), 14);
-        let (customer, recipient) = (&order.customer, &order.recipient);
+        let (customer, recipient) = (&order.customer, order.recipient.as_ref().unwrap());
         for personal in [
             &customer.name,
-            &customer.email,
+            customer.email.as_ref().unwrap(),
             &recipient.name,
             &recipient.address,
             &recipient.city,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use amends::{Call, Declaration, RetryPolicy, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use super::ship::ShipRequest;
 use super::{KEY_WINDOW, MAIL, STEP_TIMEOUT};
 use crate::order::Order;
 use crate::ports::Mail;
@@ -42,14 +43,13 @@ impl Notify {
 }
 
 impl NoticeRequest {
-    /// The parcel is on its way.
+    /// That the parcel is on its way, or else that the order is ready. None: nobody can be written to.
     #[must_use]
-    pub fn shipped(order: &Order) -> Self {
-        Self {
-            business_key: order.business_key(),
-            to: order.customer.email.clone(),
-            template: "order_shipped".to_owned(),
-        }
+    pub fn of(order: &Order) -> Option<Self> {
+        let to = order.customer.email.clone()?;
+        let template =
+            if ShipRequest::of(order).is_some() { "order_shipped" } else { "order_ready" };
+        Some(Self { business_key: order.business_key(), to, template: template.to_owned() })
     }
 }
 
@@ -84,8 +84,13 @@ mod tests {
     #[test]
     fn the_customer_hears_of_it_and_nobody_else() {
         let step = Notify::new(Ports::instant().mail);
-        let input = &NoticeRequest::shipped(&sample());
-        assert_eq!(input.to, "jane@example.com");
+        let input = &NoticeRequest::of(&sample()).unwrap();
+        assert_eq!((&*input.to, &*input.template), ("jane@example.com", "order_shipped"));
+        let picked_up = NoticeRequest::of(&Order { recipient: None, ..sample() }).unwrap();
+        assert_eq!(picked_up.template, "order_ready");
+        let mut nameless = sample();
+        nameless.customer.email = None;
+        assert_eq!(NoticeRequest::of(&nameless), None);
         let output = &Notified { message_id: "ms_1".into() };
         assert_eq!(told(&step, Moment::Done { input, output }), []);
     }

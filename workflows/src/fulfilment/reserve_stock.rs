@@ -41,10 +41,11 @@ impl ReserveStock {
 }
 
 impl StockRequest {
-    /// All articles of the order.
+    /// All that is to be handed over. None: there is nothing.
     #[must_use]
-    pub fn of(order: &Order) -> Self {
-        Self { business_key: order.business_key(), items: order.items() }
+    pub fn of(order: &Order) -> Option<Self> {
+        let items = order.items();
+        (!items.is_empty()).then(|| Self { business_key: order.business_key(), items })
     }
 }
 
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn only_stock_that_was_let_go_is_told() {
         let step = ReserveStock::new(Ports::instant().stock);
-        let input = &StockRequest::of(&sample());
+        let input = &StockRequest::of(&sample()).unwrap();
         let output = &Reserved { reservation_id: "rs_1".into() };
         assert_eq!(told(&step, Moment::Done { input, output }), []);
         let (released, nothing) = (&Undone::by("rl_1"), &Undone::nothing());
@@ -124,8 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_the_order_is_asked_for() {
-        let order = sample();
-        assert_eq!(StockRequest::of(&order).items.len(), order.lines.len());
+    fn every_line_that_is_handed_over_is_asked_for() {
+        let mut order = sample();
+        assert_eq!(StockRequest::of(&order).unwrap().items.len(), order.lines.len());
+        order.lines[0].handed_over = Some(0);
+        order.lines[1].handed_over = Some(1);
+        let items = StockRequest::of(&order).unwrap().items;
+        assert_eq!(items, [Item { sku: "CAP/RED".into(), quantity: 1 }]);
+        order.lines[1].handed_over = Some(0);
+        assert_eq!(StockRequest::of(&order), None);
     }
 }

@@ -45,14 +45,12 @@ impl Ship {
 }
 
 impl ShipRequest {
-    /// The whole order in one parcel.
+    /// All that is to be handed over in one parcel. None: there is nothing, or it is picked up.
     #[must_use]
-    pub fn of(order: &Order) -> Self {
-        Self {
-            business_key: order.business_key(),
-            items: order.items(),
-            recipient: order.recipient.clone(),
-        }
+    pub fn of(order: &Order) -> Option<Self> {
+        let items = order.items();
+        let recipient = order.recipient.clone().filter(|_| !items.is_empty())?;
+        Some(Self { business_key: order.business_key(), items, recipient })
     }
 }
 
@@ -107,7 +105,7 @@ mod tests {
     #[test]
     fn a_parcel_is_told_when_it_is_shipped_and_when_it_is_not() {
         let step = Ship::new(Ports::instant().carrier);
-        let input = &ShipRequest::of(&sample());
+        let input = &ShipRequest::of(&sample()).unwrap();
         let output = &Shipped { shipment_id: "sh_1".into(), tracking_number: "TR1".into() };
         assert_eq!(
             told(&step, Moment::Done { input, output }),

@@ -5,13 +5,16 @@
 mod amount;
 mod difference;
 mod key;
+mod payment;
 mod validation;
 
 use amends::{Currency, Money};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use amount::{ParseMinorError, parse_minor};
 pub use key::{InvalidKey, InvalidOrderId, InvalidShop, OrderKey, ShopName};
+pub use payment::Payment;
 pub use validation::Problem;
 
 /// What a customer ordered from a shop. It is the input of every order workflow.
@@ -37,12 +40,81 @@ pub struct Order {
     /// What is taken off; not negative.
     #[serde(default)]
     pub discount_minor: i64,
-    /// What the customer pays.
+    /// Whatever else is part of the total: tips, duties, fees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extras: Vec<Extra>,
+    /// What the customer pays, in the currency of the order.
     pub total_minor: i64,
+    /// The same in the currency that the customer was shown and has agreed to, if that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreed_total: Option<Money>,
+    /// Who has the money.
+    #[serde(default, skip_serializing_if = "Payment::is_to_charge")]
+    pub payment: Payment,
     /// Who pays.
     pub customer: Customer,
-    /// Where the parcel goes.
-    pub recipient: Recipient,
+    /// Where the parcel goes. None: what there is to hand over is picked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Recipient>,
+    /// Why nothing is to be done about the order, if nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<Closed>,
+    /// When the shop last changed the order, by its own clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<DateTime<Utc>>,
+}
+
+/// Why nothing is to be done about an order that a shop has sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Closed {
+    /// The shop or the customer has cancelled it.
+    Cancelled,
+    /// All of the money was given back.
+    Refunded,
+    /// The payment was called off.
+    Voided,
+    /// The customer has the goods.
+    Fulfilled,
+}
+
+impl Closed {
+    /// As stored, and as published.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Refunded => "refunded",
+            Self::Voided => "voided",
+            Self::Fulfilled => "fulfilled",
+        }
+    }
+}
+
+/// A part of the total beside articles, shipping, tax and discount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extra {
+    /// What it is.
+    pub kind: ExtraKind,
+    /// How much; negative if it makes the order cheaper.
+    pub amount_minor: i64,
+}
+
+/// What a part of the total is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExtraKind {
+    /// Given to who serves.
+    Tip,
+    /// Taken by the customs of the recipient's country.
+    Duties,
+    /// Charged for something else, such as packing.
+    Fee,
+    /// The difference to what can be paid in cash.
+    Rounding,
+    /// What nobody could explain, and a person has let pass.
+    Unexplained,
 }
 
 /// One article of an order.
@@ -54,10 +126,22 @@ pub struct Line {
     /// The article, as people name it.
     #[serde(default)]
     pub title: String,
-    /// How many.
+    /// How many were bought.
     pub quantity: u32,
+    /// How many of them are to be handed over; none of what is delivered otherwise, such as a gift
+    /// card or a download. All, if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_over: Option<u32>,
     /// The price of one.
     pub unit_price_minor: i64,
+}
+
+impl Line {
+    /// How many are to be reserved and handed over.
+    #[must_use]
+    pub fn pieces(&self) -> u32 {
+        self.handed_over.unwrap_or(self.quantity)
+    }
 }
 
 /// Who pays for an order.
@@ -66,8 +150,12 @@ pub struct Line {
 pub struct Customer {
     /// The person's or company's name.
     pub name: String,
-    /// Where messages about the order go.
-    pub email: String,
+    /// Where messages about the order go, if there is an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// The number of a telephone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<String>,
 }
 
 /// Where a parcel goes.
@@ -76,14 +164,23 @@ pub struct Customer {
 pub struct Recipient {
     /// The person's or company's name.
     pub name: String,
+    /// The company at which the person is, if that is needed to find them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub company: Option<String>,
     /// Street and house; may have several lines.
     pub address: String,
     /// The city.
     pub city: String,
+    /// The province or state, where an address has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub province: Option<String>,
     /// The post code; empty in countries that have none.
     pub postcode: String,
     /// ISO 3166 alpha-2, such as `MY`.
     pub country: String,
+    /// Whom the carrier calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<String>,
 }
 
 /// What the stock system and the carrier have to know of a line.
@@ -115,17 +212,18 @@ impl Order {
         self
     }
 
-    /// What the customer pays.
+    /// What the customer pays, in the currency that they have agreed to.
     #[must_use]
     pub fn total(&self) -> Money {
-        Money { amount_minor: self.total_minor, currency: self.currency }
+        let own = Money { amount_minor: self.total_minor, currency: self.currency };
+        self.agreed_total.unwrap_or(own)
     }
 
-    /// Articles and quantities, without prices.
+    /// Articles and quantities that are to be handed over, without prices.
     #[must_use]
     pub fn items(&self) -> Vec<Item> {
-        let item = |line: &Line| Item { sku: line.sku.clone(), quantity: line.quantity };
-        self.lines.iter().map(item).collect()
+        let item = |line: &Line| Item { sku: line.sku.clone(), quantity: line.pieces() };
+        self.lines.iter().filter(|line| line.pieces() > 0).map(item).collect()
     }
 }
 
@@ -142,27 +240,41 @@ pub(crate) fn sample() -> Order {
                 sku: "TEE-M-BLK".into(),
                 title: "Tee".into(),
                 quantity: 2,
+                handed_over: None,
                 unit_price_minor: 2995,
             },
             Line {
                 sku: "CAP/RED".into(),
                 title: "Cap".into(),
                 quantity: 1,
+                handed_over: None,
                 unit_price_minor: 1500,
             },
         ],
         shipping_minor: 500,
         tax_minor: 250,
         discount_minor: 750,
+        extras: Vec::new(),
         total_minor: 7490,
-        customer: Customer { name: "Jane Tan".into(), email: "jane@example.com".into() },
-        recipient: Recipient {
+        agreed_total: None,
+        payment: Payment::ToCharge,
+        customer: Customer {
+            name: "Jane Tan".into(),
+            email: Some("jane@example.com".into()),
+            phone: None,
+        },
+        recipient: Some(Recipient {
             name: "Joe Lim".into(),
+            company: None,
             address: "1 Jalan Satu".into(),
             city: "Kuala Lumpur".into(),
+            province: None,
             postcode: "50480".into(),
             country: "MY".into(),
-        },
+            phone: None,
+        }),
+        closed: None,
+        changed_at: None,
     }
 }
 

@@ -6,11 +6,12 @@ use std::fmt::Arguments;
 
 use super::amount::decimals;
 use super::key::check_order_id;
-use super::{Line, Order, ShopName};
+use super::{Line, Order, Payment, Recipient, ShopName};
 
 const LINES_MAX: usize = 500;
 const QUANTITY_MAX: u32 = 100_000;
 const ID_CHARACTERS_MAX: usize = 200;
+const SKU_CHARACTERS_MAX: usize = 255;
 const EMAIL_CHARACTERS_MAX: usize = 320;
 const TEXT_CHARACTERS_MAX: usize = 1_000;
 
@@ -28,11 +29,18 @@ impl Order {
     pub fn validate(&self) -> Result<(), Vec<Problem>> {
         let mut findings = Findings::default();
         findings.key(self);
-        findings.label(format_args!("/number"), &self.number);
+        findings.label(format_args!("/number"), &self.number, ID_CHARACTERS_MAX);
         findings.people(self);
+        findings.payment(&self.payment);
         findings.lines(&self.lines);
         findings.amounts(self);
         if findings.problems.is_empty() { Ok(()) } else { Err(findings.problems) }
+    }
+
+    /// By how much the total is more than its parts; None if they do not fit.
+    #[must_use]
+    pub fn remainder_minor(&self) -> Option<i64> {
+        self.total_minor.checked_sub(sum_minor(self)?)
     }
 }
 
@@ -64,9 +72,9 @@ impl Findings {
         }
     }
 
-    fn label(&mut self, pointer: Arguments<'_>, text: &str) {
+    fn label(&mut self, pointer: Arguments<'_>, text: &str, characters_max: usize) {
         self.must(!text.is_empty(), pointer, format_args!("must not be empty"));
-        self.single_line(pointer, text, ID_CHARACTERS_MAX);
+        self.single_line(pointer, text, characters_max);
     }
 
     fn single_line(&mut self, pointer: Arguments<'_>, text: &str, characters_max: usize) {
@@ -87,12 +95,27 @@ impl Findings {
     }
 
     fn people(&mut self, order: &Order) {
-        let (customer, recipient) = (&order.customer, &order.recipient);
+        let customer = &order.customer;
         self.text(format_args!("/customer/name"), &customer.name);
-        let email = format_args!("/customer/email");
-        self.must(customer.email.contains('@'), email, format_args!("must contain '@'"));
-        self.single_line(email, &customer.email, EMAIL_CHARACTERS_MAX);
+        if let Some(address) = &customer.email {
+            let email = format_args!("/customer/email");
+            self.must(address.contains('@'), email, format_args!("must contain '@'"));
+            self.single_line(email, address, EMAIL_CHARACTERS_MAX);
+        }
+        self.optional("/customer/phone", customer.phone.as_deref());
+        if let Some(recipient) = &order.recipient {
+            self.recipient(recipient);
+        }
+    }
 
+    /// A line that may be left out, but not left empty.
+    fn optional(&mut self, pointer: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.label(format_args!("{pointer}"), text, TEXT_CHARACTERS_MAX);
+        }
+    }
+
+    fn recipient(&mut self, recipient: &Recipient) {
         for (name, text) in [("name", &recipient.name), ("address", &recipient.address)] {
             let pointer = format_args!("/recipient/{name}");
             self.must(!text.is_empty(), pointer, format_args!("must not be empty"));
@@ -100,6 +123,9 @@ impl Findings {
         }
         self.text(format_args!("/recipient/city"), &recipient.city);
         self.text(format_args!("/recipient/postcode"), &recipient.postcode);
+        self.optional("/recipient/company", recipient.company.as_deref());
+        self.optional("/recipient/province", recipient.province.as_deref());
+        self.optional("/recipient/phone", recipient.phone.as_deref());
         let country = recipient.country.as_bytes();
         self.must(
             country.len() == 2 && country.iter().all(u8::is_ascii_uppercase),
@@ -117,7 +143,18 @@ impl Findings {
         );
         // Beyond the limit there is one problem, not one per line.
         for (index, line) in lines.iter().take(LINES_MAX).enumerate() {
-            self.label(format_args!("/lines/{index}/sku"), &line.sku);
+            let sku = format_args!("/lines/{index}/sku");
+            // What is not handed over needs no name that a stock system knows.
+            if line.pieces() > 0 {
+                self.label(sku, &line.sku, SKU_CHARACTERS_MAX);
+            } else {
+                self.single_line(sku, &line.sku, SKU_CHARACTERS_MAX);
+            }
+            self.must(
+                line.pieces() <= line.quantity,
+                format_args!("/lines/{index}/handed_over"),
+                format_args!("must not be more than were bought"),
+            );
             self.text(format_args!("/lines/{index}/title"), &line.title);
             self.must(
                 (1..=QUANTITY_MAX).contains(&line.quantity),
@@ -144,30 +181,48 @@ impl Findings {
         self.not_negative(format_args!("/discount_minor"), order.discount_minor);
 
         let total = format_args!("/total_minor");
-        self.must(order.total_minor > 0, total, format_args!("must be more than 0"));
+        self.not_negative(total, order.total_minor);
+        if let Some(agreed) = order.agreed_total {
+            self.not_negative(format_args!("/agreed_total/amount_minor"), agreed.amount_minor);
+            let known = decimals(agreed.currency).is_some();
+            self.must(known, format_args!("/agreed_total/currency"), detail);
+        }
+        // What became of the parts of an order that is closed is not ours to say.
+        if order.closed.is_some() {
+            return;
+        }
         match sum_minor(order) {
             Some(sum) => self.must(
                 sum == order.total_minor,
                 total,
-                format_args!("must be {sum}: lines, shipping and tax less discount"),
+                format_args!("must be {sum}: lines, shipping, tax and extras less discount"),
             ),
             None => self.must(
                 false,
                 total,
-                format_args!("lines, shipping, tax and discount add up to more than can be stored"),
+                format_args!("the parts of the total add up to more than can be stored"),
             ),
+        }
+    }
+
+    fn payment(&mut self, payment: &Payment) {
+        if let Payment::Authorised { reference } | Payment::Paid { reference } = payment {
+            self.label(format_args!("/payment/reference"), reference, ID_CHARACTERS_MAX);
         }
     }
 }
 
 /// What the order should cost; `None` if that, or anything on the way to it, does not fit.
 fn sum_minor(order: &Order) -> Option<i64> {
+    let mut extras = order.extras.iter().map(|extra| extra.amount_minor);
+    let extras = extras.try_fold(0_i64, i64::checked_add)?;
     let lines = order.lines.iter().try_fold(0_i64, |sum, line| {
         sum.checked_add(line.unit_price_minor.checked_mul(i64::from(line.quantity))?)
     })?;
     lines
         .checked_add(order.shipping_minor)?
         .checked_add(order.tax_minor)?
+        .checked_add(extras)?
         .checked_sub(order.discount_minor)
 }
 
@@ -175,7 +230,20 @@ fn sum_minor(order: &Order) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::order::sample;
+    use amends::Money;
     use proptest::prelude::*;
+
+    fn recipient(order: &mut Order) -> &mut Recipient {
+        order.recipient.as_mut().unwrap()
+    }
+
+    fn paid(reference: &str) -> Payment {
+        Payment::Paid { reference: reference.to_owned() }
+    }
+
+    fn agreed(amount_minor: i64, currency: &str) -> Money {
+        Money { amount_minor, currency: currency.parse().unwrap() }
+    }
 
     /// The pointers of all problems of the sample order after `spoil`.
     fn pointers(spoil: impl FnOnce(&mut Order)) -> Vec<String> {
@@ -214,17 +282,23 @@ mod tests {
             ("/currency", |order| order.currency = "XAU".parse().unwrap()),
             ("/customer/name", |order| order.customer.name = "\0".into()),
             ("/customer/name", |order| order.customer.name = "x".repeat(1001)),
-            ("/customer/email", |order| order.customer.email = "jane".into()),
-            ("/customer/email", |order| order.customer.email = "jane@x\r\nBcc: all".into()),
-            ("/customer/email", |order| order.customer.email = "@".repeat(321)),
-            ("/recipient/name", |order| order.recipient.name.clear()),
-            ("/recipient/address", |order| order.recipient.address.clear()),
-            ("/recipient/address", |order| order.recipient.address = "x".repeat(1001)),
-            ("/recipient/city", |order| order.recipient.city = "\0".into()),
-            ("/recipient/postcode", |order| order.recipient.postcode = "0".repeat(1001)),
-            ("/recipient/country", |order| order.recipient.country = "my".into()),
-            ("/recipient/country", |order| order.recipient.country = "MYS".into()),
-            ("/recipient/country", |order| order.recipient.country = "É".into()),
+            ("/customer/email", |order| order.customer.email = Some("jane".into())),
+            ("/customer/email", |order| order.customer.email = Some("jane@x\r\nBcc: all".into())),
+            ("/customer/email", |order| order.customer.email = Some("@".repeat(321))),
+            ("/customer/phone", |order| order.customer.phone = Some(String::new())),
+            ("/recipient/name", |order| recipient(order).name.clear()),
+            ("/recipient/address", |order| recipient(order).address.clear()),
+            ("/recipient/address", |order| recipient(order).address = "x".repeat(1001)),
+            ("/recipient/city", |order| recipient(order).city = "\0".into()),
+            ("/recipient/postcode", |order| recipient(order).postcode = "0".repeat(1001)),
+            ("/recipient/country", |order| recipient(order).country = "my".into()),
+            ("/recipient/country", |order| recipient(order).country = "MYS".into()),
+            ("/recipient/country", |order| recipient(order).country = "É".into()),
+            ("/recipient/company", |order| recipient(order).company = Some("a\nb".into())),
+            ("/lines/0/handed_over", |order| order.lines[0].handed_over = Some(3)),
+            ("/payment/reference", |order| order.payment = paid("")),
+            ("/agreed_total/amount_minor", |order| order.agreed_total = Some(agreed(-1, "USD"))),
+            ("/agreed_total/currency", |order| order.agreed_total = Some(agreed(1, "XAU"))),
             ("/lines/1/sku", |order| order.lines[1].sku.clear()),
             ("/lines/1/sku", |order| order.lines[1].sku = "\t".into()),
             ("/lines/0/title", |order| order.lines[0].title = "\0".into()),
@@ -244,8 +318,11 @@ mod tests {
         let none = pointers(|order| {
             order.shop = "a".repeat(200);
             order.customer.name.clear();
-            order.recipient.address = "1 Jalan Satu\n50480".into();
-            order.recipient.postcode.clear();
+            recipient(order).address = "1 Jalan Satu\n50480".into();
+            recipient(order).postcode.clear();
+            recipient(order).province = Some("Selangor".into());
+            order.lines[1].handed_over = Some(0);
+            order.lines[1].sku.clear();
             order.lines[0].quantity = 100_000;
             order.lines[0].unit_price_minor = 0;
             order.total_minor = 1500;
@@ -264,7 +341,7 @@ mod tests {
         };
         assert!(pointers(lines(500)).is_empty());
         assert_eq!(pointers(lines(501)), ["/lines"]);
-        assert_eq!(pointers(lines(0)), ["/lines", "/total_minor"]);
+        assert_eq!(pointers(lines(0)), ["/lines"]);
         for quantity in [0, 100_001] {
             let found = pointers(|order| order.lines[0].quantity = quantity);
             assert_eq!(found, ["/lines/0/quantity", "/total_minor"]);
@@ -299,22 +376,15 @@ mod tests {
     fn every_problem_is_reported_and_none_repeats_a_value() {
         let mut order = sample();
         order.shop = format!("secret/\0{}", "x".repeat(200));
-        order.customer.email = "secret".into();
-        order.recipient.country = "secret".into();
+        order.customer.email = Some("secret".into());
+        recipient(&mut order).country = "secret".into();
         order.lines[1].quantity = 0;
         order.total_minor = 0;
         let problems = order.validate().unwrap_err();
         let pointers: Vec<_> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
         assert_eq!(
             pointers,
-            [
-                "/shop",
-                "/customer/email",
-                "/recipient/country",
-                "/lines/1/quantity",
-                "/total_minor",
-                "/total_minor"
-            ]
+            ["/shop", "/customer/email", "/recipient/country", "/lines/1/quantity", "/total_minor"]
         );
         assert!(problems.iter().all(|problem| !problem.detail.contains("secret")));
     }

@@ -11,8 +11,9 @@ use super::carrier::Shipment;
 use super::invoices::Invoice;
 use super::mail::Message;
 use super::payments::{Charge, Refund};
+use super::shop::Capture;
 use super::stock::Reservation;
-use super::{Answer, Carrier, Invoices, Mail, Payments, Stock};
+use super::{Answer, Carrier, Invoices, Mail, Payments, Shop, Stock};
 use crate::order::{Item, Recipient};
 
 pub(super) struct Instant;
@@ -69,6 +70,37 @@ impl Carrier for Instant {
 impl Mail for Instant {
     fn send<'a>(&'a self, key: &'a str, _: &'a str, _: &'a str, _: &'a str) -> Answer<'a, Message> {
         granted(Message { message_id: format!("message-{key}") })
+    }
+}
+
+impl Shop for Instant {
+    fn capture<'a>(
+        &'a self,
+        key: &'a str,
+        _: &'a str,
+        _: &'a str,
+        _: Money,
+    ) -> Answer<'a, Capture> {
+        granted(Capture { capture_id: format!("capture-{key}") })
+    }
+
+    fn refund_capture<'a>(
+        &'a self,
+        key: &'a str,
+        capture_key: &'a str,
+        amount: Money,
+    ) -> Answer<'a, Option<Refund>> {
+        self.refund(key, capture_key, amount)
+    }
+
+    fn refund_payment<'a>(
+        &'a self,
+        key: &'a str,
+        _: &'a str,
+        _: &'a str,
+        amount: Money,
+    ) -> Answer<'a, Refund> {
+        granted(Refund { refund_id: format!("refund-{key}"), amount })
     }
 }
 

@@ -9,6 +9,7 @@ pub mod carrier;
 pub mod invoices;
 pub mod mail;
 pub mod payments;
+pub mod shop;
 pub mod stock;
 
 pub(crate) mod http;
@@ -24,6 +25,7 @@ pub use http::HttpSetupError;
 pub use invoices::Invoices;
 pub use mail::Mail;
 pub use payments::Payments;
+pub use shop::Shop;
 pub use stock::Stock;
 
 pub(crate) use http::CALL_TIMEOUT;
@@ -44,6 +46,8 @@ pub struct Ports {
     pub carrier: Arc<dyn Carrier>,
     /// Writes to customers.
     pub mail: Arc<dyn Mail>,
+    /// Has or keeps the money of orders that were paid where they were placed.
+    pub shop: Arc<dyn Shop>,
 }
 
 impl Ports {
@@ -60,13 +64,17 @@ impl Ports {
         Self::all(Arc::new(instant::Instant))
     }
 
-    fn all<P: Stock + Invoices + Payments + Carrier + Mail + 'static>(provider: Arc<P>) -> Self {
+    fn all<P>(provider: Arc<P>) -> Self
+    where
+        P: Stock + Invoices + Payments + Carrier + Mail + Shop + 'static,
+    {
         Self {
             stock: provider.clone(),
             invoices: provider.clone(),
             payments: provider.clone(),
             carrier: provider.clone(),
-            mail: provider,
+            mail: provider.clone(),
+            shop: provider,
         }
     }
 }

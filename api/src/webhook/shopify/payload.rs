@@ -1,218 +1,440 @@
-//! An order as Shopify describes it, made into ours.
+//! An order as Shopify describes it, made into a draft of ours.
 //!
-//! Of what Shopify sends, nearly everything may be null. What is missing is named, all at once.
+//! Nearly everything may be null. What is read is what decides what is to be done: what is in the
+//! order now, not what was when it was placed; who has the money; who gets the goods.
 
 use amends::Currency;
-use amends_workflows::order::{self, parse_minor};
-use serde::Deserialize;
+use amends::intake_case::CaseProblem;
+use amends_workflows::order::parse_minor;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Map, Value, json};
 
-use crate::problem::{Code, Invalid, Problem};
+use crate::intake::draft::{Doubt, Draft};
+use crate::intake::node::{Flaws, Node};
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Order {
-    id: u64,
-    name: Option<String>,
-    email: Option<String>,
-    currency: Option<String>,
-    total_price: Option<String>,
-    total_tax: Option<String>,
-    total_discounts: Option<String>,
-    taxes_included: Option<bool>,
-    line_items: Option<Vec<LineItem>>,
-    shipping_lines: Option<Vec<ShippingLine>>,
-    customer: Option<Customer>,
-    shipping_address: Option<Address>,
+mod people;
+
+/// A part of the money was paid, and not all of it.
+const PARTIALLY_PAID: &str = "PARTIALLY_PAID";
+/// The authorisation has run out.
+const AUTHORISATION_EXPIRED: &str = "AUTHORISATION_EXPIRED";
+/// The shop has a word for the payment that we do not know.
+const PAYMENT_UNKNOWN: &str = "PAYMENT_UNKNOWN";
+/// The shop has not confirmed the order.
+const ORDER_UNCONFIRMED: &str = "ORDER_UNCONFIRMED";
+/// The amounts are in a currency that cannot be counted in minor units.
+const UNKNOWN_CURRENCY: &str = "UNKNOWN_CURRENCY";
+
+/// What an order of Shopify comes to.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// An order, as far as it can be read.
+    Order(Box<Draft>),
+    /// It was made to try something out; its id, if it has one.
+    Test(Option<String>),
 }
 
-#[derive(Debug, Deserialize)]
-struct LineItem {
-    sku: Option<String>,
-    title: Option<String>,
-    quantity: u32,
-    price: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ShippingLine {
-    price: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Customer {
-    first_name: Option<String>,
-    last_name: Option<String>,
-    email: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Address {
-    name: Option<String>,
-    address1: Option<String>,
-    address2: Option<String>,
-    city: Option<String>,
-    zip: Option<String>,
-    country_code: Option<String>,
-}
-
-/// Makes an order of `shop` of what Shopify sent, or names everything that keeps it from being one.
-pub(super) fn translate(payload: Order, shop: String) -> Result<order::Order, Problem> {
-    let mut reader = Reader::default();
-    let order = reader.order(payload, shop);
-    match order {
-        Some(order) if reader.missing.is_empty() => Ok(order),
-        _ => Err(Problem::new(Code::InvalidOrder, "the order cannot be accepted; see errors")
-            .with_errors(reader.missing)),
+/// Reads an order of `shop` that was received then.
+pub(super) fn read(text: &str, shop: &str, received_at: DateTime<Utc>) -> Read {
+    let flaws = Flaws::default();
+    let Some(root) = Node::read(text, &flaws) else {
+        let draft = Draft { problems: flaws.into_vec(), ..Draft::default() };
+        return Read::Order(Box::new(draft));
+    };
+    if root.member("test").is_some_and(|test| test.is_true()) {
+        return Read::Test(root.member("id").and_then(|id| id.text()));
     }
+    let mut reader =
+        Reader { root: root.clone(), order: Map::new(), lacking: Vec::new(), doubt: None };
+    reader.read(shop, received_at);
+    let Reader { order, mut lacking, doubt, .. } = reader;
+    drop(root);
+    lacking.extend(flaws.into_vec());
+    Read::Order(Box::new(Draft { order: Value::Object(order), problems: lacking, doubt }))
 }
 
-/// Reads parts of an order and keeps what was wrong with them. Where a part is `None`, there is
-/// an entry that says why.
-#[derive(Default)]
-struct Reader {
-    missing: Vec<Invalid>,
+/// Reads an order, and keeps what was there and what was not.
+struct Reader<'a> {
+    root: Node<'a>,
+    order: Map<String, Value>,
+    lacking: Vec<CaseProblem>,
+    doubt: Option<Doubt>,
 }
 
-impl Reader {
-    fn order(&mut self, payload: Order, shop: String) -> Option<order::Order> {
-        let recipient = self.recipient(payload.shipping_address);
-        let customer = self.customer(payload.customer, payload.email, recipient.as_ref());
-        let number = self.needed(payload.name, "/name");
-        let currency = self.currency(payload.currency)?;
+impl<'a> Reader<'a> {
+    fn read(&mut self, shop: &str, received_at: DateTime<Utc>) {
+        self.set("shop", json!(shop));
+        let id = self.text("id");
+        self.needed("order_id", "/id", id.clone());
+        let number = self.text("name").or_else(|| Some(format!("#{}", self.text("order_number")?)));
+        self.needed("number", "/name", number.or_else(|| id.clone()));
+        if let Some(changed_at) = self.time("updated_at").or_else(|| self.time("created_at")) {
+            self.set("changed_at", json!(changed_at));
+        }
+        let closed = self.closed();
+        self.people(closed.is_some());
+        if let Some(closed) = closed {
+            self.set("closed", json!(closed));
+        }
+        let Some(currency) = self.currency() else { return };
+        self.amounts(currency, closed.is_some());
+        if closed.is_none() {
+            self.payment(id, received_at);
+        }
+    }
 
-        let lines = self.lines(payload.line_items.unwrap_or_default(), currency);
-        let shipping = payload.shipping_lines.unwrap_or_default();
-        let shipping_minor = self.shipping(shipping, currency);
-        let tax = match payload.taxes_included {
-            // The prices hold the tax already.
-            Some(true) => Some(0),
-            _ => self.amount(payload.total_tax.or_else(zero), "/total_tax", currency),
+    /// Why nothing is to be done about the order, if nothing is.
+    fn closed(&self) -> Option<&'static str> {
+        let is = |member: &str, word: &str| {
+            self.text(member).is_some_and(|text| text.eq_ignore_ascii_case(word))
         };
-        let discount = payload.total_discounts.or_else(zero);
-        let discount_minor = self.amount(discount, "/total_discounts", currency);
-        let total_minor = self.amount(payload.total_price, "/total_price", currency);
-
-        Some(order::Order {
-            shop,
-            order_id: payload.id.to_string(),
-            number: number?,
-            currency,
-            lines: lines?,
-            shipping_minor: shipping_minor?,
-            tax_minor: tax?,
-            discount_minor: discount_minor?,
-            total_minor: total_minor?,
-            customer: customer?,
-            recipient: recipient?,
-        })
-    }
-
-    fn recipient(&mut self, address: Option<Address>) -> Option<order::Recipient> {
-        let address = self.needed_part(address, "/shipping_address")?;
-        let street = self.needed(address.address1, "/shipping_address/address1");
-        let name = self.needed(address.name, "/shipping_address/name");
-        let country = self.needed(address.country_code, "/shipping_address/country_code");
-        let rest = address.address2.filter(|text| !text.trim().is_empty());
-        Some(order::Recipient {
-            name: name?,
-            address: [street?].into_iter().chain(rest).collect::<Vec<_>>().join("\n"),
-            city: address.city.unwrap_or_default(),
-            postcode: address.zip.unwrap_or_default(),
-            country: country?,
-        })
-    }
-
-    fn customer(
-        &mut self,
-        customer: Option<Customer>,
-        order_email: Option<String>,
-        recipient: Option<&order::Recipient>,
-    ) -> Option<order::Customer> {
-        let customer = self.needed_part(customer, "/customer")?;
-        let email = order_email.filter(|email| !email.is_empty()).or(customer.email);
-        let names = [customer.first_name, customer.last_name];
-        let names: Vec<_> =
-            names.into_iter().flatten().filter(|name| !name.trim().is_empty()).collect();
-        let name = if names.is_empty() {
-            recipient.map(|recipient| recipient.name.clone()).unwrap_or_default()
+        if self.root.member("cancelled_at").is_some() {
+            Some("cancelled")
+        } else if is("financial_status", "refunded") {
+            Some("refunded")
+        } else if is("financial_status", "voided") {
+            Some("voided")
+        } else if is("fulfillment_status", "fulfilled") {
+            Some("fulfilled")
         } else {
-            names.join(" ")
-        };
-        Some(order::Customer { name, email: self.needed(email, "/customer/email")? })
-    }
-
-    fn currency(&mut self, currency: Option<String>) -> Option<Currency> {
-        let currency = self.needed(currency, "/currency")?.parse();
-        if currency.is_err() {
-            self.wrong("/currency", "has to be three capital letters");
+            None
         }
-        currency.ok()
     }
 
-    fn lines(&mut self, items: Vec<LineItem>, currency: Currency) -> Option<Vec<order::Line>> {
-        let line = |(index, item): (usize, LineItem)| {
-            let at = |member| format!("/line_items/{index}/{member}");
-            let sku = self.needed(item.sku, &at("sku"));
-            let unit_price_minor = self.amount(item.price, &at("price"), currency);
-            Some(order::Line {
-                sku: sku?,
-                title: item.title.unwrap_or_default(),
-                quantity: item.quantity,
-                unit_price_minor: unit_price_minor?,
-            })
+    fn currency(&mut self) -> Option<Currency> {
+        let Some(text) = self.text("currency") else {
+            self.needed("currency", "/currency", None);
+            return None;
         };
-        // Every line is read, so that all that is missing is named.
-        let lines: Vec<_> = items.into_iter().enumerate().map(line).collect();
-        lines.into_iter().collect()
+        let currency = text.parse().ok().filter(|currency| parse_minor("0", *currency).is_ok());
+        if currency.is_none() {
+            let detail =
+                "is no currency of ISO 4217 that has minor units, so nothing can be charged";
+            self.doubt = Some(Doubt { code: UNKNOWN_CURRENCY, pointer: "/currency", detail });
+            self.lacks("/currency", None, detail);
+        }
+        let currency = currency?;
+        self.set("currency", json!(currency));
+        Some(currency)
     }
 
-    fn shipping(&mut self, lines: Vec<ShippingLine>, currency: Currency) -> Option<i64> {
-        let mut sum_minor = Some(0_i64);
-        for (index, line) in lines.into_iter().enumerate() {
-            let pointer = format!("/shipping_lines/{index}/price");
-            let price_minor = self.amount(line.price, &pointer, currency);
-            sum_minor = match (sum_minor, price_minor) {
-                (Some(sum), Some(price)) => sum.checked_add(price).or_else(|| {
-                    self.wrong(&pointer, "is too large");
+    /// What is in the order now, and what it costs.
+    fn amounts(&mut self, currency: Currency, is_closed: bool) {
+        // What has become of the amounts of a closed order is not ours to say.
+        let now = |name: &str| {
+            let current = format!("current_{name}");
+            (!is_closed)
+                .then(|| self.root.member(&current))
+                .flatten()
+                .or_else(|| self.root.member(name))
+        };
+        let (total, tax, discount) = (now("total_price"), now("total_tax"), now("total_discounts"));
+        let total_minor = match total {
+            Some(total) => self.minor(&total, currency),
+            None => {
+                self.lacks("/total_price", Some("/total_minor"), "is needed, and missing");
+                None
+            }
+        };
+        let is_included = self.root.member("taxes_included").is_some_and(|it| it.is_true());
+        let tax_minor = match tax.filter(|_| !is_included) {
+            Some(tax) => self.minor(&tax, currency),
+            None => Some(0),
+        };
+        let discount_minor = discount.map_or(Some(0), |discount| self.minor(&discount, currency));
+        let shipping_minor = self.shipping(currency);
+        let lines_minor = self.lines(currency, is_closed);
+        for (name, amount) in [
+            ("total_minor", total_minor),
+            ("tax_minor", tax_minor),
+            ("discount_minor", discount_minor),
+            ("shipping_minor", shipping_minor),
+        ] {
+            if let Some(amount) = amount {
+                self.set(name, json!(amount));
+            }
+        }
+        let others = [shipping_minor, tax_minor, discount_minor.map(|it| -it)];
+        let others = others.into_iter().map(|it| it.map(i128::from));
+        let parts = others.chain([lines_minor]).sum::<Option<i128>>();
+        let remainder = total_minor.zip(parts).map(|(total, parts)| i128::from(total) - parts);
+        self.extras(currency, remainder);
+        self.agreed(currency);
+    }
+
+    /// Tips, duties and fees. A tip may be a line as well; it counts once, as the total says.
+    fn extras(&mut self, currency: Currency, remainder: Option<i128>) {
+        let mut extras = Vec::new();
+        let set = |names: [&str; 2]| {
+            let amount = |name: &&str| self.root.at(&[name, "shop_money", "amount"]);
+            names.iter().find_map(amount)
+        };
+        let duties = set(["current_total_duties_set", "original_total_duties_set"]);
+        let fees = set(["current_total_additional_fees_set", "original_total_additional_fees_set"]);
+        for (kind, amount) in [("duties", duties), ("fee", fees)] {
+            let minor = amount.and_then(|amount| self.minor(&amount, currency));
+            if let Some(minor) = minor.filter(|minor| *minor != 0) {
+                extras.push((kind, minor));
+            }
+        }
+        let tip = self.root.member("total_tip_received");
+        let tip = tip.and_then(|tip| self.minor(&tip, currency)).filter(|tip| *tip > 0);
+        let so_far: i128 = extras.iter().map(|(_, minor)| i128::from(*minor)).sum();
+        let is_beside_lines =
+            remainder.is_some_and(|left| left - so_far == i128::from(tip.unwrap_or(0)));
+        if let Some(tip) = tip.filter(|_| is_beside_lines) {
+            extras.push(("tip", tip));
+        }
+        let so_far: i128 = extras.iter().map(|(_, minor)| i128::from(*minor)).sum();
+        let rounding =
+            self.root.at(&["total_cash_rounding_payment_adjustment_set", "shop_money", "amount"]);
+        let rounding = rounding.and_then(|amount| self.signed_minor(&amount, currency));
+        if let Some(rounding) = rounding.filter(|rounding| {
+            *rounding != 0 && remainder.is_some_and(|left| left - so_far == i128::from(*rounding))
+        }) {
+            extras.push(("rounding", rounding));
+        }
+        if !extras.is_empty() {
+            let extra = |(kind, minor): &(&str, i64)| json!({"kind": kind, "amount_minor": minor});
+            self.set("extras", extras.iter().map(extra).collect());
+        }
+    }
+
+    /// What the customer was shown, where that is in another currency than the shop's.
+    fn agreed(&mut self, currency: Currency) {
+        let Some(shown) = self.text("presentment_currency").and_then(|text| text.parse().ok())
+        else {
+            return;
+        };
+        if shown == currency {
+            return;
+        }
+        let set = self.root.member("current_total_price_set");
+        let set = set.or_else(|| self.root.member("total_price_set"));
+        let amount = set.and_then(|set| set.at(&["presentment_money", "amount"]));
+        match amount {
+            Some(amount) => {
+                if let Some(minor) = self.minor(&amount, shown) {
+                    self.set("agreed_total", json!({"amount_minor": minor, "currency": shown}));
+                }
+            }
+            None => self.lacks(
+                "/total_price_set/presentment_money/amount",
+                Some("/agreed_total"),
+                "is needed, since the customer has agreed to another currency, and missing",
+            ),
+        }
+    }
+
+    fn shipping(&mut self, currency: Currency) -> Option<i64> {
+        let lines = self.root.member("shipping_lines").map(|lines| lines.entries());
+        let mut sum = Some(0_i64);
+        for line in lines.unwrap_or_default() {
+            if line.member("is_removed").is_some_and(|removed| removed.is_true()) {
+                continue;
+            }
+            let price = match line.member("price") {
+                Some(price) => self.minor(&price, currency),
+                None => {
+                    let pointer = format!("{}/price", line.pointer());
+                    self.lacks(&pointer, Some("/shipping_minor"), "is needed, and missing");
                     None
-                }),
-                _ => None,
+                }
             };
+            sum = sum.zip(price).and_then(|(sum, price)| sum.checked_add(price));
         }
-        sum_minor
+        sum
     }
 
-    fn amount(
+    /// The articles that are still in the order. Returns what they cost.
+    fn lines(&mut self, currency: Currency, is_closed: bool) -> Option<i128> {
+        let items = self.root.member("line_items").map(|items| items.entries());
+        let (mut lines, mut sum) = (Vec::new(), Some(0_i128));
+        for item in items.unwrap_or_default() {
+            let current = item.member("current_quantity").filter(|_| !is_closed);
+            let quantity = match current.or_else(|| item.member("quantity")) {
+                Some(quantity) => quantity.count(),
+                None => {
+                    let field = format!("/lines/{}/quantity", lines.len());
+                    let pointer = format!("{}/quantity", item.pointer());
+                    self.lacks(&pointer, Some(&field), "is needed, and missing");
+                    None
+                }
+            };
+            if quantity == Some(0) {
+                continue;
+            }
+            let mut line = self.line(&item, lines.len(), quantity, is_closed);
+            let price = self.unit_price(&item, lines.len(), currency);
+            if let Some(price) = price {
+                line.insert("unit_price_minor".to_owned(), json!(price));
+            }
+            lines.push(Value::Object(line));
+            sum = sum
+                .zip(quantity.zip(price))
+                .map(|(sum, (quantity, price))| sum + i128::from(quantity) * i128::from(price));
+        }
+        self.set("lines", Value::Array(lines));
+        sum
+    }
+
+    /// One article, without its price.
+    fn line(
         &mut self,
-        decimal: Option<String>,
-        pointer: &str,
-        currency: Currency,
-    ) -> Option<i64> {
-        let decimal = self.needed(decimal, pointer)?;
-        match parse_minor(&decimal, currency) {
-            Ok(amount_minor) => Some(amount_minor),
-            Err(error) => {
-                self.wrong(pointer, &error.to_string());
+        item: &Node<'a>,
+        index: usize,
+        quantity: Option<u32>,
+        is_closed: bool,
+    ) -> Map<String, Value> {
+        let text = |name: &str| item.member(name).and_then(|it| it.text());
+        let needs_shipping =
+            !is_closed && item.member("requires_shipping").is_none_or(|it| it.is_true());
+        let open = item.member("fulfillable_quantity").and_then(|it| it.count());
+        let pieces = match (needs_shipping, open, quantity) {
+            (false, ..) => Some(0),
+            (true, Some(open), Some(quantity)) if open < quantity => Some(open),
+            (true, ..) => None,
+        };
+        // What names the article where it has no number of its own.
+        let sku = text("sku")
+            .or_else(|| Some(format!("variant:{}", text("variant_id")?)))
+            .or_else(|| Some(format!("product:{}", text("product_id")?)));
+        let (pointer, field) = (format!("{}/sku", item.pointer()), format!("/lines/{index}/sku"));
+        if sku.is_none() && pieces != Some(0) {
+            self.lacks(&pointer, Some(&field), "is needed for what is shipped, and missing");
+        }
+        let mut line = Map::new();
+        line.insert("sku".to_owned(), json!(sku.unwrap_or_default()));
+        line.insert("title".to_owned(), json!(text("title").unwrap_or_default()));
+        for (name, value) in [("quantity", quantity), ("handed_over", pieces)] {
+            if let Some(value) = value {
+                line.insert(name.to_owned(), json!(value));
+            }
+        }
+        line
+    }
+
+    fn unit_price(&mut self, item: &Node<'a>, index: usize, currency: Currency) -> Option<i64> {
+        match item.member("price") {
+            Some(price) => self.minor(&price, currency),
+            None => {
+                let pointer = format!("{}/price", item.pointer());
+                let field = format!("/lines/{index}/unit_price_minor");
+                self.lacks(&pointer, Some(&field), "is needed, and missing");
                 None
             }
         }
     }
 
-    fn needed(&mut self, text: Option<String>, pointer: &str) -> Option<String> {
-        self.needed_part(text.filter(|text| !text.trim().is_empty()), pointer)
-    }
-
-    fn needed_part<T>(&mut self, part: Option<T>, pointer: &str) -> Option<T> {
-        if part.is_none() {
-            self.wrong(pointer, "is needed, and missing");
+    /// Who has the money.
+    fn payment(&mut self, id: Option<String>, received_at: DateTime<Utc>) {
+        let status = self.text("financial_status").map(|status| status.to_lowercase());
+        let reference = json!(id);
+        let is_free = self.order.get("total_minor") == Some(&json!(0));
+        let doubt = |code, detail| Some(Doubt { code, pointer: "/financial_status", detail });
+        if self.root.member("confirmed").is_some_and(|it| !it.is_true()) {
+            let detail = "says that the shop has not confirmed the order";
+            self.doubt = Some(Doubt { code: ORDER_UNCONFIRMED, pointer: "/confirmed", detail });
         }
-        part
+        let payment = match status.as_deref() {
+            _ if is_free => json!({"state": "nothing_due"}),
+            Some("paid" | "partially_refunded") => json!({"state": "paid", "reference": reference}),
+            Some("authorized") => json!({"state": "authorised", "reference": reference}),
+            None | Some("pending") => match self.pending(received_at) {
+                Some(payment) => payment,
+                None => return,
+            },
+            Some(other) => {
+                self.doubt = match other {
+                    "partially_paid" => doubt(
+                        PARTIALLY_PAID,
+                        "says that a part was paid; charged anyway, it is all",
+                    ),
+                    "expired" => {
+                        doubt(AUTHORISATION_EXPIRED, "says that the authorisation has run out")
+                    }
+                    _ => doubt(PAYMENT_UNKNOWN, "is a word that is not known here"),
+                };
+                return;
+            }
+        };
+        self.set("payment", payment);
     }
 
-    fn wrong(&mut self, pointer: &str, detail: &str) {
-        self.missing.push(Invalid { pointer: pointer.to_owned(), detail: detail.to_owned() });
+    /// What was agreed about money that nobody has yet. None: it is to be charged now.
+    fn pending(&self, received_at: DateTime<Utc>) -> Option<Value> {
+        if let Some(terms) = self.root.member("payment_terms") {
+            let due_at = due_at(&terms, self.time("created_at").unwrap_or(received_at));
+            return Some(json!({"state": "on_terms", "due_at": due_at}));
+        }
+        let gateways = self.root.member("payment_gateway_names").map(|names| names.entries());
+        let is_on_delivery = |name: &Node<'_>| {
+            let name = name.text().unwrap_or_default().to_lowercase();
+            name.contains("cash on delivery") || name == "cod"
+        };
+        gateways
+            .is_some_and(|names| names.iter().any(is_on_delivery))
+            .then(|| json!({"state": "on_delivery"}))
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.root.member(name)?.text()
+    }
+
+    fn time(&self, name: &str) -> Option<DateTime<Utc>> {
+        time(&self.root.member(name)?)
+    }
+
+    /// An amount, not negative, to the minor unit.
+    fn minor(&mut self, amount: &Node<'a>, currency: Currency) -> Option<i64> {
+        match parse_minor(&amount.text()?, currency) {
+            Ok(minor) => Some(minor),
+            Err(error) => {
+                amount.wrong(&error.to_string());
+                None
+            }
+        }
+    }
+
+    /// The same of an amount that may be negative.
+    fn signed_minor(&mut self, amount: &Node<'a>, currency: Currency) -> Option<i64> {
+        let text = amount.text()?;
+        match text.strip_prefix('-') {
+            Some(positive) => parse_minor(positive, currency).ok().map(|minor| -minor),
+            None => parse_minor(&text, currency).ok(),
+        }
+    }
+
+    fn set(&mut self, name: &str, value: Value) {
+        self.order.insert(name.to_owned(), value);
+    }
+
+    fn needed(&mut self, field: &str, pointer: &str, text: Option<String>) {
+        match text {
+            Some(text) => self.set(field, json!(text)),
+            None => self.lacks(pointer, Some(&format!("/{field}")), "is needed, and missing"),
+        }
+    }
+
+    fn lacks(&mut self, pointer: &str, field: Option<&str>, detail: &str) {
+        self.lacking.push(CaseProblem {
+            pointer: pointer.to_owned(),
+            field: field.map(str::to_owned),
+            detail: detail.to_owned(),
+        });
     }
 }
 
-fn zero() -> Option<String> {
-    Some("0".to_owned())
+fn time(node: &Node<'_>) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(&node.text()?).ok().map(|time| time.to_utc())
+}
+
+/// When what is owed is due; None: once the goods are handed over.
+fn due_at(terms: &Node<'_>, placed_at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let schedule = terms.member("payment_schedules").map(|schedules| schedules.entries());
+    let first = schedule.and_then(|schedules| schedules.first()?.member("due_at"));
+    first.as_ref().and_then(time).or_else(|| {
+        let days = terms.member("due_in_days")?.count()?;
+        placed_at.checked_add_signed(TimeDelta::days(i64::from(days)))
+    })
 }

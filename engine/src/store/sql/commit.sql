@@ -88,14 +88,16 @@ with fence as materialized (
     select *
     from unnest($2::uuid[], $3::text[], $4::text[], $5::bytea[],
                 $6::bytea[], $7::text[], $8::text[],
-                $9::timestamptz[])
-        as d(delivery_id, source, external_id, digest, body, workflow, business_key, received_at)
+                $9::timestamptz[], $72::text[], $73::text[])
+        as d(delivery_id, source, external_id, digest, body, workflow, business_key, received_at,
+             outcome, reason)
 ), new_delivery as (
     -- if start
     insert into amends.delivery
-        (delivery_id, source, external_id, digest, body, workflow, business_key, received_at)
+        (delivery_id, source, external_id, digest, body, workflow, business_key, received_at,
+         outcome, reason)
     select d.delivery_id, d.source, d.external_id, d.digest, d.body, d.workflow, d.business_key,
-           d.received_at
+           d.received_at, d.outcome, d.reason
     from delivery_in d cross join after_changed
     order by d.source, d.external_id
     on conflict (source, external_id) do nothing

@@ -16,8 +16,9 @@ use crate::ports::carrier::Shipment;
 use crate::ports::invoices::Invoice;
 use crate::ports::mail::Message;
 use crate::ports::payments::{Charge, Refund};
+use crate::ports::shop::Capture;
 use crate::ports::stock::Reservation;
-use crate::ports::{Answer, Carrier, Invoices, Mail, Payments, Stock};
+use crate::ports::{Answer, Carrier, Invoices, Mail, Payments, Shop, Stock};
 
 #[derive(Deserialize)]
 struct Reserved {
@@ -137,6 +138,67 @@ impl Payments for Http {
 }
 
 #[derive(Deserialize)]
+struct Captured {
+    capture_id: String,
+}
+
+impl Shop for Http {
+    fn capture<'a>(
+        &'a self,
+        key: &'a str,
+        business_key: &'a str,
+        reference: &'a str,
+        total: Money,
+    ) -> Answer<'a, Capture> {
+        Box::pin(async move {
+            let body = payment_body(business_key, reference, total);
+            let Captured { capture_id } =
+                self.post("/shop/captures", key, &body, payment_code).await?;
+            Ok(Capture { capture_id })
+        })
+    }
+
+    fn refund_capture<'a>(
+        &'a self,
+        key: &'a str,
+        capture_key: &'a str,
+        amount: Money,
+    ) -> Answer<'a, Option<Refund>> {
+        Box::pin(async move {
+            let body = json!({
+                "capture_key": capture_key,
+                "amount_minor": amount.amount_minor,
+                "currency": amount.currency,
+            });
+            refunded(self.post("/shop/captures/refunds", key, &body, plain_code).await?)
+        })
+    }
+
+    fn refund_payment<'a>(
+        &'a self,
+        key: &'a str,
+        business_key: &'a str,
+        reference: &'a str,
+        amount: Money,
+    ) -> Answer<'a, Refund> {
+        Box::pin(async move {
+            let body = payment_body(business_key, reference, amount);
+            let refund = refunded(self.post("/shop/refunds", key, &body, plain_code).await?)?;
+            refund.ok_or_else(|| StepError::unknown(PROVIDER_ERROR, "/shop/refunds: no refund"))
+        })
+    }
+}
+
+fn payment_body(business_key: &str, reference: &str, amount: Money) -> serde_json::Value {
+    json!({
+        "order_id": business_key,
+        "payment_reference": reference,
+        "amount_minor": amount.amount_minor,
+        "currency": amount.currency,
+    })
+}
+
+#[derive(Deserialize)]
 struct Shipped {
     shipment_id: String,
     tracking_number: String,
@@ -231,7 +293,7 @@ fn refunded(answer: Refunded) -> Result<Option<Refund>, StepError> {
         }
         _ => Err(StepError::unknown(
             PROVIDER_ERROR,
-            "/payments/refunds: gave back, and does not say how much",
+            "a refund: gave back, and does not say how much",
         )),
     }
 }

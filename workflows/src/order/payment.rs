@@ -1,0 +1,41 @@
+//! Who has the money of an order, and what is still to be done about it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// Who has the money of an order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Payment {
+    /// Nobody: it is to be charged.
+    #[default]
+    ToCharge,
+    /// The customer's bank keeps it for the shop, which is to take it.
+    Authorised {
+        /// What the shop's platform knows the authorisation by.
+        reference: String,
+    },
+    /// The shop: it was paid through the shop's own platform.
+    Paid {
+        /// What the shop's platform knows the payment by.
+        reference: String,
+    },
+    /// Nobody yet: whoever hands over the goods takes it.
+    OnDelivery,
+    /// Nobody yet: the customer owes it.
+    OnTerms {
+        /// When it is to be charged. None: a person decides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        due_at: Option<DateTime<Utc>>,
+    },
+    /// There is nothing to pay.
+    NothingDue,
+}
+
+impl Payment {
+    /// Whether it is to be charged, as where nothing else is said.
+    #[must_use]
+    pub fn is_to_charge(&self) -> bool {
+        *self == Self::ToCharge
+    }
+}
