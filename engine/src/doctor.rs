@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::clock::Clock;
+use crate::clock_offset::ClockOffset;
 use crate::error::Error;
+use crate::limits::CLOCK_OFFSET_MAX;
 use crate::loss::Loss;
 use crate::store::examine::{self, Settings, Unclaimable, Waiting, Workers};
 use crate::store::replication::{self, Replication};
@@ -17,8 +19,6 @@ use crate::store::{Address, Purpose, Store, loss, migrations};
 const VERSION_MIN: i32 = 14;
 /// What one server opens, and a few more: see the runbook.
 const SESSIONS_PER_SERVER: i64 = 35;
-/// How far a clock may be off. Key windows and deadlines are judged by it.
-const CLOCK_OFFSET_MAX: TimeDelta = TimeDelta::seconds(1);
 /// How old the oldest snapshot may be: what has ended since is walked past by every scan.
 const SNAPSHOT_SECONDS_MAX: f64 = 600.0;
 
@@ -83,9 +83,9 @@ pub async fn examine(address: impl Into<Address>) -> Result<Vec<Finding>, Error>
 }
 
 async fn look_inside(connection: &mut PgConnection) -> Result<Vec<Finding>, Error> {
-    let before = Clock::system().now();
+    let asked = Clock::system().now();
     let settings = examine::settings(connection).await?;
-    let offset = settings.now - (before + (Clock::system().now() - before) / 2);
+    let offset = ClockOffset::measured(asked, Clock::system().now(), settings.now);
     let workers = examine::workers(connection).await?;
     let mut findings = about_server(&settings, offset);
     findings.push(durability(&replication::replication(connection).await?));
@@ -108,19 +108,18 @@ fn schema(missing: &[i64]) -> Finding {
     }
 }
 
-fn about_server(settings: &Settings, offset: TimeDelta) -> Vec<Finding> {
+fn about_server(settings: &Settings, offset: ClockOffset) -> Vec<Finding> {
     let version = format!("Postgres {}", settings.version);
     let sessions = format!("{} more sessions may be opened", settings.sessions_left);
     let age = format!("the oldest snapshot is {:.0} s old", settings.oldest_snapshot_seconds);
-    let offset_ms = offset.num_milliseconds();
-    let clock = format!("this machine's clock and the database's differ by {offset_ms} ms");
+    let clock = offset.in_words();
     vec![
         if settings.version < VERSION_MIN {
             Finding::problem("version", version, "use 14 or newer")
         } else {
             Finding::fine("version", version)
         },
-        if offset.abs() > CLOCK_OFFSET_MAX {
+        if offset.ahead.abs() > CLOCK_OFFSET_MAX {
             Finding::problem("clock", clock, "have both keep time (NTP): deadlines follow them")
         } else {
             Finding::fine("clock", clock)

@@ -64,6 +64,7 @@ pub mod bare;
 pub mod blocked;
 pub mod check;
 pub mod clock;
+mod clock_offset;
 pub mod doctor;
 pub mod engine;
 pub mod error;
@@ -84,6 +85,7 @@ pub mod versions;
 pub mod view;
 
 pub use clock::Clock;
+pub use clock_offset::ClockOffset;
 pub use declaration::Declaration;
 pub use dependency::Dependency;
 pub use engine::{

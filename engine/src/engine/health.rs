@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 
 use super::Engine;
+use crate::clock_offset::ClockOffset;
 use crate::error::Error;
 use crate::store::identity;
 
@@ -10,6 +11,13 @@ use crate::store::identity;
 const ASK_PAUSE: TimeDelta = TimeDelta::seconds(1);
 
 impl Engine {
+    /// How far this machine's clock is from the database's, by the last renewal of the lease; `None`
+    /// before the first one.
+    #[must_use]
+    pub fn clock_offset(&self) -> Option<ClockOffset> {
+        self.0.parts.metrics.clock_offset.last()
+    }
+
     /// Whether this process does its work: the database answers and lets it write, has what it has
     /// acknowledged, on as many machines as was asked for, the lease is fresh, writes are answered,
     /// and no loop stands still.
