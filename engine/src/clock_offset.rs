@@ -10,6 +10,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::limits::CLOCK_OFFSET_MAX;
 
+/// What the log calls the machine that it is written on.
+const THIS: &str = "this machine's";
+
 /// How far a machine's clock is from the database's, as far as an answer tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockOffset {
@@ -41,11 +44,11 @@ impl ClockOffset {
         self.ahead.abs() + self.uncertainty <= CLOCK_OFFSET_MAX
     }
 
-    /// In words, about this machine's clock.
-    pub(crate) fn in_words(&self) -> String {
+    /// In words, about a machine that is called so.
+    pub(crate) fn in_words(&self, whose: &str) -> String {
         let milliseconds = self.ahead.num_milliseconds();
         let side = if milliseconds < 0 { "behind" } else { "ahead of" };
-        format!("this machine's clock is {} ms {side} the database's", milliseconds.abs())
+        format!("{whose} clock is {} ms {side} the database's", milliseconds.abs())
     }
 }
 
@@ -93,9 +96,9 @@ impl OffsetWatch {
         match change {
             Some(Change::Beyond) => tracing::warn!(
                 "{}: have both keep time (NTP), since deadlines follow them",
-                offset.in_words()
+                offset.in_words(THIS)
             ),
-            Some(Change::Within) => tracing::info!("{} again", offset.in_words()),
+            Some(Change::Within) => tracing::info!("{} again", offset.in_words(THIS)),
             None => {}
         }
     }
@@ -166,11 +169,11 @@ mod tests {
     #[test]
     fn it_is_said_which_clock_is_ahead() {
         assert_eq!(
-            offset(70, 0).in_words(),
+            offset(70, 0).in_words(THIS),
             "this machine's clock is 70 ms ahead of the database's"
         );
         assert_eq!(
-            offset(-70, 0).in_words(),
+            offset(-70, 0).in_words(THIS),
             "this machine's clock is 70 ms behind the database's"
         );
     }
