@@ -37,6 +37,7 @@ pub mod timeline;
 pub mod view;
 pub(crate) mod workflows;
 
+mod doctor;
 mod health;
 pub mod log;
 mod metrics;

@@ -33,7 +33,7 @@ use crate::problem::{PROBLEM_JSON, Problem, ProblemBody};
         (name = "intake", description = "Deliveries that a person has to decide about"),
         (name = "workflows", description = "Versions of workflows, and what is on them"),
         (name = "schedules", description = "What is started by the clock: look, pause, resume, fire"),
-        (name = "operation", description = "Probes, which need no token; metrics, and this description"),
+        (name = "operation", description = "Probes, which need no token; metrics, an examination, and this description"),
     ),
     components(schemas(ProblemBody<'_>, orders::body::Order)),
     security(("bearer" = [])),

@@ -14,7 +14,7 @@ use crate::auth::{Permission, require};
 use crate::observe::{observe, shed};
 use crate::openapi::{self, Document};
 use crate::{
-    deliveries, dependencies, events, health, instances, intake, metrics, orders, problem,
+    deliveries, dependencies, doctor, events, health, instances, intake, metrics, orders, problem,
     schedules, signals, webhook, workflows,
 };
 
@@ -67,6 +67,7 @@ pub(crate) fn router(app: &App) -> Routers {
         .routes(routes!(instances::show::history))
         .routes(routes!(workflows::list::list))
         .routes(routes!(dependencies::list::list))
+        .routes(routes!(doctor::show))
         .routes(routes!(events::blocked::list))
         .routes(routes!(events::blocked::show))
         .routes(routes!(events::leftover::list))

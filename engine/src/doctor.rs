@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::clock::Clock;
+use crate::clock_offset::ClockOffset;
 use crate::error::Error;
+use crate::limits::CLOCK_OFFSET_MAX;
 use crate::loss::Loss;
 use crate::store::examine::{self, Settings, Unclaimable, Waiting, Workers};
 use crate::store::replication::{self, Replication};
@@ -17,8 +19,6 @@ use crate::store::{Address, Purpose, Store, loss, migrations};
 const VERSION_MIN: i32 = 14;
 /// What one server opens, and a few more: see the runbook.
 const SESSIONS_PER_SERVER: i64 = 35;
-/// How far a clock may be off. Key windows and deadlines are judged by it.
-const CLOCK_OFFSET_MAX: TimeDelta = TimeDelta::seconds(1);
 /// How old the oldest snapshot may be: what has ended since is walked past by every scan.
 const SNAPSHOT_SECONDS_MAX: f64 = 600.0;
 
@@ -31,6 +31,18 @@ pub enum Severity {
     Note,
     /// Something is not done, or may be lost.
     Problem,
+}
+
+impl Severity {
+    /// As machines are told.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Note => "note",
+            Self::Problem => "problem",
+        }
+    }
 }
 
 /// Something that was looked at.
@@ -63,7 +75,11 @@ impl Finding {
 /// Looks at everything. A database that will not do is a finding, and ends the examination; one that
 /// does not answer is an error.
 pub async fn examine(address: impl Into<Address>) -> Result<Vec<Finding>, Error> {
-    let store = Store::new(address);
+    look(&Store::new(address), "this machine's").await
+}
+
+/// The same through this store, from a machine that is called so.
+pub(crate) async fn look(store: &Store, whose: &str) -> Result<Vec<Finding>, Error> {
     match store.refuse_unfit().await {
         Err(Error::UnsafeDatabase(why)) => {
             let advice = "no server starts on it; the runbook says what to do, under \"The server does not start\"";
@@ -76,18 +92,18 @@ pub async fn examine(address: impl Into<Address>) -> Result<Vec<Finding>, Error>
     let missing = migrations::missing(&mut connection).await?;
     findings.push(schema(&missing));
     if missing.is_empty() {
-        findings.extend(look_inside(&mut connection).await?);
+        findings.extend(look_inside(&mut connection, whose).await?);
     }
     connection.close().await?;
     Ok(findings)
 }
 
-async fn look_inside(connection: &mut PgConnection) -> Result<Vec<Finding>, Error> {
-    let before = Clock::system().now();
+async fn look_inside(connection: &mut PgConnection, whose: &str) -> Result<Vec<Finding>, Error> {
+    let asked = Clock::system().now();
     let settings = examine::settings(connection).await?;
-    let offset = settings.now - (before + (Clock::system().now() - before) / 2);
+    let offset = ClockOffset::measured(asked, Clock::system().now(), settings.now);
     let workers = examine::workers(connection).await?;
-    let mut findings = about_server(&settings, offset);
+    let mut findings = about_database(&settings, clock(whose, offset));
     findings.push(durability(&replication::replication(connection).await?));
     findings.push(losses(&loss::unacknowledged(connection).await?));
     findings.push(objects(&examine::broken_objects(connection).await?));
@@ -95,6 +111,41 @@ async fn look_inside(connection: &mut PgConnection) -> Result<Vec<Finding>, Erro
     findings.push(due(&examine::unclaimable(connection).await?));
     findings.extend(about_people(&examine::waiting(connection).await?));
     Ok(findings)
+}
+
+/// What a server says of itself.
+pub(crate) fn server(ready: Result<(), Error>) -> Finding {
+    let release = env!("CARGO_PKG_VERSION");
+    let why = match ready {
+        Ok(()) => return Finding::fine("server", format!("release {release}, ready")),
+        Err(Error::Stalled(why)) => why,
+        Err(Error::Database(_)) => "the database does not answer".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Finding::problem(
+        "server",
+        format!("release {release}, not ready: {why}"),
+        "its log says more; the runbook says what to do, under \"Answers of the API\"",
+    )
+}
+
+/// A database that a server cannot look at.
+pub(crate) fn unanswered() -> Finding {
+    Finding::problem(
+        "database",
+        "the server cannot look at it",
+        "the server's log says why; the runbook says what to do, under \"The database is down\"",
+    )
+}
+
+/// How far the clock of a machine that is called so is from the database's.
+pub(crate) fn clock(whose: &str, offset: ClockOffset) -> Finding {
+    let clock = offset.in_words(whose);
+    if offset.ahead.abs() > CLOCK_OFFSET_MAX {
+        Finding::problem("clock", clock, "have both keep time (NTP): deadlines follow them")
+    } else {
+        Finding::fine("clock", clock)
+    }
 }
 
 fn schema(missing: &[i64]) -> Finding {
@@ -108,23 +159,17 @@ fn schema(missing: &[i64]) -> Finding {
     }
 }
 
-fn about_server(settings: &Settings, offset: TimeDelta) -> Vec<Finding> {
+fn about_database(settings: &Settings, clock: Finding) -> Vec<Finding> {
     let version = format!("Postgres {}", settings.version);
     let sessions = format!("{} more sessions may be opened", settings.sessions_left);
     let age = format!("the oldest snapshot is {:.0} s old", settings.oldest_snapshot_seconds);
-    let offset_ms = offset.num_milliseconds();
-    let clock = format!("this machine's clock and the database's differ by {offset_ms} ms");
     vec![
         if settings.version < VERSION_MIN {
             Finding::problem("version", version, "use 14 or newer")
         } else {
             Finding::fine("version", version)
         },
-        if offset.abs() > CLOCK_OFFSET_MAX {
-            Finding::problem("clock", clock, "have both keep time (NTP): deadlines follow them")
-        } else {
-            Finding::fine("clock", clock)
-        },
+        clock,
         if settings.sessions_left < SESSIONS_PER_SERVER {
             Finding::problem(
                 "connections",

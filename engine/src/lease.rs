@@ -7,9 +7,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::clock_offset::ClockOffset;
 use crate::error::is_silence;
 use crate::limits::RENEWALS_PER_LEASE;
 use crate::loops::apart;
+use crate::metrics::Metrics;
 use crate::store::{Purpose, Session, Store, within, worker};
 
 /// The right of this process to write, as far as this process can know.
@@ -47,6 +49,7 @@ pub(crate) struct Heartbeat {
     pub(crate) worker_id: Uuid,
     pub(crate) lease: std::sync::Arc<Lease>,
     pub(crate) clock: Clock,
+    pub(crate) metrics: std::sync::Arc<Metrics>,
     /// Cancelled by the heartbeat when the worker's row is gone.
     pub(crate) lost: CancellationToken,
     /// Ends the heartbeat.
@@ -101,15 +104,20 @@ impl Heartbeat {
             None => self.store.connect(Purpose::Alone).await?,
         };
         let live = connection.insert(live);
+        let asked = self.clock.now();
         let renewal = worker::renew(live, self.worker_id, self.lease.length, None);
         // A connection that does not answer in time is given up while there is lease left.
         let renewed = within(self.lease.length / RENEWALS_PER_LEASE, renewal).await;
+        if let Ok(Some(present)) = renewed {
+            let offset = ClockOffset::measured(asked, self.clock.now(), present);
+            self.metrics.clock_offset.note(offset);
+        }
         if renewed.as_ref().is_err_and(is_silence)
             && let Some(silent) = connection.take()
         {
             self.store.give_up(silent);
         }
-        renewed
+        renewed.map(|present| present.is_some())
     }
 }
 

@@ -64,6 +64,7 @@ pub mod bare;
 pub mod blocked;
 pub mod check;
 pub mod clock;
+mod clock_offset;
 pub mod delivery;
 pub mod doctor;
 pub mod engine;
@@ -85,6 +86,7 @@ pub mod versions;
 pub mod view;
 
 pub use clock::Clock;
+pub use clock_offset::ClockOffset;
 pub use declaration::Declaration;
 pub use delivery::{Delivery, Recorded, Verdict};
 pub use dependency::Dependency;

@@ -127,6 +127,10 @@ pub(crate) const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The renewals in a lease. A worker may miss several before it is taken over.
 pub(crate) const RENEWALS_PER_LEASE: u32 = 6;
 
+/// How far this machine's clock may be from the database's: key windows and deadlines are judged by
+/// both. NTP keeps clocks within a tenth of this.
+pub(crate) const CLOCK_OFFSET_MAX: TimeDelta = TimeDelta::seconds(1);
+
 /// Shards of the outbox; the rows of `amends.outbox_shard`.
 pub(crate) const SHARDS: u32 = 16;
 

@@ -8,6 +8,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::clock_offset::OffsetWatch;
+
 const BUCKETS_SECONDS: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
@@ -65,6 +67,7 @@ pub(crate) struct Metrics {
     pub(crate) suspects_on_trial: Gauge,
     pub(crate) events_left: Gauge,
     pub(crate) writes_set_aside: Gauge,
+    pub(crate) clock_offset: OffsetWatch,
     deliveries_under_way: Family<OfSubscription, Gauge>,
     receiver_takes_nothing: Family<OfSubscription, Gauge>,
     pub(crate) claim: Seconds,
@@ -106,6 +109,7 @@ impl Metrics {
         self.register_counters(registry);
         self.register_gauges(registry);
         self.register_feeds(registry);
+        self.clock_offset.register(registry);
         for (name, help, Seconds(histogram)) in [
             ("claim", "Taking up due instances with their histories", &self.claim),
             ("commit", "Statements of the write path", &self.commit),

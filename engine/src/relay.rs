@@ -7,6 +7,7 @@ mod allotment;
 mod breaker;
 mod deliver;
 mod feed;
+mod locked;
 mod marks;
 mod position;
 mod under_way;

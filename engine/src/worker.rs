@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::clock::Clock;
+use crate::clock_offset::ClockOffset;
 use crate::committer::{Committer, Desk};
 use crate::dependency::Dependencies;
 use crate::drive::drive;
@@ -137,6 +138,7 @@ impl Worker {
                 worker_id,
                 lease: Arc::clone(&worker.lease),
                 clock: worker.clock.clone(),
+                metrics: Arc::clone(&worker.metrics),
                 lost: worker.lost.clone(),
                 stop: worker.heartbeat.clone(),
             }
@@ -330,8 +332,13 @@ impl Worker {
         let mut lent = self.store.pool().acquire().await?;
         let (worker_id, lease, now) = (self.worker_id, self.settings.lease, self.clock.pinned());
         let (session, watch) = lent.lend()?;
-        if !watch.over(rows::renew(session, worker_id, lease, now)).await? {
-            self.lost.cancel();
+        let asked = self.clock.now();
+        match watch.over(rows::renew(session, worker_id, lease, now)).await? {
+            Some(present) => {
+                let offset = ClockOffset::measured(asked, self.clock.now(), present);
+                self.metrics.clock_offset.note(offset);
+            }
+            None => self.lost.cancel(),
         }
         Ok(())
     }

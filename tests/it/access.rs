@@ -24,7 +24,7 @@ const READERS: Asks = Asks::Token(&[Viewer, Operator, Auditor, Admin]);
 const SENDERS: Asks = Asks::Token(&[Operator, Ingest, Admin]);
 
 /// Every route there is.
-const ROUTES: [(&str, &str, Asks); 30] = [
+const ROUTES: [(&str, &str, Asks); 31] = [
     ("GET", "/health/live", Asks::Nothing),
     ("GET", "/health/ready", Asks::Nothing),
     ("GET", "/metrics", READERS),
@@ -39,6 +39,7 @@ const ROUTES: [(&str, &str, Asks); 30] = [
     ("GET", "/instances/{id}/history", READERS),
     ("GET", "/workflows", READERS),
     ("GET", "/dependencies", READERS),
+    ("GET", "/doctor", READERS),
     ("GET", "/events/blocked", READERS),
     ("GET", "/instances/{id}/events/blocked", READERS),
     ("POST", "/events/blocked/commands", Asks::Token(&[Operator, Admin])),

@@ -7,6 +7,7 @@ use amends_tests::awaiting::{self, Packing};
 use amends_tests::http::{Api, token};
 use amends_tests::process::command;
 use amends_tests::scripted::{self, Script, Scripted, unknown};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -87,6 +88,32 @@ async fn a_cancel_is_looked_at_and_then_given_as_it_was_shown() {
     world.settle().await;
     terminal.types(&["preview", "ID", "cancel"]).await;
     insta::assert_snapshot!(terminal.session);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_server_is_asked_to_examine_itself_and_its_database() {
+    let world = World::new().await;
+    let mut terminal = Terminal::open(&world, Uuid::nil()).await;
+    let server = terminal.server.clone();
+    let shown = terminal.types(&["doctor", "--server", &server]).await;
+    let lines: Vec<_> = shown.lines().map(str::trim_end).collect();
+    let release = env!("CARGO_PKG_VERSION");
+    assert_eq!(lines[0], format!("fine     server    release {release}, ready"));
+    // That of the tests is none that a server would start on.
+    assert!(lines[1].starts_with("problem  database  it runs with fsync = off"), "{shown}");
+    assert_eq!(lines[3..], ["amends: there is 1 problem", "exit status: 1"], "{shown}");
+
+    world.engine().abandon();
+    let shown = terminal.types(&["doctor", "--json", "--server", &server]).await;
+    let found: Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
+    let of = |index: usize| (&found[index]["about"], &found[index]["severity"]);
+    assert_eq!(
+        (of(0), of(1)),
+        ((&json!("server"), &json!("problem")), (&json!("database"), &json!("problem")))
+    );
+    assert!(found[0]["found"].as_str().unwrap().contains("not ready: this worker"), "{found}");
+    assert!(shown.ends_with("amends: there are 2 problems\nexit status: 1\n"), "{shown}");
     world.finish().await;
 }
 

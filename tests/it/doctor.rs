@@ -4,6 +4,7 @@ use amends::doctor::{Finding, Severity, examine};
 use amends_tests::booking::{Book, Booking, Order, start};
 use amends_tests::cluster;
 use amends_tests::durable::Durable;
+use chrono::TimeDelta;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 
@@ -17,6 +18,10 @@ async fn server(options: &PgConnectOptions) -> amends::Engine {
     let book = Book::default();
     let builder = amends::Engine::builder(options.clone()).workflow(Booking::with(&book));
     builder.open().await.unwrap()
+}
+
+fn abouts(findings: &[Finding]) -> Vec<&'static str> {
+    findings.iter().map(|it| it.about).collect()
 }
 
 /// What is a problem.
@@ -43,6 +48,13 @@ async fn an_examination_finds_nothing_where_all_is_well_and_each_thing_that_is_n
     assert_eq!(notes.collect::<Vec<_>>(), ["rights", "durability"], "{well:#?}");
     assert!(well.iter().all(|it| it.advice.is_empty() == (it.severity == Severity::Fine)));
 
+    // Through the server the same, and what it says of itself; its heartbeat has begun by now.
+    let through = engine.examine().await;
+    assert_eq!(problems(&through), [] as [&str; 0], "{through:#?}");
+    assert_eq!(abouts(&through), [&["server"], &abouts(&well)[..]].concat());
+    let offset = engine.clock_offset().unwrap();
+    assert!(offset.ahead.abs() < TimeDelta::minutes(1), "{offset:?}: it is one machine");
+
     // What no server can run, what nobody holds, what is switched off, what is not applied.
     let instance = "insert into amends.instance
                         (instance_id, workflow, version, business_key, status, run_at, worker_id,
@@ -54,6 +66,7 @@ async fn an_examination_finds_nothing_where_all_is_well_and_each_thing_that_is_n
         filled.replace("{run_at}", run_at).replace("{worker}", worker)
     };
     engine.shutdown().await.unwrap();
+    assert_eq!(problems(&engine.examine().await), ["server", "workers"]);
     for (harm, found) in [
         (instance("due", "waiting", "now() - interval '1 hour'", "null"), vec!["workers", "due"]),
         (

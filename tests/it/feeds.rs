@@ -1,6 +1,8 @@
 //! Receivers that refuse, hang or are down: each costs its own subscription, and there only what it
 //! refuses.
 
+mod locked;
+
 use std::time::Duration;
 
 use amends::blocked::{AtHead, BlockedKey, KeyAnswer, KeyCommand};
@@ -132,15 +134,23 @@ async fn a_receiver_that_hangs_costs_its_own_subscription_only() {
     finish(kit, &hangs, 2 * UNDER_WAY_MAX * Tells::EVENTS).await;
 }
 
-/// A statement that has no answer is that of one subscription.
 #[tokio::test]
-async fn a_statement_that_waits_for_a_lock_keeps_no_other_subscription_waiting() {
-    let (locked, free) = (Receiver::new(refuses("")), Receiver::new(|_| Fate::Taken));
-    let kit = kit(&[("free", &free), ("locked", &locked)]).await;
+async fn a_statement_that_has_no_answer_keeps_no_other_subscription_waiting() {
+    let (silent, free) = (Receiver::new(refuses("")), Receiver::new(|_| Fate::Taken));
+    let kit = kit(&[("free", &free), ("silent", &silent)]).await;
     start_all(&kit, "order", 1).await;
     kit.settle().await;
     let mut stranger = kit.database().await;
-    stranger.execute("begin; select from amends.key_block for update").await.unwrap();
+    let wait = "create table public.hold as select 1 as one;
+                create function public.wait() returns trigger language plpgsql as $$ begin
+                    while exists (select from public.hold) loop
+                        perform pg_sleep(0.01);
+                    end loop;
+                    return new;
+                end $$;
+                create trigger wait before insert or update on amends.key_block
+                    for each row execute function public.wait()";
+    stranger.execute(wait).await.unwrap();
     kit.advance(PAUSE);
     start_all(&kit, "later", 1).await;
     tokio::join!(kit.settle(), async {
@@ -150,16 +160,16 @@ async fn a_statement_that_waits_for_a_lock_keeps_no_other_subscription_waiting()
         })
         .await;
         let waiting = "select count(*) from pg_stat_activity
-                       where datname = current_database() and wait_event_type = 'Lock'";
-        eventually("the locked one waits", PATIENCE, || async {
+                       where datname = current_database() and wait_event = 'PgSleep'";
+        eventually("the silent one waits", PATIENCE, || async {
             let waiting: i64 =
                 sqlx::query_scalar(waiting).fetch_one(&mut kit.database().await).await.unwrap();
             if waiting == 1 { Ok(()) } else { Err(format!("{waiting} wait")) }
         })
         .await;
-        stranger.execute("rollback").await.unwrap();
+        stranger.execute("delete from public.hold").await.unwrap();
     });
-    finish(kit, &locked, 2 * Tells::EVENTS).await;
+    finish(kit, &silent, 2 * Tells::EVENTS).await;
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ use amends::Status;
 use amends::probe::Probes;
 use amends_tests::World;
 use amends_tests::crash::Crash;
+use amends_tests::http::{Api, Call};
+use chrono::{DateTime, TimeDelta, Utc};
 
 const KEY: &str = "acme.myshopify.com/1001";
 
@@ -57,6 +59,35 @@ async fn what_is_held_by_a_worker_that_is_not_there_is_finished_by_another() {
     world.settle().await;
     assert_eq!(world.instance(id).await.status, Status::Completed);
     world.finish().await;
+}
+
+/// The clock of a test stands, so what passes meanwhile only makes the offset less.
+#[tokio::test]
+async fn each_renewal_measures_the_clock_against_the_database_s() {
+    let world = World::new().await;
+    let present: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()")
+        .fetch_one(&mut world.database().await)
+        .await
+        .unwrap();
+    for ahead in [3_600, 0, -3_600] {
+        world.set_clock(present + TimeDelta::seconds(ahead));
+        world.settle().await;
+        let offset = world.engine().clock_offset().unwrap();
+        let shown = gauge(&world, "amends_clock_offset_seconds").await;
+        assert_eq!(shown, offset.ahead.as_seconds_f64());
+        let (least, most) = ((ahead - 300) as f64, ahead as f64);
+        assert!(least < shown && shown < most, "{shown} s, {ahead} s ahead when it was set");
+        assert_eq!(gauge(&world, "amends_clock_offset_uncertainty_seconds").await, 0.0);
+    }
+    world.finish().await;
+}
+
+/// The value of a gauge without labels, as it is shown.
+async fn gauge(world: &World, name: &str) -> f64 {
+    let answer = Api::of(world).send(Call::get("/metrics")).await;
+    let text = answer.text();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+    line.unwrap_or_else(|| panic!("{name} is not shown: {text}")).parse().unwrap()
 }
 
 /// A bug in the write path must not leave a worker that holds instances and cannot write.

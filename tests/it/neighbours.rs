@@ -11,6 +11,7 @@ use amends_tests::kit::Kit;
 use amends_tests::process::eventually;
 use futures::future::join_all;
 use sqlx::{AssertSqlSafe, Connection};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -113,6 +114,43 @@ async fn a_row_that_somebody_has_locked_keeps_nobody_else_waiting() {
         database.close().await.unwrap();
     });
     assert_eq!(kit.status(one).await, Status::Completed);
+    kit.finish().await;
+}
+
+/// More readers than there are sessions of any sort, and none gets an answer.
+#[tokio::test]
+async fn readers_that_wait_keep_no_instance_waiting() {
+    const READERS: usize = 24;
+    const READING_SESSIONS: i64 = 4;
+    let kit = kit().await;
+    let mut stranger = kit.database().await;
+    let lock = "begin; lock table amends.key_command in access exclusive mode";
+    sqlx::raw_sql(lock).execute(&mut stranger).await.unwrap();
+    let mut readers = JoinSet::new();
+    for _ in 0..READERS {
+        let engine = kit.engine();
+        readers.spawn(async move { engine.key_commands(None, 1).await });
+    }
+    let waiting = async || -> i64 {
+        let waiting = "select count(*) from pg_stat_activity
+                       where datname = current_database() and wait_event_type = 'Lock'";
+        sqlx::query_scalar(waiting).fetch_one(&mut kit.database().await).await.unwrap()
+    };
+    eventually("the readers wait", PATIENCE, || async {
+        let waiting = waiting().await;
+        if waiting >= READING_SESSIONS { Ok(()) } else { Err(format!("{waiting} wait")) }
+    })
+    .await;
+    begin(&kit).await;
+    kit.settle().await;
+    // By no session of the engine.
+    let completed = "select count(*) from amends.instance where status = 'completed'";
+    let completed: i64 =
+        sqlx::query_scalar(completed).fetch_one(&mut kit.database().await).await.unwrap();
+    assert_eq!(completed, OTHERS + 1);
+    assert_eq!(waiting().await, READING_SESSIONS, "they have waited all the time");
+    stranger.close().await.unwrap();
+    readers.shutdown().await;
     kit.finish().await;
 }
 

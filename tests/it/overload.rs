@@ -2,9 +2,10 @@
 //! that can be written: it is, by a line of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use amends::probe::Probes;
-use amends::{Error, Started, Status};
+use amends::{Delivery, Error, Start, Started, Status};
 use amends_tests::World;
 use amends_tests::booking::{Book, Booking, Order, start};
 use amends_tests::kit::Kit;
@@ -12,13 +13,15 @@ use amends_tests::scripted::{self, ONCE, Script, Scripted};
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+const PATIENCE: Duration = Duration::from_secs(60);
 /// More than the write queue and a batch hold.
 const STARTS: usize = 18_000;
 
-#[tokio::test]
-async fn a_full_queue_refuses_at_once_and_every_accepted_start_is_there() {
+/// A world in which nothing is written until the token is cancelled.
+async fn world_without_its_database() -> (World, CancellationToken) {
     let database_is_back = CancellationToken::new();
     let waits_for = database_is_back.clone();
     let probes = Probes::new(move |point| {
@@ -35,6 +38,12 @@ async fn a_full_queue_refuses_at_once_and_every_accepted_start_is_there() {
         .engine(move |engine| engine.workflow(Scripted(script.clone())))
         .build()
         .await;
+    (world, database_is_back)
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once_and_every_accepted_start_is_there() {
+    let (world, database_is_back) = world_without_its_database().await;
     let engine = Arc::new(world.engine().clone());
     let mut starts: FuturesUnordered<_> = (0..STARTS)
         .map(|number| {
@@ -57,6 +66,37 @@ async fn a_full_queue_refuses_at_once_and_every_accepted_start_is_there() {
         .unwrap();
     assert_eq!(stored, accepted as i64);
     world.engine().abandon();
+}
+
+/// Seven of these fit into what waiting writes may take of memory, and eight do not.
+const LARGE_BYTES: usize = 32 * 1024 * 1024;
+const LARGE_FITTING: usize = 7;
+
+fn large(number: usize) -> Start {
+    let delivery = Delivery {
+        source: "test".to_owned(),
+        external_id: number.to_string(),
+        body: vec![0; LARGE_BYTES],
+    };
+    Start { delivery: Some(delivery), ..scripted::start(&number.to_string()) }
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_memory_is_refused_until_there_is_room_again() {
+    let (world, database_is_back) = world_without_its_database().await;
+    let engine = world.engine();
+    let start = |number| engine.start(large(number));
+    let mut starts: FuturesUnordered<_> = (0..=LARGE_FITTING).map(start).collect();
+    // While nothing can be written, only a refusal is answered.
+    let first = timeout(PATIENCE, starts.next()).await.expect("one is refused").unwrap();
+    assert!(matches!(first, Err(Error::Overloaded)), "{first:?}");
+    database_is_back.cancel();
+    let accepted: Vec<_> = starts.collect().await;
+    let is_new = |it: &Result<Started, Error>| matches!(it, Ok(Started::New(_)));
+    assert!(accepted.len() == LARGE_FITTING && accepted.iter().all(is_new), "{accepted:?}");
+    let later = start(LARGE_FITTING + 1).await;
+    assert!(is_new(&later), "{later:?}");
+    engine.abandon();
 }
 
 /// The sessions that have written batches, the one that did so last first.

@@ -33,15 +33,23 @@ pub(crate) struct Arguments {
         default_value = "http://127.0.0.1:8080"
     )]
     server: String,
+    #[command(flatten)]
+    token: TokenArguments,
+    /// Print what the server answered
+    #[arg(long)]
+    json: bool,
+}
+
+/// Who asks.
+#[derive(clap::Args)]
+#[group(skip)]
+pub(crate) struct TokenArguments {
     /// Not taken from the command line
     #[arg(long, env = "AMENDS_TOKEN", value_name = "TOKEN", hide = true)]
     token: Option<String>,
     /// File that holds the token to ask with, unless AMENDS_TOKEN does
     #[arg(long, env = "AMENDS_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<String>,
-    /// Print what the server answered
-    #[arg(long)]
-    json: bool,
 }
 
 /// A server that can be asked.
@@ -70,7 +78,13 @@ struct Invalid {
 impl Client {
     /// A client of this server. Nothing is sent yet.
     pub(crate) fn try_new(arguments: Arguments) -> anyhow::Result<Self> {
-        let server = Url::parse(&arguments.server).context("--server is not an address")?;
+        let Arguments { server, token, json } = arguments;
+        Ok(Self { json, ..Self::of(&server, token)? })
+    }
+
+    /// A client of the server at this address, whose answers are printed in words.
+    pub(crate) fn of(server: &str, token: TokenArguments) -> anyhow::Result<Self> {
+        let server = Url::parse(server).context("--server is not an address")?;
         if server.cannot_be_a_base() {
             bail!("--server is not an address");
         }
@@ -78,8 +92,8 @@ impl Client {
         // No proxy leads to this machine.
         let is_here = matches!(server.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
         let http = if is_here { http.no_proxy() } else { http }.build()?;
-        let token = config::secret("AMENDS_TOKEN", arguments.token, arguments.token_file)?;
-        Ok(Self { http, server, token, json: arguments.json })
+        let token = config::secret("AMENDS_TOKEN", token.token, token.token_file)?;
+        Ok(Self { http, server, token, json: false })
     }
 
     /// Gets `path` with these query parameters; the answer's body, as it came.
@@ -209,7 +223,8 @@ mod tests {
     use super::*;
 
     fn arguments(server: String) -> Arguments {
-        Arguments { server, token: None, token_file: None, json: false }
+        let token = TokenArguments { token: None, token_file: None };
+        Arguments { server, token, json: false }
     }
 
     #[test]

@@ -171,7 +171,8 @@ impl EngineBuilder {
         let closed = CancellationToken::new();
         let (worker, asked) = (Mutex::new(worker), tokio::sync::Mutex::default());
         let by_hand = tokio::sync::Mutex::default();
-        let shared = Shared { parts, worker, closed, asked, by_hand, any_former_key };
+        let examining = tokio::sync::Mutex::default();
+        let shared = Shared { parts, worker, closed, asked, examining, by_hand, any_former_key };
         let engine = Engine(Arc::new(shared));
         schedule::define(&engine).await;
         if !engine.0.parts.clock.is_manual() {
@@ -241,6 +242,8 @@ struct Shared {
     closed: CancellationToken,
     /// When the database was last found to answer.
     asked: tokio::sync::Mutex<Option<DateTime<Utc>>>,
+    /// Held by whoever examines the database.
+    examining: tokio::sync::Mutex<()>,
     /// Delivers under a manual clock.
     by_hand: tokio::sync::Mutex<Option<Relay>>,
     /// Whether some instances were started under keys that are spelt otherwise by now.

@@ -150,6 +150,7 @@ impl Feed {
 
     /// Looks for rows, delivers what may be delivered, keeps what came of it.
     async fn turn(&mut self) -> Result<Turn, Error> {
+        self.unkept.look_again(&self.worker, &self.subscription).await?;
         self.keep().await?;
         self.follow();
         let mut turn = Turn { has_more: false, has_finished: false };
@@ -201,10 +202,13 @@ impl Feed {
             self.letting_go = Some((allotment.number, now));
         }
         let Some((number, since)) = self.letting_go else { return };
-        if !self.under_way.any_beyond(&self.shards) && self.unkept.is_empty() {
+        let is_over_due = now - since >= LET_GO_WAIT;
+        let may_follow = is_over_due || self.unkept.is_empty();
+        if may_follow && !self.under_way.any_beyond(&self.shards) {
+            self.unkept.let_go(&self.shards);
             self.tie.follow(number);
             self.letting_go = None;
-        } else if now - since >= LET_GO_WAIT {
+        } else if is_over_due {
             self.under_way.cut_beyond(&self.shards);
             self.unkept.let_go(&self.shards);
         }
@@ -269,14 +273,16 @@ impl Feed {
             return Ok(false);
         }
         let most = if self.breaker.is_open() { limits::DUE_PROBES_MAX } else { limits::DUE_MAX };
-        let limit = most + self.under_way.old();
+        let limit = most + self.under_way.old() + self.unkept.keys_waiting();
         let pool = self.worker.store.relay();
-        let due = key_block::due(pool, &self.shards, &self.subscription, now, limit).await?;
+        let mut due = key_block::due(pool, &self.shards, &self.subscription, now, limit).await?;
         // Those that were not begun meanwhile may be others by now.
         self.lanes.drop_retries();
         self.looked_for_due = Some((now, due.retries.len() + due.headless.len() >= limit));
         let unkept = &self.unkept;
         self.lanes.retry(due.retries.into_iter().filter(|it| !unkept.blocks(&it.row.key)));
+        let known = unkept.keys_over();
+        due.headless.retain(|it| !known.contains(it.key.as_str()));
         let any_headless = !due.headless.is_empty();
         if any_headless {
             self.unkept.over(due.headless);

@@ -306,7 +306,7 @@ impl<'a> Columns<'a> {
 }
 
 /// The shard of an outbox key: FNV-1a, which must stay the same for ever.
-pub(super) fn shard(key: &str) -> i16 {
+pub(crate) fn shard(key: &str) -> i16 {
     let hash = key
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));

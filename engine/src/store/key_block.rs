@@ -249,7 +249,8 @@ pub(crate) async fn latest_over(
 }
 
 /// Forgets blocks of these shards that were over at `until`, everything of whose keys has been read
-/// since. Returns how many there were, up to a limit, or `None` if the worker is none any more.
+/// since. What somebody else has locked is left for the next sweep. Returns how many there were, up
+/// to a limit, or `None` if the worker is none any more.
 pub(crate) async fn unblock(
     pool: &Pool,
     worker_id: Uuid,
@@ -262,15 +263,16 @@ pub(crate) async fn unblock(
         r#"
         with fence as materialized (
             select worker_id from amends.worker where worker_id = $1 for key share
+        ), free as materialized (
+            select key from amends.key_block
+            where subscription = $2 and outbox_id is null and parked_at is null
+              and shard = any($3) and blocked_until <= $4 and commands = heard
+              and exists (select from fence)
+            limit $5
+            for update skip locked
         ), gone as (
             delete from amends.key_block
-            where subscription = $2 and exists (select from fence)
-              and key in (
-                  select key from amends.key_block
-                  where subscription = $2 and outbox_id is null and parked_at is null
-                    and shard = any($3) and blocked_until <= $4 and commands = heard
-                  limit $5
-              )
+            where subscription = $2 and key in (select key from free)
               and outbox_id is null and parked_at is null and blocked_until <= $4
               and commands = heard
             returning key

@@ -1,7 +1,9 @@
-//! Whose locks keep a batch of the write path waiting. Nobody waits to find out.
+//! Whose locks keep what is to be written waiting. Nobody waits to find out.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
+
+use crate::store::Pool;
 
 /// Those of these instances whose rows somebody else has locked.
 pub(crate) async fn locked_instances(
@@ -35,5 +37,40 @@ pub(crate) async fn is_worker_locked(
         worker_id,
     )
     .fetch_one(connection)
+    .await
+}
+
+/// Those of these rows of the outbox that somebody else has locked.
+pub(crate) async fn locked_events(pool: &Pool, ids: &[i64]) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"with free as materialized (
+               select outbox_id from amends.outbox
+               where outbox_id = any($1) order by outbox_id
+               for update skip locked)
+           select outbox_id from amends.outbox
+           where outbox_id = any($1) and outbox_id not in (select outbox_id from free)"#,
+        ids,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Those of these keys of a subscription whose blocks somebody else has locked.
+pub(crate) async fn locked_blocks(
+    pool: &Pool,
+    subscription: &str,
+    keys: &[String],
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"with free as materialized (
+               select key from amends.key_block
+               where subscription = $1 and key = any($2) order by key
+               for no key update skip locked)
+           select key from amends.key_block
+           where subscription = $1 and key = any($2) and key not in (select key from free)"#,
+        subscription,
+        keys,
+    )
+    .fetch_all(pool)
     .await
 }

@@ -136,7 +136,7 @@ impl Purpose {
     fn lock_timeout(self) -> &'static str {
         match self {
             Self::SetAside => "100ms",
-            Self::Writing => "1s",
+            Self::Writing | Self::Relay => "1s",
             Self::Migrating => "2s",
             _ => "0",
         }

@@ -90,23 +90,24 @@ pub(crate) async fn missing_version(
     .await
 }
 
-/// Renews a lease. `false`: the worker has been taken over.
+/// Renews a lease, and says what time it is by the database's clock, wherever that of a test stands.
+/// `None`: the worker has been taken over.
 pub(crate) async fn renew(
     connection: &mut PgConnection,
     worker_id: Uuid,
     lease: Duration,
     now: Option<DateTime<Utc>>,
-) -> Result<bool, sqlx::Error> {
-    let renewed = sqlx::query!(
-        "update amends.worker set lease_until = coalesce($2::timestamptz, clock_timestamp()) + $3
-         where worker_id = $1",
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"update amends.worker set lease_until = coalesce($2::timestamptz, clock_timestamp()) + $3
+           where worker_id = $1
+           returning clock_timestamp() as "present!""#,
         worker_id,
         now,
         interval(lease),
     )
-    .execute(connection)
-    .await?;
-    Ok(renewed.rows_affected() == 1)
+    .fetch_optional(connection)
+    .await
 }
 
 /// Closes the claim of a worker that is shutting down, in the database and not only in memory.
