@@ -11,8 +11,10 @@ use serde_json::{Map, Value, json};
 
 use crate::intake::draft::{Doubt, Draft};
 use crate::intake::node::{Flaws, Node};
+use total::{Parts, settle};
 
 mod people;
+mod total;
 
 /// A part of the money was paid, and not all of it.
 const PARTIALLY_PAID: &str = "PARTIALLY_PAID";
@@ -154,46 +156,53 @@ impl<'a> Reader<'a> {
                 self.set(name, json!(amount));
             }
         }
-        let others = [shipping_minor, tax_minor, discount_minor.map(|it| -it)];
-        let others = others.into_iter().map(|it| it.map(i128::from));
-        let parts = others.chain([lines_minor]).sum::<Option<i128>>();
-        let remainder = total_minor.zip(parts).map(|(total, parts)| i128::from(total) - parts);
-        self.extras(currency, remainder);
+        let known =
+            [lines_minor, tax_minor.map(i128::from), discount_minor.map(|it| -i128::from(it))];
+        let known = known.into_iter().sum::<Option<i128>>();
+        if let (Some(total), Some(known), Some(shipping)) = (total_minor, known, shipping_minor) {
+            self.settle(currency, total, known, shipping);
+        }
         self.agreed(currency);
     }
 
-    /// Tips, duties and fees. A tip may be a line as well; it counts once, as the total says.
-    fn extras(&mut self, currency: Currency, remainder: Option<i128>) {
-        let mut extras = Vec::new();
-        let set = |names: [&str; 2]| {
-            let amount = |name: &&str| self.root.at(&[name, "shop_money", "amount"]);
-            names.iter().find_map(amount)
+    /// Duties, fees, tips and roundings, and which way of telling the price of shipping counts.
+    fn settle(&mut self, currency: Currency, total_minor: i64, known: i128, shipping_minor: i64) {
+        let mut amount = |names: &[&str]| {
+            let in_set = |name: &&str| self.root.at(&[name, "shop_money", "amount"]);
+            let found = names.iter().find_map(in_set);
+            found.and_then(|amount| self.signed_minor(&amount, currency)).filter(|it| *it != 0)
         };
-        let duties = set(["current_total_duties_set", "original_total_duties_set"]);
-        let fees = set(["current_total_additional_fees_set", "original_total_additional_fees_set"]);
-        for (kind, amount) in [("duties", duties), ("fee", fees)] {
-            let minor = amount.and_then(|amount| self.minor(&amount, currency));
-            if let Some(minor) = minor.filter(|minor| *minor != 0) {
-                extras.push((kind, minor));
-            }
-        }
+        let certain = [
+            ("duties", amount(&["current_total_duties_set", "original_total_duties_set"])),
+            (
+                "fee",
+                amount(&[
+                    "current_total_additional_fees_set",
+                    "original_total_additional_fees_set",
+                ]),
+            ),
+        ];
+        let rounding = amount(&["total_cash_rounding_payment_adjustment_set"]);
+        let left_of_shipping =
+            self.root.at(&["current_shipping_price_set", "shop_money", "amount"]);
+        let left_of_shipping = left_of_shipping.and_then(|it| self.minor(&it, currency));
         let tip = self.root.member("total_tip_received");
         let tip = tip.and_then(|tip| self.minor(&tip, currency)).filter(|tip| *tip > 0);
-        let so_far: i128 = extras.iter().map(|(_, minor)| i128::from(*minor)).sum();
-        let is_beside_lines =
-            remainder.is_some_and(|left| left - so_far == i128::from(tip.unwrap_or(0)));
-        if let Some(tip) = tip.filter(|_| is_beside_lines) {
-            extras.push(("tip", tip));
-        }
-        let so_far: i128 = extras.iter().map(|(_, minor)| i128::from(*minor)).sum();
-        let rounding =
-            self.root.at(&["total_cash_rounding_payment_adjustment_set", "shop_money", "amount"]);
-        let rounding = rounding.and_then(|amount| self.signed_minor(&amount, currency));
-        if let Some(rounding) = rounding.filter(|rounding| {
-            *rounding != 0 && remainder.is_some_and(|left| left - so_far == i128::from(*rounding))
-        }) {
-            extras.push(("rounding", rounding));
-        }
+
+        let there = |(kind, minor): (&'static str, Option<i64>)| Some((kind, minor?));
+        let mut extras: Vec<_> = certain.into_iter().filter_map(there).collect();
+        let certain: i128 = extras.iter().map(|(_, minor)| i128::from(*minor)).sum();
+        let parts = Parts {
+            certain: known + certain,
+            shipping: [shipping_minor].into_iter().chain(left_of_shipping).collect(),
+            possible: [("tip", tip), ("rounding", rounding)]
+                .into_iter()
+                .filter_map(there)
+                .collect(),
+        };
+        let (shipping_minor, besides) = settle(total_minor, &parts);
+        extras.extend(besides);
+        self.set("shipping_minor", json!(shipping_minor));
         if !extras.is_empty() {
             let extra = |(kind, minor): &(&str, i64)| json!({"kind": kind, "amount_minor": minor});
             self.set("extras", extras.iter().map(extra).collect());
