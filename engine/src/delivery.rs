@@ -183,7 +183,13 @@ impl Engine {
         let birth = Birth::under(delivery_id);
         let engine = self.clone();
         let started = tokio::spawn(async move { engine.give_birth(start, birth).await });
-        started.await.unwrap_or(Err(Error::Unavailable))
+        Ok(match started.await.unwrap_or(Err(Error::Unavailable))? {
+            // Somebody else has started it at the same moment.
+            Started::Duplicate(instance_id) if instance_id == delivery_id => {
+                Started::Replayed(delivery_id)
+            }
+            started => started,
+        })
     }
 
     /// Notes what has become of a delivery now that `actor` had it carried out, and why they did.

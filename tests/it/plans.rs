@@ -5,7 +5,7 @@ use amends_tests::World;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 /// How many arguments the commit has.
-const ARGUMENTS: usize = 71;
+const ARGUMENTS: usize = 73;
 /// The parts of the commit that are one row at most.
 const ONE_ROW: [&str; 2] = ["fence", "after_changed"];
 const COMMIT: &str = include_str!("../../engine/src/store/sql/commit.sql");

@@ -186,23 +186,24 @@ async fn about(pool: &Pool, workflow: &str, key: &str) -> Result<Vec<Uuid>, sqlx
     .await
 }
 
-/// These deliveries with what became of them last, newest first: what was added last, else that it
-/// has started the instance of its id, else what it came to when it was received, else that its
-/// instance was there before.
+/// These deliveries with what became of them, newest first: that it has started the instance of its
+/// id, else what was added last, else what it came to when it was received, else that its instance
+/// was there before.
 async fn views(pool: &Pool, found: &[Uuid]) -> Result<Vec<DeliveryView>, Error> {
     let rows = sqlx::query_as!(
         Row,
         r#"
         select d.delivery_id, d.source, d.external_id,
                coalesce(d.business_key, i.business_key) as "business_key?",
-               coalesce(o.outcome,
-                        case when i.instance_id is not null then 'started' end,
+               coalesce(case when i.instance_id is not null then 'started' end,
+                        o.outcome,
                         d.outcome,
                         case when d.workflow is null then 'ignored' else 'duplicate' end)
                    as "outcome!",
-               case when o.outcome is not null then o.reason
-                    when i.instance_id is null then d.reason end as "reason?",
-               coalesce(o.instance_id, i.instance_id) as "instance_id?",
+               case when i.instance_id is not null then null
+                    when o.outcome is not null then o.reason
+                    else d.reason end as "reason?",
+               coalesce(i.instance_id, o.instance_id) as "instance_id?",
                d.received_at, length(d.body)::bigint as "body_bytes!",
                o.actor as "decided_by?", o.note as "note?", o.decided_at as "decided_at?"
         from unnest($1::uuid[]) as f(delivery_id)

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::write::{Bearer, Write, Written};
+use super::write::{Bearer, NewInstance, Write, Written};
 
 /// Judges writes of held instances.
 pub(crate) async fn held(
@@ -118,11 +118,13 @@ async fn is_held_by(connection: &mut PgConnection, bearer: &Bearer) -> Result<bo
     .await
 }
 
-/// Whether an instance with the id of this write was written by it. Ids are drawn anew for each,
-/// save that a child has the same one however often it is borne: only its claim tells then whose it
-/// is. A child that is not claimed is nobody's.
+/// Whether an instance with the id of this write was written by it. Others may use that id as well: a
+/// child has the same one however often it is borne, and so has what is started for a delivery that
+/// was kept. So only its claim tells whose it is, and who drives it. A child that is not claimed is
+/// nobody's; for any other that is not, it makes no difference.
 async fn is_ours(connection: &mut PgConnection, write: &Write) -> Result<bool, sqlx::Error> {
-    let Some(start) = write.start.as_ref().filter(|start| start.bearer.is_some()) else {
+    let is_driven = |start: &&NewInstance| start.bearer.is_some() || start.claim_id.is_some();
+    let Some(start) = write.start.as_ref().filter(is_driven) else {
         return Ok(true);
     };
     sqlx::query_scalar!(
