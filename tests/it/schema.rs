@@ -59,6 +59,7 @@ async fn who_runs_servers_can_neither_change_nor_delete_what_is_append_only() {
             "command",
             "commit_loss",
             "delivery",
+            "delivery_outcome",
             "former_key",
             "identity",
             "intake_case_command",
