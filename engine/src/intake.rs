@@ -38,7 +38,7 @@ pub(crate) struct Birth {
 }
 
 impl Birth {
-    /// Of a new instance that nobody has started but whoever asked.
+    /// Of a new instance without a parent.
     pub(crate) fn new() -> Self {
         Self::under(new_id())
     }

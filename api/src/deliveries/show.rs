@@ -28,7 +28,7 @@ pub(crate) async fn show(
     found.map(|(view, _)| Json(view.into())).ok_or_else(unknown)
 }
 
-/// Shows the body of what came in, to the byte, as whoever checks a signature needs it.
+/// Shows the body of what came in, to the byte, as it is needed to check a signature.
 #[utoipa::path(
     get,
     path = "/deliveries/{id}/body",

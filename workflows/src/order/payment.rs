@@ -20,7 +20,7 @@ pub enum Payment {
         /// What the shop's platform knows the payment by.
         reference: String,
     },
-    /// Nobody yet: whoever hands over the goods takes it.
+    /// Nobody yet: it is taken when the goods are handed over.
     OnDelivery,
     /// Nobody yet: the customer owes it.
     OnTerms {
