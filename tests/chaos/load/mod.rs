@@ -28,7 +28,7 @@ use plan::{Moment, Payment};
 /// No customer waits longer for an answer.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// By when an order's charge has been sent, as a rule.
+/// By when an order's money has been asked for and taken, as a rule.
 const CHARGED: Duration = Duration::from_secs(10);
 /// How often somebody looks whether it has.
 const LOOK: Duration = Duration::from_millis(5);
@@ -152,21 +152,30 @@ impl Load {
         }
     }
 
-    /// Waits until the moment has come, for a charge no longer than is sensible.
+    /// Waits until the moment has come.
     async fn until(&self, moment: Moment, instance_id: Uuid) {
         let milliseconds = match moment {
             Moment::After { milliseconds } => milliseconds,
             Moment::AfterChargeSent { milliseconds } => {
                 let key = format!("{instance_id}/charge");
-                let is_sent = || self.providers_proxies.iter().any(|it| it.is_calling(&key));
-                let deadline = Instant::now() + CHARGED;
-                while !is_sent() && Instant::now() < deadline {
-                    sleep(LOOK).await;
-                }
+                self.seen(|proxy| proxy.is_calling(&key)).await;
+                milliseconds
+            }
+            Moment::AfterDeposit { milliseconds } => {
+                let key = format!("{instance_id}/deposit");
+                self.seen(|proxy| proxy.has_told_done(&key)).await;
                 milliseconds
             }
         };
         sleep(Duration::from_millis(milliseconds)).await;
+    }
+
+    /// Waits until this is so of what goes to providers, for no longer than is sensible.
+    async fn seen(&self, is_so: impl Fn(&Proxy) -> bool) {
+        let deadline = Instant::now() + CHARGED;
+        while !self.providers_proxies.iter().any(&is_so) && Instant::now() < deadline {
+            sleep(LOOK).await;
+        }
     }
 
     /// Asks, now this server and now that one, until there is an answer that ends the matter.
