@@ -157,10 +157,11 @@ fn webhook(bytes: &[u8]) {
     assert!((1..=255).contains(&delivery.external_id.len()));
     assert_eq!(&delivery.body[..], &verified.body()[..]);
     match translated {
-        Translated::Start(order) => {
-            assert_eq!(order.shop, SHOP);
-            sound(&order);
+        Translated::Order(news) => {
+            assert_eq!(news.order.shop, SHOP);
+            sound(&news.order);
         }
+        Translated::Refunded(refunded) => assert!(refunded.business_key.starts_with(SHOP)),
         Translated::Failed(failed) => {
             assert!(!failed.problems.is_empty() && failed.message().len() <= 4000);
         }

@@ -111,6 +111,30 @@ pub enum Recorded {
     Conflict,
 }
 
+/// What has become of a delivery after it was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conclusion {
+    /// What has become of it.
+    pub outcome: DeliveryOutcome,
+    /// Why, as a stable code, where the outcome needs one.
+    pub reason: Option<String>,
+    /// What it started, or was handed to.
+    pub instance_id: Option<Uuid>,
+    /// As of when it says what it says of that, by its sender's clock; none if it was stale.
+    pub as_of: Option<DateTime<Utc>>,
+}
+
+/// A delivery with what it said of an instance, later than all others.
+#[derive(Debug, Clone)]
+pub struct LatestNews {
+    /// As of when, by its sender's clock.
+    pub as_of: DateTime<Utc>,
+    /// The delivery.
+    pub delivery: Delivery,
+    /// When it was received.
+    pub received_at: DateTime<Utc>,
+}
+
 /// Which deliveries to list. Everything given must match.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
@@ -193,19 +217,17 @@ impl Engine {
     }
 
     /// Notes what has become of a delivery now that `actor` had it carried out, and why they did.
-    /// Unless it failed again, its case is settled with it.
+    /// Unless it failed, its case is settled with it.
     pub async fn conclude_delivery(
         &self,
         delivery_id: Uuid,
-        outcome: DeliveryOutcome,
-        instance_id: Option<Uuid>,
+        conclusion: Conclusion,
         (actor, note): (&str, &str),
     ) -> Result<(), Error> {
         refuse_person(actor, note).map_or(Ok(()), |why| Err(Error::InvalidInput(why)))?;
         let at = micros(self.worker().clock.now());
         let (actor, note) = (actor.to_owned(), note.to_owned());
-        let outcome =
-            NewOutcome { delivery_id, outcome, reason: None, instance_id, actor, note, at };
+        let outcome = NewOutcome { delivery_id, conclusion, actor, note, at };
         let transacted = self.parts().store.transact(move |connection| {
             Box::pin(async move { delivery::conclude(connection, &outcome).await })
         });
@@ -220,5 +242,23 @@ impl Engine {
     /// One delivery as it stands, with its body to the byte.
     pub async fn delivery(&self, id: Uuid) -> Result<Option<(DeliveryView, Vec<u8>)>, Error> {
         delivery::show(self.parts().store.reading(), id).await
+    }
+
+    /// The delivery that its sender knows by this id, as it stands.
+    pub async fn delivery_of(
+        &self,
+        source: &str,
+        external_id: &str,
+    ) -> Result<Option<DeliveryView>, Error> {
+        delivery::of(self.parts().store.reading(), source, external_id).await
+    }
+
+    /// The latest news of an instance, by the clock of who sends it; `but` this delivery's.
+    pub async fn latest_news(
+        &self,
+        instance_id: Uuid,
+        but: Uuid,
+    ) -> Result<Option<LatestNews>, Error> {
+        delivery::latest_news(self.parts().store.reading(), instance_id, but).await
     }
 }

@@ -119,9 +119,26 @@ impl MovementKind {
 pub struct Ledger {
     /// One entry per movement.
     pub movements: Vec<Movement>,
+    /// Those of them that no step has made: they happened outside, and were booked.
+    pub booked: Vec<Movement>,
 }
 
 impl Ledger {
+    /// Of movements that steps have made.
+    #[must_use]
+    pub fn of(movements: Vec<Movement>) -> Self {
+        Self { movements, booked: Vec::new() }
+    }
+
+    /// How much was given back outside, or `None` if it does not fit or is in another currency.
+    #[must_use]
+    pub fn refunded_outside(&self, currency: Currency) -> Option<i64> {
+        let refunds = self.booked.iter().filter(|it| it.kind == MovementKind::Refund);
+        refunds.map(|it| it.money).try_fold(0_i64, |sum, Money { amount_minor, currency: of }| {
+            (of == currency).then(|| sum.checked_add(amount_minor)).flatten()
+        })
+    }
+
     /// Captured less refunded, or `None` if it does not fit or another currency has moved too.
     #[must_use]
     pub fn captured_net(&self, currency: Currency) -> Option<i64> {
@@ -181,7 +198,7 @@ mod tests {
             let exact = sums.last().copied().unwrap_or_default();
             let fits = sums.iter().all(|sum| i64::try_from(*sum).is_ok());
             let expected = fits.then(|| i64::try_from(exact).unwrap());
-            let ledger = Ledger { movements };
+            let ledger = Ledger::of(movements);
             prop_assert_eq!(ledger.captured_net("MYR".parse().unwrap()), expected);
             let other = ledger.captured_net("EUR".parse().unwrap());
             prop_assert_eq!(other, ledger.movements.is_empty().then_some(0));

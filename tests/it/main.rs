@@ -42,6 +42,7 @@ mod lock_order;
 mod mail;
 mod mistakes;
 mod neighbours;
+mod news;
 mod one_driver;
 mod open_calls;
 mod operator;

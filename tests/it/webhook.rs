@@ -91,7 +91,7 @@ async fn a_delivery_for_a_shop_that_is_not_known_is_not_told_from_a_forged_one()
 async fn a_topic_that_nobody_acts_on_is_kept_and_starts_nothing() {
     let world = World::new().await;
     let api = Api::of(&world);
-    let call = but(&delivery(&order()), "x-shopify-topic", "orders/paid");
+    let call = but(&delivery(&order()), "x-shopify-topic", "orders/edited");
     for _ in 0..2 {
         accepted(&api.send(call.clone()).await);
     }

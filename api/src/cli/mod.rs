@@ -2,6 +2,7 @@
 
 mod acknowledge_loss;
 mod bench;
+mod book;
 mod cancel;
 mod check;
 mod client;
@@ -66,6 +67,8 @@ enum Chosen {
     Cancel(cancel::Arguments),
     /// Tell a stuck instance what you have found out, and have it go on
     Resolve(resolve::Arguments),
+    /// Count money that has moved outside, such as a refund that was made by hand
+    Book(book::Arguments),
     /// Have an instance begin nothing more until it is released
     Hold(command::Arguments),
     /// Let an instance go on that is held
@@ -122,6 +125,7 @@ pub(crate) async fn run() -> ExitCode {
         Chosen::Retry(arguments) => command::run(Command::Retry, arguments).await,
         Chosen::Cancel(arguments) => cancel::run(arguments).await,
         Chosen::Resolve(arguments) => resolve::run(arguments).await,
+        Chosen::Book(arguments) => book::run(arguments).await,
         Chosen::Hold(arguments) => command::run(Command::Hold, arguments).await,
         Chosen::Release(arguments) => command::run(Command::Release, arguments).await,
         Chosen::Terminate(arguments) => terminate::run(arguments).await,

@@ -76,7 +76,7 @@ fn json(text: &str) -> Result<Value, serde_json::Error> {
 }
 
 /// Reads `capture:1250:EUR:ch_7`. A reference may hold colons.
-fn movement(text: &str) -> anyhow::Result<Movement> {
+pub(super) fn movement(text: &str) -> anyhow::Result<Movement> {
     let parts: Vec<_> = text.splitn(4, ':').collect();
     let &[kind, amount, currency, reference] = parts.as_slice() else {
         anyhow::bail!("has four parts, such as capture:1250:EUR:ch_7");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use amends::Delivery;
-use amends::delivery::{DeliveryOutcome, DeliveryView};
+use amends::delivery::{Conclusion, DeliveryOutcome, DeliveryView};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use crate::auth::Actor;
 use crate::body::JsonBytes;
 use crate::instances::command::reason;
 use crate::intake::draft::{Correction, Failed};
+use crate::intake::news;
 use crate::intake::signed;
 use crate::json;
 use crate::openapi::Commanding;
@@ -111,16 +112,24 @@ pub(crate) async fn carry_out(app: App, ordered: Ordered) -> Result<DeliveryAnsw
     let translated = webhook::translate(named, &body, received_at, &correction);
     let person = (&*actor, &*reason);
     match translated {
-        Some(Translated::Start(order)) => {
+        Some(Translated::Order(news)) => {
             let delivery = Delivery { source, external_id, body };
-            let carried_out =
-                signed::carry_out(&app, &order, &delivery, delivery_id, person).await?;
-            let (outcome, instance_id) = carried_out;
+            let named = (&delivery, news::Id::Own);
+            let (outcome, instance_id) =
+                signed::carry_out(&app, &news, named, delivery_id, Some(person)).await?;
             Ok(answer(outcome, Some(instance_id)))
+        }
+        Some(Translated::Refunded(refunded)) => {
+            let named = (delivery_id, &*source);
+            match news::hear_refunds_again(&app, &refunded, named, person).await? {
+                Ok((outcome, instance_id)) => Ok(answer(outcome, instance_id)),
+                Err(failed) => Err(still_failed(failed)),
+            }
         }
         Some(Translated::Ignored { .. }) => {
             let outcome = DeliveryOutcome::Ignored;
-            engine.conclude_delivery(delivery_id, outcome, None, person).await?;
+            let conclusion = Conclusion { outcome, reason: None, instance_id: None, as_of: None };
+            engine.conclude_delivery(delivery_id, conclusion, person).await?;
             Ok(answer(outcome, None))
         }
         Some(Translated::Failed(failed)) => Err(still_failed(failed)),

@@ -49,7 +49,8 @@ pub struct CommandRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = policy_schema, required = false)]
     pub children: Option<String>,
-    /// With `resolve`, and only then: what has been found out.
+    /// With `resolve`, and only then: what has been found out. With `book`: the money that has moved,
+    /// and where that can be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution: Option<Resolution>,
 }
@@ -132,6 +133,7 @@ pub(crate) enum Asked {
     CancelAsShown { plan_hash: String },
     Terminate(ChildPolicy),
     Resolve(Resolution),
+    Book(Resolution),
 }
 
 impl Asked {
@@ -141,6 +143,7 @@ impl Asked {
             Self::CancelAsShown { .. } => Command::Cancel,
             Self::Terminate(_) => Command::Terminate,
             Self::Resolve(_) => Command::Resolve,
+            Self::Book(_) => Command::Book,
         }
     }
 
@@ -167,6 +170,10 @@ impl Asked {
                 .resolve(instance_id, resolution.into(), requester, reason)
                 .await
                 .map_err(unfit),
+            Self::Book(booking) => {
+                let amends::command::Resolution { money, evidence, .. } = booking.into();
+                engine.book(instance_id, money, &evidence, requester, reason).await.map_err(unfit)
+            }
         }
     }
 }
@@ -195,6 +202,9 @@ pub(crate) fn read(request: CommandRequest) -> Result<(Asked, String), Problem> 
         Ok(Command::Resolve) if request.resolution.is_none() => {
             invalid("/resolution", "has to say what has been found out");
         }
+        Ok(Command::Book) if request.resolution.is_none() => {
+            invalid("/resolution", "has to say what money has moved");
+        }
         Ok(_) => {}
     }
     let reason = reason(&request.reason).map_err(|wrong| invalid("/reason", &wrong.detail));
@@ -215,14 +225,21 @@ pub(crate) fn read(request: CommandRequest) -> Result<(Asked, String), Problem> 
         }
     }
     if let Some(resolution) = &request.resolution {
-        if command.as_ref().is_ok_and(|command| *command != Command::Resolve) {
-            invalid("/resolution", "only a resolve says what has been found out");
+        match command {
+            Ok(Command::Book) if resolution.step.is_some() => {
+                invalid("/resolution/step", "only a resolve is about a step");
+            }
+            Ok(Command::Resolve | Command::Book) | Err(_) => {}
+            Ok(_) => {
+                invalid("/resolution", "only a resolve or a booking says what has been found out");
+            }
         }
         errors.extend(resolution.wrong());
     }
     let policy = policy.ok().flatten();
     let asked = match (command, request.plan_hash, request.resolution) {
         (Ok(Command::Resolve), None, Some(resolution)) => Some(Asked::Resolve(resolution)),
+        (Ok(Command::Book), None, Some(booking)) => Some(Asked::Book(booking)),
         (Ok(Command::Cancel), Some(plan_hash), None) => Some(Asked::CancelAsShown { plan_hash }),
         (Ok(command), None, None) => Some(policy.map_or(Asked::Command(command), Asked::Terminate)),
         _ => None,
@@ -335,13 +352,24 @@ mod tests {
         let resolve = request(json!({"command": "resolve", "resolution": resolution()}));
         assert!(matches!(read(resolve), Ok((Asked::Resolve(_), _))));
 
-        assert_eq!(wrong(json!({"command": "resolve"})), ["/resolution"]);
+        let mut booking = resolution();
+        booking["money"] = json!([{"kind": "refund", "amount_minor": 500, "currency": "EUR",
+            "reference": "re_9"}]);
+        let book = |booking: &Value| json!({"command": "book", "resolution": booking});
+        assert_eq!(wrong(book(&booking)), ["/resolution/step"]);
+        booking = json!({"money": booking["money"], "evidence": booking["evidence"]});
+        assert!(matches!(read(request(book(&booking))), Ok((Asked::Book(_), _))));
+
+        for command in ["resolve", "book"] {
+            assert_eq!(wrong(json!({"command": command})), ["/resolution"]);
+        }
         for command in Command::ALL.map(Command::as_str) {
             let planned =
                 json!({"command": command, "plan_hash": hash, "resolution": resolution()});
             let foreign: &[&str] = match command {
                 "cancel" => &["/resolution"],
                 "resolve" => &["/plan_hash"],
+                "book" => &["/plan_hash", "/resolution/step"],
                 _ => &["/plan_hash", "/resolution"],
             };
             assert_eq!(wrong(planned), foreign, "{command}");

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 /// Something that keeps an order from being one is missing or wrong.
 pub(crate) const ORDER_INCOMPLETE: &str = "ORDER_INCOMPLETE";
 /// The body is not what the platform sends.
-const DELIVERY_UNREADABLE: &str = "DELIVERY_UNREADABLE";
+pub(crate) const DELIVERY_UNREADABLE: &str = "DELIVERY_UNREADABLE";
 /// The parts of an order do not add up to its total.
 pub(crate) const TOTAL_MISMATCH: &str = "TOTAL_MISMATCH";
 

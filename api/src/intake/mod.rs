@@ -3,6 +3,8 @@
 pub mod cases;
 pub mod command;
 pub(crate) mod draft;
+mod new_case;
+pub(crate) mod news;
 pub(crate) mod node;
 pub(crate) mod signed;
 

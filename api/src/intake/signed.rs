@@ -3,41 +3,27 @@
 //! The id of a delivery is not signed. A body that comes without a sound one, or under an id that
 //! another body came under, is kept under its own digest, as a delivery of its own.
 
-use amends::delivery::DeliveryOutcome;
-use amends::intake_case::{NewCase, Opened, Origin, Stop};
-use amends::{Delivery, Error, Event, Recorded, Started, Verdict, Workflow};
-use amends_workflows::fulfilment::Fulfilment;
+use amends::delivery::{Conclusion, DeliveryOutcome};
+use amends::intake_case::Origin;
+use amends::{Delivery, Error, Recorded, Started, Verdict};
 use amends_workflows::order::Order;
-use serde_json::json;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::differences;
 use super::draft::Failed;
+use super::new_case;
+use super::news::{self, Heard, Id, News, ORDER_UNKNOWN};
 use crate::app::App;
 use crate::metrics::Conflict;
 use crate::orders::create;
 use crate::problem::Problem;
-use crate::webhook::{Translated, is_signed};
+use crate::webhook::Translated;
 
-/// The order that was started by a token is not the one that its shop has signed.
-pub(crate) const ORDER_CONFLICT: &str = "ORDER_CONFLICT";
-/// The shop has signed two different orders under one order id.
-pub(crate) const ORDER_CHANGED: &str = "ORDER_CHANGED";
-/// The same, and the second came as a repetition of the first.
-pub(crate) const DELIVERY_ID_REUSED: &str = "DELIVERY_ID_REUSED";
 /// The order is too large, or holds what cannot be stored.
 const ORDER_REFUSED: &str = "ORDER_REFUSED";
 
-/// Who carries out what a sender has sent again.
-const ACTOR: &str = "amends";
-
-/// Whether a delivery kept the id that it came under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Id {
-    Own,
-    Reused,
-}
+/// Who carries out what a sender has sent again, and why.
+const CAME_AGAIN: (&str, &str) = ("amends", "it came again");
 
 /// Does what is to be done about a delivery, once. When this returns, its body is durable, and if a
 /// person has to see to it, so is the case.
@@ -47,15 +33,16 @@ pub(crate) async fn take_in(
     translated: Translated,
 ) -> Result<(), Problem> {
     match translated {
-        Translated::Start(order) => match start(&app, &order, delivery.clone()).await {
+        Translated::Order(news) => match start(&app, &news, delivery.clone()).await {
             Err(Refusal::Input(why)) => {
-                let business_key = Some(order.business_key());
+                let business_key = Some(news.order.business_key());
                 let failed = Failed { business_key, ..Failed::at(ORDER_REFUSED, "", &why) };
                 keep_failed(&app, delivery, failed).await
             }
             Err(Refusal::Other(problem)) => Err(problem),
             Ok(()) => Ok(()),
         },
+        Translated::Refunded(refunded) => news::hear_refunds(&app, refunded, delivery).await,
         Translated::Ignored { reason, business_key } => {
             let verdict = Verdict { business_key, ..Verdict::ignored(reason) };
             keep(&app, delivery, verdict).await.map(drop)
@@ -87,8 +74,15 @@ impl From<Problem> for Refusal {
     }
 }
 
-async fn start(app: &App, order: &Order, delivery: Delivery) -> Result<(), Refusal> {
-    let engine = app.engine();
+async fn start(app: &App, news: &News, delivery: Delivery) -> Result<(), Refusal> {
+    let (engine, order) = (app.engine(), &news.order);
+    let business_key = order.business_key();
+    if !news.starts && news::started(app, &business_key).await?.is_none() {
+        let verdict =
+            Verdict { business_key: Some(business_key), ..Verdict::ignored(ORDER_UNKNOWN) };
+        keep(app, delivery, verdict).await?;
+        return Ok(());
+    }
     let (mut delivery, mut id) = (delivery, Id::Own);
     let mut started = engine.start(create::start(order, Some(delivery.clone()))?).await?;
     if started == Started::Conflict {
@@ -101,63 +95,48 @@ async fn start(app: &App, order: &Order, delivery: Delivery) -> Result<(), Refus
         // Two bodies of one digest.
         Started::Conflict => return Err(Problem::internal().into()),
     };
-    match engine.origin(instance_id).await? {
-        Some(origin) => Ok(compare(app, order, &delivery, instance_id, &origin, id).await?),
-        // It came before, and could not be carried out then.
-        None => {
-            carry_out(app, order, &delivery, instance_id, (ACTOR, "it came again")).await?;
-            Ok(())
-        }
+    if engine.instance(instance_id).await?.is_some() {
+        let heard = Heard { delivery: &delivery, id, instance_id, person: None };
+        news::hear(app, news, heard).await?;
+    } else {
+        // It came before, and was not carried out then.
+        carry_out(app, news, (&delivery, id), instance_id, None).await?;
     }
+    Ok(())
 }
 
-/// Starts the order of a delivery that was kept before and had started nothing, and says what has
-/// become of it.
+/// Starts the order of a delivery that was kept before and had started nothing, or does what it says
+/// of what was started meanwhile, and notes what has become of it. Nobody asks for it if it came
+/// again.
 pub(crate) async fn carry_out(
     app: &App,
-    order: &Order,
-    delivery: &Delivery,
+    news: &News,
+    (delivery, id): (&Delivery, Id),
     delivery_id: Uuid,
-    person: (&str, &str),
+    person: Option<(&str, &str)>,
 ) -> Result<(DeliveryOutcome, Uuid), Problem> {
     let engine = app.engine();
-    let started = engine.start_kept(delivery_id, create::start(order, None)?).await?;
-    let (outcome, instance_id) = match started {
-        Started::New(instance_id) | Started::Replayed(instance_id) => {
-            (DeliveryOutcome::Started, instance_id)
-        }
+    let started = engine.start_kept(delivery_id, create::start(&news.order, None)?).await?;
+    let instance_id = match started {
+        Started::New(instance_id) | Started::Replayed(instance_id) => instance_id,
         Started::Duplicate(instance_id) => {
-            let origin = engine.origin(instance_id).await?.ok_or_else(Problem::internal)?;
-            compare(app, order, delivery, instance_id, &origin, Id::Own).await?;
-            (DeliveryOutcome::Duplicate, instance_id)
+            let heard = Heard { delivery, id, instance_id, person };
+            return Ok((news::hear(app, news, heard).await?, instance_id));
         }
         Started::Conflict => return Err(Problem::internal()),
     };
-    engine.conclude_delivery(delivery_id, outcome, Some(instance_id), person).await?;
-    Ok((outcome, instance_id))
-}
-
-/// Puts it to a person if an order says something else than what was started with its key.
-async fn compare(
-    app: &App,
-    order: &Order,
-    delivery: &Delivery,
-    instance_id: Uuid,
-    origin: &Origin,
-    id: Id,
-) -> Result<(), Problem> {
-    if is_of(origin, delivery) {
-        return Ok(());
-    }
-    let differences = differences(origin, order);
-    if differences.is_empty() {
-        return Ok(());
-    }
-    open_case(app, contradiction(order, delivery, instance_id, origin, id, &differences)).await
+    let conclusion = Conclusion {
+        outcome: DeliveryOutcome::Started,
+        reason: None,
+        instance_id: Some(instance_id),
+        as_of: None,
+    };
+    engine.conclude_delivery(delivery_id, conclusion, person.unwrap_or(CAME_AGAIN)).await?;
+    Ok((DeliveryOutcome::Started, instance_id))
 }
 
 /// Keeps a delivery that starts nothing. Returns it as it is kept.
-async fn keep(
+pub(super) async fn keep(
     app: &App,
     mut delivery: Delivery,
     verdict: Verdict,
@@ -172,7 +151,11 @@ async fn keep(
 }
 
 /// Keeps a delivery that cannot be carried out as it is, and puts it to a person.
-async fn keep_failed(app: &App, delivery: Delivery, failed: Failed) -> Result<(), Problem> {
+pub(super) async fn keep_failed(
+    app: &App,
+    delivery: Delivery,
+    failed: Failed,
+) -> Result<(), Problem> {
     let verdict = Verdict {
         outcome: DeliveryOutcome::Failed,
         reason: failed.code.to_owned(),
@@ -186,7 +169,7 @@ async fn keep_failed(app: &App, delivery: Delivery, failed: Failed) -> Result<()
             return Ok(());
         }
     }
-    open_case(app, failure(delivery, failed)).await
+    new_case::open(app, new_case::failure(&delivery, failed)).await
 }
 
 /// The same delivery under an id that no other body can have, since its own was used before.
@@ -220,84 +203,4 @@ pub(crate) fn is_of(origin: &Origin, delivery: &Delivery) -> bool {
     origin.delivery.as_ref().is_some_and(|(source, external_id)| {
         *source == delivery.source && *external_id == delivery.external_id
     })
-}
-
-/// The case of a delivery that cannot be carried out as it is.
-fn failure(delivery: Delivery, failed: Failed) -> NewCase {
-    let message = failed.message();
-    let event = Event::new(
-        failed.code,
-        &json!({ "business_key": failed.business_key, "source": delivery.source }),
-    );
-    NewCase {
-        source: delivery.source,
-        external_id: delivery.external_id,
-        workflow: Fulfilment::NAME.to_owned(),
-        business_key: failed.business_key,
-        instance_id: None,
-        stop: Stop::No,
-        message,
-        problems: failed.problems,
-        event,
-    }
-}
-
-/// The case of an order that contradicts what was started with its key.
-fn contradiction(
-    order: &Order,
-    delivery: &Delivery,
-    instance_id: Uuid,
-    origin: &Origin,
-    id: Id,
-    differences: &[&str],
-) -> NewCase {
-    let started_by = origin.delivery.as_ref().map_or("nobody", |(source, _)| source.as_str());
-    let (code, stop) = match id {
-        _ if !is_signed(started_by) => (ORDER_CONFLICT, Stop::BeforePivot),
-        Id::Own => (ORDER_CHANGED, Stop::No),
-        Id::Reused => (DELIVERY_ID_REUSED, Stop::No),
-    };
-    let differences = differences.join(", ");
-    let what = "the order that its shop has signed differs from the one that was started by";
-    let message = format!("{what} {started_by}, in {differences}");
-    let business_key = order.business_key();
-    let event = Event::new(
-        code,
-        &json!({
-            "business_key": business_key,
-            "instance_id": instance_id,
-            "source": delivery.source,
-            "started_by": started_by,
-            "differences": differences,
-        }),
-    );
-    NewCase {
-        source: delivery.source.clone(),
-        external_id: delivery.external_id.clone(),
-        workflow: Fulfilment::NAME.to_owned(),
-        business_key: Some(business_key),
-        instance_id: Some(instance_id),
-        stop,
-        message,
-        problems: Vec::new(),
-        event,
-    }
-}
-
-async fn open_case(app: &App, case: NewCase) -> Result<(), Problem> {
-    let (code, source, message) = (case.event.kind, case.source.clone(), case.message.clone());
-    let (instance_id, business_key) = (case.instance_id, case.business_key.clone());
-    if let Opened::New { case_id, held } = app.engine().open_case(case).await? {
-        app.metrics().opened(code);
-        tracing::warn!(
-            %case_id,
-            code,
-            source,
-            business_key,
-            ?instance_id,
-            held,
-            "a case for a person: {code}: {message}"
-        );
-    }
-    Ok(())
 }

@@ -239,7 +239,11 @@ fn commanded(command: payload::Command, actor: &str) -> Told {
     let money = Some(words::moved(step, &command.money)).filter(|money| !money.is_empty());
     let findings: Vec<_> = found.into_iter().chain(money).collect();
     let (findings, evidence) = (findings.join("; "), sentence(&resolution.evidence));
-    let text = format!("{actor} resolved it: {findings}; evidence: {evidence}; reason: {reason}");
+    let did = match &*command.command {
+        "book" => "booked what has moved outside",
+        _ => "resolved it",
+    };
+    let text = format!("{actor} {did}: {findings}; evidence: {evidence}; reason: {reason}");
     Told { text, money: command.money, failure: None }
 }
 

@@ -171,7 +171,14 @@ fn what_somebody_found_out_is_told_with_where_it_can_be_seen() {
         resolve(Some("ship"), json!("not_applied"), json!([])),
         resolve(Some("charge#2"), json!({"undone": "re_9"}), json!([])),
         resolve(Some("wait:parcel_packed"), json!("dropped"), json!([])),
-        resolve(None, Value::Null, captured),
+        resolve(None, Value::Null, captured.clone()),
+        (
+            "command",
+            None,
+            None,
+            json!({"command": "book", "reason": "asked by phone.", "money": captured,
+                "resolution": {"evidence": "the bank's list", "money": captured}}),
+        ),
     ]);
     let lines = timeline(&history);
     let by = "evidence: the provider's list; reason: asked by phone";
@@ -185,9 +192,12 @@ fn what_somebody_found_out_is_told_with_where_it_can_be_seen() {
                 "anna resolved it: the signal parcel_packed cannot be read and is given up; {by}"
             ),
             format!("anna resolved it: charged 59.90 MYR (ch_7); {by}"),
+            "anna booked what has moved outside: charged 59.90 MYR (ch_7); evidence: the bank's list; \
+             reason: asked by phone"
+                .to_owned(),
         ]
     );
-    assert_eq!(moved_minor(&lines, MovementKind::Capture, "MYR".parse().expect("letters")), 11_980);
+    assert_eq!(moved_minor(&lines, MovementKind::Capture, "MYR".parse().expect("letters")), 17_970);
 }
 
 #[test]

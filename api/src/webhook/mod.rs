@@ -9,13 +9,13 @@ mod shops;
 mod signature;
 
 use amends::Delivery;
-use amends_workflows::order::Order;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 
 use crate::app::{App, uncancelled};
 use crate::auth::refuse_credential;
 use crate::intake::draft::{Correction, Failed};
+use crate::intake::news::{News, Refunded};
 use crate::intake::signed;
 use crate::listen::Peer;
 use crate::metrics::BadCredential;
@@ -67,8 +67,10 @@ pub(crate) struct Kept<'a> {
 /// What is to be done about a delivery.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Translated {
-    /// Carry out an order.
-    Start(Box<Order>),
+    /// Carry out an order, or hear what it says of one that was started.
+    Order(Box<News>),
+    /// Count what was given back of one that was started.
+    Refunded(Refunded),
     /// Nothing.
     Ignored {
         /// Why, as a stable code.

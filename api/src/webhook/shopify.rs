@@ -1,16 +1,18 @@
-//! Shopify: orders as they are placed. The signature covers the body only, not the headers.
+//! Shopify: orders as they are placed, and what becomes of them. The signature covers the body only, not the headers.
 
-use amends_workflows::order::{Order, OrderKey, ShopName};
+use amends_workflows::order::{OrderKey, ShopName};
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::TimeDelta;
 
 use super::{Identity, Kept, Received, Source, Translated, Verified};
 use crate::app::App;
 use crate::body::SignedBytes;
 use crate::intake::draft::{Correction, Failed};
+use crate::intake::news::News;
 use crate::listen::Peer;
 use crate::openapi::Receiving;
 use crate::path::Single;
@@ -18,9 +20,23 @@ use crate::problem::Problem;
 use crate::secret::Secret;
 
 mod payload;
+mod refunds;
 
-/// The topic whose deliveries become orders. All others are kept, and start nothing.
+/// An order was placed.
 const ORDER_CREATED: &str = "orders/create";
+/// Something has become of an order. Each has all of it in its body, as has the first; whichever
+/// comes first starts it. All other topics but refunds are kept, and start nothing.
+const ORDER_NEWS: [&str; 5] = [
+    "orders/updated",
+    "orders/paid",
+    "orders/cancelled",
+    "orders/fulfilled",
+    "orders/partially_fulfilled",
+];
+const REFUND_CREATED: &str = "refunds/create";
+/// For so long after an order was placed, news of it starts it if nothing else has. Shopify gives up
+/// on a delivery sooner than that. What is older was placed before anybody listened.
+const NEWS_STARTS: TimeDelta = TimeDelta::days(2);
 const ID_LENGTH_MAX: usize = 255;
 
 /// The delivery does not say what it is about.
@@ -102,20 +118,31 @@ impl Source for Shopify {
     }
 
     fn translate(kept: &Kept<'_>, correction: &Correction) -> Translated {
-        if kept.topic != ORDER_CREATED && !correction.anyway {
+        let text = String::from_utf8_lossy(kept.body);
+        let is_news = ORDER_NEWS.contains(&kept.topic);
+        if kept.topic == REFUND_CREATED {
+            return match refunds::read(&text, kept.shop) {
+                Ok(refunded) => Translated::Refunded(refunded),
+                Err(failed) => Translated::Failed(failed),
+            };
+        }
+        if kept.topic != ORDER_CREATED && !is_news && !correction.anyway {
             return Translated::Ignored { reason: TOPIC_UNUSED, business_key: None };
         }
-        let text = String::from_utf8_lossy(kept.body);
         match payload::read(&text, kept.shop, kept.received_at) {
             payload::Read::Test(id) => {
                 let key = id.and_then(|id| format!("{}/{id}", kept.shop).parse::<OrderKey>().ok());
                 let business_key = key.map(|key| key.to_string());
                 Translated::Ignored { reason: TEST_ORDER, business_key }
             }
-            payload::Read::Order(draft) => match draft.finish(correction) {
-                Ok(order) => Translated::Start(Box::<Order>::new(order)),
-                Err(failed) => Translated::Failed(failed),
-            },
+            payload::Read::Order { draft, refunds, placed_at } => {
+                let is_old = placed_at.is_some_and(|at| kept.received_at - at > NEWS_STARTS);
+                let starts = !(is_news && is_old) || correction.anyway;
+                match draft.finish(correction) {
+                    Ok(order) => Translated::Order(Box::new(News { order, refunds, starts })),
+                    Err(failed) => Translated::Failed(failed),
+                }
+            }
         }
     }
 }

@@ -36,6 +36,8 @@ pub enum Command {
     Cancel,
     /// Take this as the outcome of a step or of its compensation, and go on.
     Resolve,
+    /// Count money that has moved outside, and go on as before.
+    Book,
     /// Begin no further effect until released.
     Hold,
     /// Go on after a hold.
@@ -46,11 +48,12 @@ pub enum Command {
 
 impl Command {
     /// Every command.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Resume,
         Self::Retry,
         Self::Cancel,
         Self::Resolve,
+        Self::Book,
         Self::Hold,
         Self::Release,
         Self::Terminate,
@@ -64,6 +67,7 @@ impl Command {
             Self::Retry => "retry",
             Self::Cancel => "cancel",
             Self::Resolve => "resolve",
+            Self::Book => "book",
             Self::Hold => "hold",
             Self::Release => "release",
             Self::Terminate => "terminate",
@@ -79,7 +83,9 @@ impl fmt::Display for Command {
 
 /// There is no such command.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("unknown command; there are resume, retry, cancel, resolve, hold, release and terminate")]
+#[error(
+    "unknown command; there are resume, retry, cancel, resolve, book, hold, release and terminate"
+)]
 pub struct UnknownCommand;
 
 impl FromStr for Command {
@@ -188,6 +194,8 @@ pub fn answer(command: Command, standing: Standing) -> Answer {
         Command::Retry => retry::judge(standing),
         Command::Cancel => cancel::judge(standing),
         Command::Resolve => resolve::judge(standing),
+        // Money has moved, whatever the instance is about.
+        Command::Book => Answer::Accepted,
         Command::Hold => hold::judge(standing),
         Command::Release => release::judge(standing),
         Command::Terminate => terminate::judge(standing),

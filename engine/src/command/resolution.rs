@@ -52,7 +52,7 @@ impl Resolution {
                 return says("a resolution has a step and a finding, or neither");
             }
             (None, None) if self.money.is_empty() => {
-                return says("a resolution without a step says what money has moved");
+                return says("without a step, money has moved; say which");
             }
             _ => {}
         }

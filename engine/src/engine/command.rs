@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::history::{History, Progress, RecordedStep};
 use crate::instance::is_to_be_undone;
 use crate::limits::{refuse_key, refuse_person};
+use crate::money::Movement;
 use crate::preview::{ChildPreview, Preview, preview};
 use crate::reading::Reading;
 use crate::registry::Registry;
@@ -70,7 +71,7 @@ impl Engine {
     ///
     /// The command and its answer are kept, refusals too. An accepted command happens, also to what
     /// the instance has started where it goes down. A resolve needs a finding: see
-    /// [`Engine::resolve`]; a terminate of what has live children needs a policy: see
+    /// [`Engine::resolve`]; a booking needs money: see [`Engine::book`]; a terminate of what has live children needs a policy: see
     /// [`Engine::terminate`]. Fails with [`Error::RequestIdReused`] if the id of
     /// the request belongs to one that asked for something else.
     pub async fn command(
@@ -80,8 +81,14 @@ impl Engine {
         requester: impl Into<Requester<'_>>,
         reason: &str,
     ) -> Result<Option<Answer>, Error> {
-        if command == Command::Resolve {
-            return Err(Error::InvalidInput("a resolve needs a resolution".to_owned()));
+        match command {
+            Command::Resolve => {
+                return Err(Error::InvalidInput("a resolve needs a resolution".to_owned()));
+            }
+            Command::Book => {
+                return Err(Error::InvalidInput("a booking says what has moved".to_owned()));
+            }
+            _ => {}
         }
         let asked = Asked { command, policy: None, plan_hash: None, resolution: None };
         self.give(instance_id, asked, requester.into(), reason, None).await
@@ -150,6 +157,28 @@ impl Engine {
         let resolution = Some(resolution);
         let asked = Asked { command: Command::Resolve, policy: None, plan_hash: None, resolution };
         self.give(instance_id, asked, requester.into(), reason, Some(look)).await
+    }
+
+    /// Counts money that has moved outside the engine, such as a refund that somebody has made by
+    /// hand. Nothing else changes: what is undone later gives back what is left by then.
+    ///
+    /// `evidence` says where it can be seen. Refused as invalid if nothing has moved.
+    pub async fn book(
+        &self,
+        instance_id: Uuid,
+        money: Vec<Movement>,
+        evidence: &str,
+        requester: impl Into<Requester<'_>>,
+        reason: &str,
+    ) -> Result<Option<Answer>, Error> {
+        let evidence = evidence.to_owned();
+        let booking = Resolution { step: None, finding: None, evidence, money };
+        if let Some(refusal) = booking.refuse() {
+            return Err(Error::InvalidInput(refusal));
+        }
+        let (command, resolution) = (Command::Book, Some(booking));
+        let asked = Asked { command, policy: None, plan_hash: None, resolution };
+        self.give(instance_id, asked, requester.into(), reason, None).await
     }
 
     /// What a command would do at this moment. `None`: there is no such instance. Nothing is locked.

@@ -234,6 +234,7 @@ impl History {
                     self.resolved(resolution);
                 }
             }
+            Command::Book => self.ledger.booked.extend(read.money),
             Command::Hold | Command::Release => {}
             Command::Terminate => self.terminated = Some(read.reason),
         }

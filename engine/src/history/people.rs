@@ -43,7 +43,7 @@ impl People {
             Command::Release => self.is_held = false,
             Command::Resume | Command::Resolve => self.is_stuck = false,
             Command::Cancel => (self.is_held, self.is_stuck) = (false, false),
-            Command::Retry | Command::Terminate => {}
+            Command::Retry | Command::Book | Command::Terminate => {}
         }
         self.look(at);
     }

@@ -67,7 +67,7 @@ pub(crate) async fn give_command(
             family::lock(connection, given.instance_id).await?
         }
         Command::Resolve => family::look(connection, given.instance_id).await?,
-        Command::Resume | Command::Retry => Vec::new(),
+        Command::Resume | Command::Retry | Command::Book => Vec::new(),
     };
     let descent = Descent::new(given.command, given.policy, &family);
     let stands = stand(connection, given.instance_id, &descent).await?;
@@ -281,7 +281,11 @@ async fn set_held(
     let held = match command {
         Command::Hold => true,
         Command::Release | Command::Cancel => false,
-        Command::Resume | Command::Retry | Command::Resolve | Command::Terminate => return Ok(()),
+        Command::Resume
+        | Command::Retry
+        | Command::Resolve
+        | Command::Book
+        | Command::Terminate => return Ok(()),
     };
     sqlx::query!("update amends.instance set held = $2 where instance_id = $1", instance_id, held)
         .execute(connection)

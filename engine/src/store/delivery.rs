@@ -5,7 +5,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Pool, intake_case};
-use crate::delivery::{DeliveryFilter, DeliveryOutcome, DeliveryView};
+use crate::delivery::{
+    Conclusion, Delivery, DeliveryFilter, DeliveryOutcome, DeliveryView, LatestNews,
+};
 use crate::error::Error;
 use crate::worker::new_id;
 
@@ -13,9 +15,7 @@ use crate::worker::new_id;
 #[derive(Debug, Clone)]
 pub(crate) struct NewOutcome {
     pub(crate) delivery_id: Uuid,
-    pub(crate) outcome: DeliveryOutcome,
-    pub(crate) reason: Option<String>,
-    pub(crate) instance_id: Option<Uuid>,
+    pub(crate) conclusion: Conclusion,
     pub(crate) actor: String,
     pub(crate) note: String,
     pub(crate) at: DateTime<Utc>,
@@ -24,7 +24,7 @@ pub(crate) struct NewOutcome {
 /// Adds what became of a delivery, and settles its cases, unless it failed again.
 pub(crate) async fn conclude(connection: &mut PgConnection, new: &NewOutcome) -> Result<(), Error> {
     append(connection, new).await?;
-    if new.outcome != DeliveryOutcome::Failed {
+    if new.conclusion.outcome != DeliveryOutcome::Failed {
         intake_case::settle_of_delivery(connection, new).await?;
     }
     Ok(())
@@ -32,15 +32,17 @@ pub(crate) async fn conclude(connection: &mut PgConnection, new: &NewOutcome) ->
 
 /// Adds what became of a delivery.
 pub(crate) async fn append(connection: &mut PgConnection, new: &NewOutcome) -> Result<(), Error> {
+    let Conclusion { outcome, reason, instance_id, as_of } = &new.conclusion;
     sqlx::query!(
         "insert into amends.delivery_outcome
-             (outcome_id, delivery_id, outcome, reason, instance_id, actor, note, decided_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+             (outcome_id, delivery_id, outcome, reason, instance_id, as_of, actor, note, decided_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         new_id(),
         new.delivery_id,
-        new.outcome.as_str(),
-        new.reason,
-        new.instance_id,
+        outcome.as_str(),
+        reason.as_deref() as _,
+        *instance_id as _,
+        *as_of as _,
         new.actor,
         new.note,
         new.at,
@@ -122,6 +124,52 @@ pub(crate) async fn show(
     .fetch_one(pool)
     .await?;
     Ok(Some((view, body)))
+}
+
+/// The delivery of this name.
+pub(crate) async fn of(
+    pool: &Pool,
+    source: &str,
+    external_id: &str,
+) -> Result<Option<DeliveryView>, Error> {
+    let found = sqlx::query_scalar!(
+        "select delivery_id from amends.delivery where source = $1 and external_id = $2",
+        source,
+        external_id,
+    )
+    .fetch_optional(pool)
+    .await?;
+    match found {
+        Some(delivery_id) => Ok(views(pool, &[delivery_id]).await?.pop()),
+        None => Ok(None),
+    }
+}
+
+/// What was said of an instance as of the latest time, but for what one delivery said.
+pub(crate) async fn latest_news(
+    pool: &Pool,
+    instance_id: Uuid,
+    but: Uuid,
+) -> Result<Option<LatestNews>, Error> {
+    let latest = sqlx::query!(
+        r#"
+        select o.as_of as "as_of!", d.source, d.external_id, d.body, d.received_at
+        from amends.delivery_outcome o
+        join amends.delivery d on d.delivery_id = o.delivery_id
+        where o.instance_id = $1 and o.as_of is not null and o.delivery_id <> $2
+        order by o.as_of desc
+        limit 1
+        "#,
+        instance_id,
+        but,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(latest.map(|it| LatestNews {
+        as_of: it.as_of,
+        delivery: Delivery { source: it.source, external_id: it.external_id, body: it.body },
+        received_at: it.received_at,
+    }))
 }
 
 async fn newest(pool: &Pool, before: Option<Uuid>, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {

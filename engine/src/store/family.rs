@@ -132,7 +132,9 @@ pub(crate) fn reason(command: Command) -> &'static str {
         Command::Hold => "its parent is held",
         Command::Release => "its parent is released",
         Command::Terminate => "its parent is stopped by force",
-        Command::Cancel | Command::Resume | Command::Retry | Command::Resolve => PARENT_UNDONE,
+        Command::Cancel | Command::Resume | Command::Retry | Command::Resolve | Command::Book => {
+            PARENT_UNDONE
+        }
     }
 }
 

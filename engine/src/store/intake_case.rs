@@ -8,7 +8,7 @@ use super::command::{Given, give_command};
 use super::commit::shard;
 use super::delivery::{self, NewOutcome};
 use crate::command::{Answer, Command};
-use crate::delivery::DeliveryOutcome;
+use crate::delivery::{Conclusion, DeliveryOutcome};
 use crate::error::Error;
 use crate::intake_case::{CaseAnswer, CaseFilter, CaseView, NewCase, Opened, Origin, Stop};
 use crate::published::publish as published;
@@ -299,12 +299,15 @@ pub(crate) async fn settle(
         Some(_) => CaseAnswer::AlreadySettled,
     };
     note(connection, settlement, SETTLE, answer).await?;
-    if answer == CaseAnswer::Accepted && seen.instance_id.is_none() {
+    if answer == CaseAnswer::Accepted {
         let ignored = NewOutcome {
             delivery_id: seen.delivery_id,
-            outcome: DeliveryOutcome::Ignored,
-            reason: Some(BY_A_PERSON.to_owned()),
-            instance_id: None,
+            conclusion: Conclusion {
+                outcome: DeliveryOutcome::Ignored,
+                reason: Some(BY_A_PERSON.to_owned()),
+                instance_id: seen.instance_id,
+                as_of: None,
+            },
             actor: settlement.actor.clone(),
             note: settlement.reason.clone(),
             at: settlement.at,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use amends::command::{Answer, Command, Finding, Resolution};
-use amends::delivery::{DeliveryFilter, DeliveryOutcome};
+use amends::delivery::{Conclusion, DeliveryFilter, DeliveryOutcome};
 use amends::intake_case::{CaseFilter, CaseProblem, NewCase, Stop};
 use amends::schedule::{Backfill, ScheduleCommand};
 use amends::view::Filter;
@@ -14,6 +14,7 @@ use amends::{
 use amends_tests::improvised::{A, B, Packed, Part, Ran, Stage, packed, start_request};
 use amends_tests::kit::{Kit, KitBuilder};
 use amends_tests::scripted::{ONCE, Script, Scripted};
+use chrono::DateTime;
 use futures::FutureExt;
 use sqlx::{ConnectOptions, Connection};
 
@@ -358,10 +359,22 @@ pub(super) async fn kept(kit: KitBuilder) -> Seen {
     let started =
         kit.ask(async |engine| engine.start_kept(first, start_request("it")).await).await.unwrap();
     assert!(matches!(started, Started::New(id) | Started::Replayed(id) if id == first));
-    let outcome = DeliveryOutcome::Started;
-    kit.ask(async |engine| engine.conclude_delivery(first, outcome, Some(first), person).await)
-        .await
-        .unwrap();
+    let conclude = async |delivery_id, outcome, as_of| {
+        let conclusion = || Conclusion { outcome, reason: None, instance_id: Some(first), as_of };
+        let told = async |engine: Engine| {
+            engine.conclude_delivery(delivery_id, conclusion(), person).await
+        };
+        kit.ask(told).await.unwrap();
+    };
+    conclude(first, DeliveryOutcome::Started, None).await;
+    conclude(second, DeliveryOutcome::Failed, Some(DateTime::UNIX_EPOCH)).await;
+    let latest = kit.ask(async |engine| engine.latest_news(first, first).await).await.unwrap();
+    assert_eq!(latest.map(|it| it.delivery.external_id), Some(text("2")));
+    assert!(
+        kit.ask(async |engine| engine.latest_news(first, second).await).await.unwrap().is_none()
+    );
+    let named = kit.ask(async |engine| engine.delivery_of("test", "2").await).await.unwrap();
+    assert_eq!(named.map(|it| it.delivery_id), Some(second));
     let filter = CaseFilter { settled: Some(false), limit: 10, ..CaseFilter::default() };
     let cases = kit.ask(async |engine| engine.cases(&filter).await).await.unwrap();
     assert_eq!(cases.iter().map(|case| case.delivery_id).collect::<Vec<_>>(), [second]);

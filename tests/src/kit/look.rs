@@ -54,7 +54,7 @@ impl Kit {
             let money = payload.get_mut("money").map(Value::take)?;
             Some(serde_json::from_value::<Vec<Movement>>(money).expect("movements are recorded"))
         });
-        Ledger { movements: money.flatten().collect() }
+        Ledger::of(money.flatten().collect())
     }
 }
 

@@ -273,14 +273,14 @@ mod tests {
         let undone = &Undone::by("re_1");
         let movements = step().money(Moment::Undone { input, output: None, undone });
         assert_eq!(movements.len(), 2);
-        assert_eq!(Ledger { movements }.captured_net(sample().currency), Some(0));
+        assert_eq!(Ledger::of(movements).captured_net(sample().currency), Some(0));
     }
 
     fn ledger(movements: &[(MovementKind, i64)]) -> Ledger {
         let currency = sample().currency;
         let money = |amount_minor| Money { amount_minor, currency };
         let movements = movements.iter().map(|&(kind, amount)| movement(kind, money(amount), "x"));
-        Ledger { movements: movements.collect() }
+        Ledger::of(movements.collect())
     }
 
     fn net_after(before: Ledger, output: Option<&Charged>) -> Option<i64> {
@@ -290,7 +290,7 @@ mod tests {
         let undone = undone.with_ledger(before.clone());
         let movements = step.money(Moment::Undone { input, output, undone: &undone });
         let movements = [before.movements, movements].concat();
-        Ledger { movements }.captured_net(sample().currency)
+        Ledger::of(movements).captured_net(sample().currency)
     }
 
     #[test]
@@ -316,7 +316,7 @@ mod tests {
         let undone = &Undone::by("by hand").with_ledger(before.clone());
         let found = step().money(Moment::Undone { input, output: Some(&charged()), undone });
         let movements = [before.movements, found].concat();
-        assert_eq!(Ledger { movements }.captured_net(sample().currency), Some(0));
+        assert_eq!(Ledger::of(movements).captured_net(sample().currency), Some(0));
         let told = told(&step(), Moment::Undone { input, output: Some(&charged()), undone });
         assert_eq!(told[0].1["amount_minor"], json!(sample().total_minor - 1000));
     }

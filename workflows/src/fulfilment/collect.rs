@@ -185,7 +185,7 @@ mod tests {
             let output = &step().run(&call, input).now_or_never().unwrap().unwrap();
             assert_eq!(output.charge_id, taken);
             let movements = step().money(Moment::Done { input, output });
-            let ledger = Ledger { movements };
+            let ledger = Ledger::of(movements);
             assert_eq!(ledger.captured_net(sample().currency), Some(7490));
 
             let call = Call::for_test("it/collect").undoing().with_ledger(ledger.clone());
@@ -193,7 +193,7 @@ mod tests {
             let undone = &undone.with_ledger(ledger.clone());
             let back = step().money(Moment::Undone { input, output: Some(output), undone });
             let movements = [ledger.movements, back].concat();
-            assert_eq!(Ledger { movements }.captured_net(sample().currency), Some(0));
+            assert_eq!(Ledger::of(movements).captured_net(sample().currency), Some(0));
         }
     }
 }

@@ -254,7 +254,10 @@ impl Workflow for Fulfilment {
             Payment::OnDelivery | Payment::NothingDue => false,
         };
         let due_minor = match outcome {
-            Outcome::Completed if is_ours => amount_minor,
+            // What the shop has given back by itself is not owed any more.
+            Outcome::Completed if is_ours => {
+                amount_minor - ledger.refunded_outside(currency).unwrap_or_default()
+            }
             Outcome::Completed | Outcome::Compensated | Outcome::Cancelled => 0,
         };
         match ledger.captured_net(currency) {
@@ -404,7 +407,7 @@ mod tests {
                 money: Money { amount_minor, currency: currency.parse().unwrap() },
                 reference: String::new(),
             };
-            let ledger = Ledger { movements: movements.iter().map(movement).collect() };
+            let ledger = Ledger::of(movements.iter().map(movement).collect());
             fulfilment().balanced(outcome, &order, &ledger).is_ok()
         };
         let total = order.total_minor;

@@ -1,8 +1,17 @@
 //! Whether two orders say the same, whatever doors they came through.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Customer, Extra, ExtraKind, Line, Order, Recipient};
+
+/// Where an order says something else than before, and what; nothing personal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Where, as a JSON pointer.
+    pub pointer: &'static str,
+    /// What has become of it, in words.
+    pub detail: String,
+}
 
 impl Order {
     /// Where the two would be carried out differently, as JSON pointers; nowhere, if they say the
@@ -36,6 +45,73 @@ impl Order {
         ];
         same.into_iter().filter(|(_, is_same)| !is_same).map(|(pointer, _)| pointer).collect()
     }
+
+    /// What a later word about this order changes; nothing, if money has come as was expected.
+    #[must_use]
+    pub fn changes(&self, later: &Self) -> Vec<Change> {
+        let is_as_expected = self.payment.leads_to(&later.payment);
+        self.differences(later)
+            .into_iter()
+            .filter(|pointer| !(*pointer == "/payment" && is_as_expected))
+            .map(|pointer| Change { pointer, detail: self.detail(later, pointer) })
+            .collect()
+    }
+
+    /// Whether a later word about this order only takes away from it: pieces, and what they cost.
+    #[must_use]
+    pub fn is_reduced_to(&self, later: &Self) -> bool {
+        let amounts = [
+            "/lines",
+            "/shipping_minor",
+            "/tax_minor",
+            "/discount_minor",
+            "/extras",
+            "/total_minor",
+            "/agreed_total",
+        ];
+        let before = articles(&self.lines);
+        let has_been = |(article, (bought, handed_over)): (&(&str, i64), &(u64, u64))| {
+            before.get(article).is_some_and(|(b, h)| bought <= b && handed_over <= h)
+        };
+        self.changes(later).iter().all(|change| amounts.contains(&change.pointer))
+            && articles(&later.lines).iter().all(has_been)
+            && later.total_minor <= self.total_minor
+    }
+
+    fn detail(&self, later: &Self, pointer: &str) -> String {
+        let became = |before: i64, after: i64| format!("{before} became {after}");
+        match pointer {
+            "/lines" => line_changes(&self.lines, &later.lines),
+            "/shipping_minor" => became(self.shipping_minor, later.shipping_minor),
+            "/tax_minor" => became(self.tax_minor, later.tax_minor),
+            "/discount_minor" => became(self.discount_minor, later.discount_minor),
+            "/total_minor" => became(self.total_minor, later.total_minor),
+            "/closed" => match later.closed {
+                Some(closed) => format!("is {}", closed.as_str()),
+                None => "is open again".to_owned(),
+            },
+            _ => "has changed".to_owned(),
+        }
+    }
+}
+
+/// What has become of which article.
+fn line_changes(before: &[Line], after: &[Line]) -> String {
+    let (before, after) = (articles(before), articles(after));
+    let articles: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let changes = articles.into_iter().filter_map(|article| {
+        let of = |lines: &BTreeMap<_, _>| lines.get(article).copied().unwrap_or_default();
+        let ((bought, to_ship), (bought_now, to_ship_now)) = (of(&before), of(&after));
+        let (sku, _) = article;
+        match () {
+            () if bought != bought_now => Some(format!("{sku}: {bought} became {bought_now}")),
+            () if to_ship != to_ship_now => {
+                Some(format!("{sku}: {to_ship} to hand over became {to_ship_now}"))
+            }
+            () => None,
+        }
+    });
+    changes.collect::<Vec<_>>().join(", ")
 }
 
 /// How many pieces of each article at each price, bought and handed over.
@@ -157,5 +233,68 @@ mod tests {
         for (index, (pointer, change)) in table.iter().enumerate() {
             assert_eq!(differences(change), [*pointer], "row {index}");
         }
+    }
+
+    fn changes(change: impl FnOnce(&mut Order)) -> Vec<String> {
+        let mut later = sample();
+        change(&mut later);
+        let changes = sample().changes(&later);
+        changes.into_iter().map(|it| format!("{} {}", it.pointer, it.detail)).collect()
+    }
+
+    #[test]
+    fn a_person_is_told_what_became_of_what() {
+        assert_eq!(
+            changes(|order| {
+                order.lines[0].quantity = 1;
+                order.lines[1].handed_over = Some(0);
+                order.lines.push(Line { sku: "MUG".into(), ..order.lines[0].clone() });
+                order.total_minor = 7_000;
+                order.customer.name = "Joe".into();
+            }),
+            [
+                "/lines CAP/RED: 1 to hand over became 0, MUG: 0 became 1, TEE-M-BLK: 2 became 1",
+                "/total_minor 7490 became 7000",
+                "/customer has changed",
+            ]
+        );
+        assert_eq!(changes(|order| order.closed = Some(Closed::Voided)), ["/closed is voided"]);
+    }
+
+    #[test]
+    fn money_that_has_come_is_no_change() {
+        let mut paid = sample();
+        paid.payment = Payment::Paid { reference: "1".into() };
+        let authorised =
+            Order { payment: Payment::Authorised { reference: "1".into() }, ..paid.clone() };
+        assert_eq!(authorised.changes(&paid), []);
+        assert_eq!(sample().changes(&paid).len(), 1);
+    }
+
+    #[test]
+    fn what_only_takes_away_is_known_from_what_adds_or_changes() {
+        type Change = fn(&mut Order);
+        let reduces = |change: Change| {
+            let mut later = sample();
+            change(&mut later);
+            sample().is_reduced_to(&later)
+        };
+        let less: [Change; 3] = [
+            |_| (),
+            |order| {
+                order.lines.truncate(1);
+                order.total_minor -= 1_500;
+            },
+            |order| order.lines[0].handed_over = Some(1),
+        ];
+        let other: [Change; 5] = [
+            |order| order.lines[1].quantity += 1,
+            |order| order.lines[0].sku.push('1'),
+            |order| order.total_minor += 1,
+            |order| order.recipient = None,
+            |order| order.closed = Some(Closed::Cancelled),
+        ];
+        assert!(less.into_iter().all(reduces));
+        assert!(!other.into_iter().any(reduces));
     }
 }

@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use amount::{ParseMinorError, parse_minor};
+pub use difference::Change;
 pub use key::{InvalidKey, InvalidOrderId, InvalidShop, OrderKey, ShopName};
 pub use payment::Payment;
 pub use validation::Problem;

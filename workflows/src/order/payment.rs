@@ -33,9 +33,38 @@ pub enum Payment {
 }
 
 impl Payment {
+    /// Whether this is what a shop may say next without anything having changed for us: money that
+    /// was on its way has come.
+    #[must_use]
+    pub fn leads_to(&self, next: &Self) -> bool {
+        let was_on_its_way =
+            matches!(self, Self::Authorised { .. } | Self::OnDelivery | Self::OnTerms { .. });
+        self == next || (was_on_its_way && matches!(next, Self::Paid { .. }))
+    }
+
     /// Whether it is to be charged, as where nothing else is said.
     #[must_use]
     pub fn is_to_charge(&self) -> bool {
         *self == Self::ToCharge
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_that_comes_as_was_expected_changes_nothing() {
+        let paid = || Payment::Paid { reference: "1".into() };
+        let authorised = Payment::Authorised { reference: "1".into() };
+        let on_terms = Payment::OnTerms { due_at: None };
+        for before in [authorised.clone(), Payment::OnDelivery, on_terms, paid()] {
+            assert!(before.leads_to(&paid()), "{before:?}");
+        }
+        for before in [Payment::ToCharge, Payment::NothingDue] {
+            assert!(!before.leads_to(&paid()), "{before:?}");
+        }
+        assert!(!paid().leads_to(&authorised));
+        assert!(!paid().leads_to(&Payment::Paid { reference: "2".into() }));
     }
 }

@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::intake::draft::{Doubt, Draft};
+use crate::intake::news::Refund;
 use crate::intake::node::{Flaws, Node};
 use total::{Parts, settle};
 
@@ -30,8 +31,15 @@ const UNKNOWN_CURRENCY: &str = "UNKNOWN_CURRENCY";
 /// What an order of Shopify comes to.
 #[derive(Debug)]
 pub(super) enum Read {
-    /// An order, as far as it can be read.
-    Order(Box<Draft>),
+    /// An order.
+    Order {
+        /// As far as it can be read.
+        draft: Box<Draft>,
+        /// What was given back of it.
+        refunds: Vec<Refund>,
+        /// When it was placed.
+        placed_at: Option<DateTime<Utc>>,
+    },
     /// It was made to try something out; its id, if it has one.
     Test(Option<String>),
 }
@@ -41,7 +49,7 @@ pub(super) fn read(text: &str, shop: &str, received_at: DateTime<Utc>) -> Read {
     let flaws = Flaws::default();
     let Some(root) = Node::read(text, &flaws) else {
         let draft = Draft { problems: flaws.into_vec(), ..Draft::default() };
-        return Read::Order(Box::new(draft));
+        return Read::Order { draft: Box::new(draft), refunds: Vec::new(), placed_at: None };
     };
     if root.member("test").is_some_and(|test| test.is_true()) {
         return Read::Test(root.member("id").and_then(|id| id.text()));
@@ -49,10 +57,21 @@ pub(super) fn read(text: &str, shop: &str, received_at: DateTime<Utc>) -> Read {
     let mut reader =
         Reader { root: root.clone(), order: Map::new(), lacking: Vec::new(), doubt: None };
     reader.read(shop, received_at);
+    let placed_at = reader.time("created_at");
     let Reader { order, mut lacking, doubt, .. } = reader;
     drop(root);
     lacking.extend(flaws.into_vec());
-    Read::Order(Box::new(Draft { order: Value::Object(order), problems: lacking, doubt }))
+    let draft = Draft { order: Value::Object(order), problems: lacking, doubt };
+    Read::Order { draft: Box::new(draft), refunds: refunds(text), placed_at }
+}
+
+/// What was given back of an order. What cannot be read of that keeps no order from being carried out:
+/// refunds are told of by themselves, too.
+fn refunds(text: &str) -> Vec<Refund> {
+    let flaws = Flaws::default();
+    let refunds = Node::read(text, &flaws).and_then(|root| root.member("refunds"));
+    let refunds = refunds.map(|refunds| refunds.entries()).unwrap_or_default();
+    refunds.iter().flat_map(super::refunds::of).collect()
 }
 
 /// Reads an order, and keeps what was there and what was not.
@@ -434,7 +453,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn time(node: &Node<'_>) -> Option<DateTime<Utc>> {
+pub(super) fn time(node: &Node<'_>) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(&node.text()?).ok().map(|time| time.to_utc())
 }
 

@@ -1,6 +1,6 @@
 //! Deliveries of Shopify: which are believed, what names them, what becomes of them.
 
-use amends_workflows::order::{Closed, Payment};
+use amends_workflows::order::{Closed, Order, Payment};
 use axum::body::Bytes;
 use axum::http::{HeaderName, HeaderValue};
 use hmac::{Hmac, KeyInit, Mac};
@@ -56,7 +56,7 @@ fn created(body: &Value) -> Translated {
 
 fn translated(body: &Value) -> Order {
     match created(body) {
-        Translated::Start(order) => *order,
+        Translated::Order(news) => news.order,
         other => panic!("{other:?}"),
     }
 }
@@ -308,9 +308,10 @@ fn what_does_not_add_up_is_for_a_person_to_let_pass() {
     assert_eq!(failed.code, "TOTAL_MISMATCH");
     let anyway = Correction { anyway: true, ..Correction::default() };
     let body = with(json!({"total_price": "70.00"})).to_string();
-    let Translated::Start(order) = kept(body.as_bytes(), ORDER_CREATED, &anyway) else {
+    let Translated::Order(news) = kept(body.as_bytes(), ORDER_CREATED, &anyway) else {
         panic!("it is carried out anyway");
     };
+    let order = &news.order;
     assert_eq!((order.total_minor, order.extras[0].amount_minor), (7000, 151));
 }
 
@@ -395,11 +396,11 @@ fn an_article_is_named_by_its_number_its_variant_or_its_product_or_a_person_is_a
                 let fields = [("/lines/0/sku".to_owned(), json!("TEE"))].into();
                 let filled_in = Correction { fields, anyway: false };
                 let body = body.to_string();
-                let Translated::Start(order) = kept(body.as_bytes(), ORDER_CREATED, &filled_in)
+                let Translated::Order(news) = kept(body.as_bytes(), ORDER_CREATED, &filled_in)
                 else {
                     panic!("what was filled in is taken");
                 };
-                assert_eq!(order.lines[0].sku, "TEE");
+                assert_eq!(news.order.lines[0].sku, "TEE");
             }
         }
     }
@@ -432,7 +433,7 @@ fn what_nobody_reads_keeps_no_order_from_being_carried_out() {
     let latin = [&odd[..odd.len() - 2], br#", "tags": "caf"#, b"\xe9\"}"].concat();
     for body in [odd, latin] {
         let translated = kept(&body, ORDER_CREATED, &Correction::default());
-        assert!(matches!(translated, Translated::Start(_)), "{translated:?}");
+        assert!(matches!(translated, Translated::Order(_)), "{translated:?}");
     }
     for body in [&b"x"[..], b"[]", b"", b"{\"id\": 1"] {
         let translated = kept(body, ORDER_CREATED, &Correction::default());
@@ -443,5 +444,5 @@ fn what_nobody_reads_keeps_no_order_from_being_carried_out() {
 #[test]
 fn other_topics_start_nothing_and_need_not_even_be_json() {
     let unused = Translated::Ignored { reason: TOPIC_UNUSED, business_key: None };
-    assert_eq!(kept(b"x", "orders/paid", &Correction::default()), unused);
+    assert_eq!(kept(b"x", "orders/edited", &Correction::default()), unused);
 }
