@@ -162,7 +162,7 @@ fn webhook(bytes: &[u8]) {
             sound(&news.order);
         }
         Translated::Refunded(refunded) => assert!(refunded.business_key.starts_with(SHOP)),
-        Translated::Failed(failed) => {
+        Translated::Failed(failed) | Translated::FailedNews(failed) => {
             assert!(!failed.problems.is_empty() && failed.message().len() <= 4000);
         }
         Translated::Ignored { .. } => {}

@@ -284,6 +284,38 @@ async fn what_somebody_else_has_handed_over_or_given_back_is_not_shipped() {
 }
 
 #[tokio::test]
+async fn what_a_person_has_filled_in_once_is_not_asked_for_again() {
+    let without = |time: &str, changes: &Value| {
+        let mut order = as_of(time, changes);
+        order["line_items"][0]["sku"] = Value::Null;
+        order
+    };
+    let world = World::new().await;
+    let api = Api::of(&world);
+    world.providers().fault("payment", "charge", "down", None).await;
+    hear(&api, news("orders/create", &without("10:00:00", &json!({})))).await;
+    let case = items(&api, "/intake/cases").await.remove(0);
+    let path = format!("/intake/cases/{}/commands", case["case_id"].as_str().unwrap());
+    let start = json!({"command": "start", "reason": "the shop was asked",
+        "fields": {"/lines/0/sku": "TEE-M-BLK"}});
+    assert_eq!(command(&api, path, start).await.status, 200);
+    hear(&api, news("orders/updated", &without("11:00:00", &json!({"note": "by Friday"})))).await;
+    assert_eq!(cases(&api).await, []);
+    let address = json!({"name": "Jane Tan", "address1": "2 Jalan Dua", "city": "Kuala Lumpur",
+        "zip": "50000", "country_code": "MY"});
+    let moved = json!({"shipping_address": address});
+    hear(&api, news("orders/updated", &without("12:00:00", &moved))).await;
+    let message = "/recipient: has changed";
+    assert_eq!(cases(&api).await, [("ORDER_CHANGED".into(), message.into(), true)]);
+    // Of what was placed before anybody listened nobody is asked.
+    let mut old = without("12:00:00", &json!({"created_at": "2019-01-01T00:00:00Z"}));
+    old["id"] = json!(7);
+    hear(&api, news("orders/updated", &old)).await;
+    assert_eq!(outcomes(&api).await.pop(), Some(became("ignored", "ORDER_UNKNOWN")));
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn what_the_shop_has_given_back_is_counted_once_and_a_cancel_gives_back_the_rest() {
     let (world, api, id) = paid().await;
     let given_back = refund(1, "20.00", "11:00:00");

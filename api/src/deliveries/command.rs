@@ -132,7 +132,9 @@ pub(crate) async fn carry_out(app: App, ordered: Ordered) -> Result<DeliveryAnsw
             engine.conclude_delivery(delivery_id, conclusion, person).await?;
             Ok(answer(outcome, None))
         }
-        Some(Translated::Failed(failed)) => Err(still_failed(failed)),
+        Some(Translated::Failed(failed) | Translated::FailedNews(failed)) => {
+            Err(still_failed(failed))
+        }
         None => {
             let detail = "it came from no platform whose deliveries can be translated";
             Err(Problem::new(Code::DeliveryFailed, detail))

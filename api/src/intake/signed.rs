@@ -33,22 +33,59 @@ pub(crate) async fn take_in(
     translated: Translated,
 ) -> Result<(), Problem> {
     match translated {
-        Translated::Order(news) => match start(&app, &news, delivery.clone()).await {
-            Err(Refusal::Input(why)) => {
-                let business_key = Some(news.order.business_key());
-                let failed = Failed { business_key, ..Failed::at(ORDER_REFUSED, "", &why) };
-                keep_failed(&app, delivery, failed).await
-            }
-            Err(Refusal::Other(problem)) => Err(problem),
-            Ok(()) => Ok(()),
-        },
+        Translated::Order(news) => start_or_keep(&app, &news, delivery).await,
         Translated::Refunded(refunded) => news::hear_refunds(&app, refunded, delivery).await,
         Translated::Ignored { reason, business_key } => {
             let verdict = Verdict { business_key, ..Verdict::ignored(reason) };
             keep(&app, delivery, verdict).await.map(drop)
         }
-        Translated::Failed(failed) => keep_failed(&app, delivery, failed).await,
+        Translated::Failed(failed) => fill_in_or_keep(&app, delivery, failed, true).await,
+        Translated::FailedNews(failed) => fill_in_or_keep(&app, delivery, failed, false).await,
     }
+}
+
+async fn start_or_keep(app: &App, news: &News, delivery: Delivery) -> Result<(), Problem> {
+    match start(app, news, delivery.clone()).await {
+        Err(Refusal::Input(why)) => {
+            let business_key = Some(news.order.business_key());
+            let failed = Failed { business_key, ..Failed::at(ORDER_REFUSED, "", &why) };
+            keep_failed(app, delivery, failed).await
+        }
+        Err(Refusal::Other(problem)) => Err(problem),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Keeps what cannot be carried out as it is. If it is about an order that was started, what a person
+/// has filled in by then counts here, too.
+async fn fill_in_or_keep(
+    app: &App,
+    delivery: Delivery,
+    failed: Failed,
+    starts: bool,
+) -> Result<(), Problem> {
+    let started = match &failed.business_key {
+        Some(business_key) => news::started(app, business_key).await?,
+        None => None,
+    };
+    match started {
+        Some(instance) => match news::filled_in(app, instance.instance_id, &delivery).await? {
+            Some(news) => start_or_keep(app, &news, delivery).await,
+            None => keep_failed(app, delivery, failed).await,
+        },
+        None if starts => keep_failed(app, delivery, failed).await,
+        None => keep_unknown(app, delivery, failed.business_key).await,
+    }
+}
+
+/// Keeps news of something that was not started here.
+pub(super) async fn keep_unknown(
+    app: &App,
+    delivery: Delivery,
+    business_key: Option<String>,
+) -> Result<(), Problem> {
+    let verdict = Verdict { business_key, ..Verdict::ignored(ORDER_UNKNOWN) };
+    keep(app, delivery, verdict).await.map(drop)
 }
 
 /// Why an order was not started.
@@ -78,10 +115,7 @@ async fn start(app: &App, news: &News, delivery: Delivery) -> Result<(), Refusal
     let (engine, order) = (app.engine(), &news.order);
     let business_key = order.business_key();
     if !news.starts && news::started(app, &business_key).await?.is_none() {
-        let verdict =
-            Verdict { business_key: Some(business_key), ..Verdict::ignored(ORDER_UNKNOWN) };
-        keep(app, delivery, verdict).await?;
-        return Ok(());
+        return Ok(keep_unknown(app, delivery, Some(business_key)).await?);
     }
     let (mut delivery, mut id) = (delivery, Id::Own);
     let mut started = engine.start(create::start(order, Some(delivery.clone()))?).await?;

@@ -80,6 +80,8 @@ pub(crate) enum Translated {
     },
     /// A person has to see to it.
     Failed(Failed),
+    /// The same, if it is news of something that was started; it starts nothing itself.
+    FailedNews(Failed),
 }
 
 /// Takes in a delivery. 200 says that it is durable, or was before; and if it cannot be carried out,

@@ -140,7 +140,8 @@ impl Source for Shopify {
                 let starts = !(is_news && is_old) || correction.anyway;
                 match draft.finish(correction) {
                     Ok(order) => Translated::Order(Box::new(News { order, refunds, starts })),
-                    Err(failed) => Translated::Failed(failed),
+                    Err(failed) if starts => Translated::Failed(failed),
+                    Err(failed) => Translated::FailedNews(failed),
                 }
             }
         }

@@ -6,6 +6,8 @@
 mod judge;
 mod refunds;
 
+use std::collections::BTreeMap;
+
 use amends::command::{Answer, Command};
 use amends::delivery::{Conclusion, DeliveryOutcome, DeliveryView};
 use amends::intake_case::{CaseProblem, Origin, Stop};
@@ -150,14 +152,45 @@ async fn known(app: &App, origin: &Origin, instance_id: Uuid, but: Uuid) -> Resu
         let as_of = started.as_ref().and_then(|order| order.changed_at);
         return Ok(Known { order: started, as_of });
     };
-    let Delivery { source, external_id, body } = &latest.delivery;
-    let correction = Correction { anyway: true, ..Correction::default() };
-    let said = webhook::translate((source, external_id), body, latest.received_at, &correction);
-    let order = match said {
-        Some(Translated::Order(news)) => Some(news.order),
-        _ => started,
+    let said = read(&latest.delivery, latest.received_at, started.as_ref());
+    Ok(Known { order: said.map(|news| news.order).or(started), as_of: Some(latest.as_of) })
+}
+
+/// The news of a delivery that cannot be read as it is, with what stands in the place of what is
+/// missing in the order that was started: a person has filled it in.
+pub(crate) async fn filled_in(
+    app: &App,
+    instance_id: Uuid,
+    delivery: &Delivery,
+) -> Result<Option<News>, Problem> {
+    let origin = app.engine().origin(instance_id).await?.ok_or_else(Problem::internal)?;
+    let started = serde_json::from_str::<Order>(&origin.input).ok();
+    Ok(started.and_then(|started| read(delivery, app.now(), Some(&started))))
+}
+
+/// Reads what a delivery says of an order that was started.
+fn read(delivery: &Delivery, received_at: DateTime<Utc>, started: Option<&Order>) -> Option<News> {
+    let Delivery { source, external_id, body } = delivery;
+    let translate = |fields| {
+        let correction = Correction { fields, anyway: true };
+        webhook::translate((source, external_id), body, received_at, &correction)
     };
-    Ok(Known { order, as_of: Some(latest.as_of) })
+    let failed = match translate(BTreeMap::new())? {
+        Translated::Order(news) => return Some(*news),
+        Translated::Failed(failed) | Translated::FailedNews(failed) => failed,
+        Translated::Refunded(_) | Translated::Ignored { .. } => return None,
+    };
+    let started = serde_json::to_value(started?).ok()?;
+    let fill_in = |problem: CaseProblem| {
+        let field = problem.field?;
+        let value = started.pointer(&field)?.clone();
+        Some((field, value))
+    };
+    let fields = failed.problems.into_iter().map(fill_in).collect::<Option<_>>()?;
+    match translate(fields)? {
+        Translated::Order(news) => Some(*news),
+        _ => None,
+    }
 }
 
 async fn conclude(
