@@ -1,7 +1,7 @@
 # The commands of this repository; `make` alone lists them.
 
 .POSIX:
-.PHONY: help demo test chaos bugs previous deaf ha check bench postgres pgbouncer schemathesis patroni
+.PHONY: help demo test chaos bugs previous deaf ha check bench postgres pgbouncer schemathesis shopify patroni
 
 # list these commands
 help:
@@ -14,7 +14,7 @@ demo: postgres
 	cargo run --quiet --locked --bin amends -- demo $(ARGS)
 
 # run every test, and four minutes of chaos, on private Postgres servers
-test: postgres pgbouncer schemathesis
+test: postgres pgbouncer schemathesis shopify
 	cargo build --workspace --locked
 	cargo test --workspace --locked
 	AMENDS_TEST_HINTS=off cargo test --workspace --test it --locked -- process:: a_running_process
@@ -34,7 +34,7 @@ previous: postgres
 	cargo run --quiet --locked --bin chaos -- --beside target/previous/chaos $(ARGS)
 
 # run every test on databases that pass on no hint from one process to another
-deaf: postgres pgbouncer schemathesis
+deaf: postgres pgbouncer schemathesis shopify
 	cargo build --workspace --locked
 	AMENDS_TEST_HINTS=off cargo test --workspace --locked
 
@@ -64,7 +64,12 @@ pgbouncer:
 
 # make sure there is what tries the HTTP API out; installs it below the build directory
 schemathesis:
-	@sh tests/install-schemathesis.sh
+	@sh tests/install-python.sh schemathesis
+
+# make sure there are Shopify's own kit for apps and samples of its webhooks
+shopify:
+	@sh tests/install-python.sh shopify
+	@sh tests/install-shopify.sh
 
 # make sure there are Patroni, etcd and HAProxy; installs them with the system's package manager
 patroni:

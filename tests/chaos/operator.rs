@@ -12,7 +12,7 @@ use futures::stream::{self, StreamExt};
 use reqwest::Client;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::log::Log;
@@ -25,6 +25,8 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// How many of them give commands side by side.
 const PEOPLE: usize = 8;
 const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
+/// How often somebody looks who waits for something.
+const LOOK: Duration = Duration::from_millis(200);
 /// How often a command is given that gets no answer.
 const TRIES: u32 = 20;
 
@@ -84,6 +86,26 @@ impl Operator {
     pub(crate) async fn command(&self, server: usize, instance_id: Uuid, command: &str) {
         let body = json!({ "command": command, "reason": "the customer asked for it" });
         self.give(server, instance_id, command, &body).await;
+    }
+
+    /// Looks, now at this server and now at that one, until the instance has started children, for no
+    /// longer than this. A preview names them.
+    pub(crate) async fn await_children(&self, instance_id: Uuid, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        for server in self.servers.iter().cycle() {
+            let url = format!("{server}/instances/{instance_id}/preview?command=cancel");
+            let looking = self.client.get(url).bearer_auth(OPERATOR_TOKEN).send();
+            if let Ok(answer) = looking.await
+                && let Ok(preview) = answer.json::<Value>().await
+                && preview["children"].as_array().is_some_and(|children| !children.is_empty())
+            {
+                return;
+            }
+            if Instant::now() >= deadline {
+                return;
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// Puts right what needs a person, and has everybody go on at once who waits to try again.

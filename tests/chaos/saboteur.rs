@@ -20,6 +20,9 @@ use amends_tests::chance::Chance;
 
 /// Longer than anybody waits for an answer to a charge.
 const LATE_MILLISECONDS: u64 = 1_200;
+/// A deposit that is late is so much later than its first undo, also on a slow machine; sooner than
+/// its provider settles.
+const DEPOSIT_LATE_MILLISECONDS: u64 = 10_000;
 
 /// Providers that know nothing of an undo that came before what it undoes.
 const FORGETFUL: [&str; 3] = ["stock", "invoice", "payment"];
@@ -48,13 +51,13 @@ pub(crate) fn mix(seed: u64) -> Value {
 /// The calls that take their time, whatever the mix says.
 fn slow_calls(schedule: &Schedule) -> Vec<Value> {
     let rules = plans(schedule).into_iter().filter_map(|plan| {
-        let (provider, operation, fault) = match plan.slow? {
-            Slow::Charge => ("payment", "charge", "slow"),
-            Slow::Parcel => ("carrier", "ship", "slow"),
-            Slow::Deposit => ("payment", "charge", "late"),
+        let (provider, operation, fault, delay_milliseconds) = match plan.slow? {
+            Slow::Charge => ("payment", "charge", "slow", LATE_MILLISECONDS),
+            Slow::Parcel => ("carrier", "ship", "slow", LATE_MILLISECONDS),
+            Slow::Deposit => ("payment", "charge", "late", DEPOSIT_LATE_MILLISECONDS),
         };
         Some(json!({ "provider": provider, "operation": operation, "fault": fault,
-            "order_id": plan.business_key(), "delay_ms": LATE_MILLISECONDS }))
+            "order_id": plan.business_key(), "delay_ms": delay_milliseconds }))
     });
     rules.take(SLOW_CALLS_MAX).collect()
 }

@@ -3,12 +3,12 @@
 //! Schemathesis makes requests up from the description that the server serves, good ones and bad
 //! ones, and sequences of them, and holds every answer against it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use amends_tests::cluster::{bin_dir, scratch, stop_with_this_process};
 use amends_tests::orders;
-use amends_tests::process::{Process, binary, eventually};
+use amends_tests::process::{Process, eventually, installed};
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -105,7 +105,7 @@ async fn seed(server: &Process, sandbox: &Process) {
 fn schemathesis(folder: &Path, server: &Process) -> Command {
     let configuration =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("schemathesis/schemathesis.toml");
-    let mut command = Command::new(program());
+    let mut command = Command::new(installed("schemathesis/bin/schemathesis"));
     command.arg("--config-file").arg(configuration).arg("run");
     command.arg(format!("{}/openapi.json", server.url()));
     command.args(["--header", &format!("Authorization: Bearer {TOKEN}")]);
@@ -113,17 +113,4 @@ fn schemathesis(folder: &Path, server: &Process) -> Command {
     // Where it keeps what it wants to remember.
     command.current_dir(folder).kill_on_drop(true);
     command
-}
-
-/// Installed below the build directory, in which this test is.
-fn program() -> PathBuf {
-    let built = binary();
-    let folder = built.ancestors().nth(2).unwrap_or(Path::new("."));
-    let program = folder.join("schemathesis/bin/schemathesis");
-    assert!(
-        program.is_file(),
-        "{} is missing: run `make test`, which installs it",
-        program.display()
-    );
-    program
 }

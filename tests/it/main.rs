@@ -57,6 +57,7 @@ mod refunds;
 mod requests;
 mod schedules;
 mod schema;
+mod shopify;
 mod signals;
 mod slots;
 mod start_within;

@@ -28,6 +28,20 @@ pub fn binary() -> PathBuf {
     program
 }
 
+/// What `make test` has installed below the build directory, in which this test is.
+#[must_use]
+pub fn installed(path: &str) -> PathBuf {
+    let built = binary();
+    let folder = built.ancestors().nth(2).unwrap_or(Path::new("."));
+    let installed = folder.join(path);
+    assert!(
+        installed.exists(),
+        "{} is missing: run `make test`, which installs it",
+        installed.display()
+    );
+    installed
+}
+
 /// The program with these arguments, and nothing in its environment that bends it.
 #[must_use]
 pub fn command(arguments: &[&str], settings: &[(&str, &str)]) -> Command {

@@ -28,9 +28,11 @@ use plan::{Moment, Payment};
 /// No customer waits longer for an answer.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// By when an order's money has been asked for and taken, as a rule.
+/// By when an order's charge has been sent, as a rule.
 const CHARGED: Duration = Duration::from_secs(10);
-/// How often somebody looks whether it has.
+/// By when most dispatches have parcels, also on a slow machine.
+const PARCELLED: Duration = Duration::from_secs(45);
+/// How often somebody looks whether a charge has been sent.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Whoever gets no answer again and again asks less and less often: many who do not would keep
@@ -152,30 +154,25 @@ impl Load {
         }
     }
 
-    /// Waits until the moment has come.
+    /// Waits until the moment has come, for a charge or parcels no longer than is sensible.
     async fn until(&self, moment: Moment, instance_id: Uuid) {
         let milliseconds = match moment {
             Moment::After { milliseconds } => milliseconds,
             Moment::AfterChargeSent { milliseconds } => {
                 let key = format!("{instance_id}/charge");
-                self.seen(|proxy| proxy.is_calling(&key)).await;
+                let is_sent = || self.providers_proxies.iter().any(|it| it.is_calling(&key));
+                let deadline = Instant::now() + CHARGED;
+                while !is_sent() && Instant::now() < deadline {
+                    sleep(LOOK).await;
+                }
                 milliseconds
             }
-            Moment::AfterDeposit { milliseconds } => {
-                let key = format!("{instance_id}/deposit");
-                self.seen(|proxy| proxy.has_told_done(&key)).await;
+            Moment::AfterParcels { milliseconds } => {
+                self.operator.await_children(instance_id, PARCELLED).await;
                 milliseconds
             }
         };
         sleep(Duration::from_millis(milliseconds)).await;
-    }
-
-    /// Waits until this is so of what goes to providers, for no longer than is sensible.
-    async fn seen(&self, is_so: impl Fn(&Proxy) -> bool) {
-        let deadline = Instant::now() + CHARGED;
-        while !self.providers_proxies.iter().any(&is_so) && Instant::now() < deadline {
-            sleep(LOOK).await;
-        }
     }
 
     /// Asks, now this server and now that one, until there is an answer that ends the matter.

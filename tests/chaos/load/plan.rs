@@ -11,8 +11,8 @@ const HELD_MILLISECONDS: u64 = 2_000;
 /// When a provider's answer arrives, seen from the request: the way there takes this long
 /// ([`AWAY`](crate::scene::AWAY)).
 const ANSWERED_MILLISECONDS: std::ops::Range<u64> = 270..320;
-/// When the parcels of a dispatch are being packed, seen from the answer about its deposit.
-const PACKED_MILLISECONDS: std::ops::Range<u64> = 200..1_500;
+/// When the parcels of a dispatch are being packed, seen from when somebody sees that it has some.
+const PACKED_MILLISECONDS: std::ops::Range<u64> = 0..800;
 
 /// The way an order comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +51,8 @@ pub(crate) enum Moment {
     After { milliseconds: u64 },
     /// So long after the request for the money has left.
     AfterChargeSent { milliseconds: u64 },
-    /// So long after the provider has said that the deposit is paid, and the parcels can begin.
-    AfterDeposit { milliseconds: u64 },
+    /// So long after the order was seen to have parcels.
+    AfterParcels { milliseconds: u64 },
 }
 
 /// A provider that takes its time, while somebody meddles.
@@ -152,7 +152,7 @@ fn meddling(chance: &Chance, channel: Channel, slow: Option<Slow>) -> Vec<Meddli
         (_, Some(Slow::Parcel), _) => vec![cancel(chance.within(900..2_700))],
         (Channel::Dispatch, None, 0..50) => {
             let milliseconds = chance.within(PACKED_MILLISECONDS);
-            vec![Meddling { people, ..at("cancel", Moment::AfterDeposit { milliseconds }) }]
+            vec![Meddling { people, ..at("cancel", Moment::AfterParcels { milliseconds }) }]
         }
         (Channel::Dispatch, _, 0..65) => vec![cancel(chance.within(300..4_000))],
         // The pivot is announced when the answer about the money arrives, and tried a moment later. A

@@ -45,18 +45,9 @@ impl Calls {
 
     /// Whether a call whose key begins so has begun not long ago, and goes on.
     pub(super) fn is_open(&self, key: &str) -> bool {
-        self.is_recent(key, |call| call.to.is_none())
-    }
-
-    /// Whether a call whose key begins so has begun not long ago, and was told that it is done.
-    pub(super) fn is_done(&self, key: &str) -> bool {
-        self.is_recent(key, |call| call.is_done)
-    }
-
-    fn is_recent(&self, key: &str, is_so: impl Fn(&Called) -> bool) -> bool {
         let calls = locked(&self.0);
-        let mut recent = calls.iter().rev().take(RECENT);
-        recent.any(|call| is_so(call) && call.key.starts_with(key))
+        let recent = calls.iter().rev().take(RECENT);
+        recent.filter(|call| call.to.is_none()).any(|call| call.key.starts_with(key))
     }
 
     pub(super) fn so_far(&self) -> Vec<Called> {

@@ -186,11 +186,6 @@ impl Proxy {
         self.shared.calls.is_open(key)
     }
 
-    /// Whether a call whose key begins so has been told, not long ago, that it is done.
-    pub(crate) fn has_told_done(&self, key: &str) -> bool {
-        self.shared.calls.is_done(key)
-    }
-
     /// The calls that went through it.
     pub(crate) fn calls(&self) -> Vec<Called> {
         self.shared.calls.so_far()

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Installs schemathesis, which tries the HTTP API out by its own description, below the build
-# directory, unless the version that is wanted is there already. Needs Python 3.10 or newer.
+# Installs programs of Python's package index below the build directory, unless those that are wanted
+# are there already: `sh tests/install-python.sh NAME` installs what tests/NAME/requirements.txt
+# says. Needs Python 3.10 or newer.
 set -eu
 
-requirements="$(dirname "$0")/schemathesis/requirements.txt"
-folder="${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/schemathesis"
+requirements="$(dirname "$0")/$1/requirements.txt"
+folder="${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/$1"
 
 fail() {
     echo "$1: install Python 3.10 or newer with its module venv (Debian: python3-venv)" >&2
