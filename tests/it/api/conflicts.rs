@@ -241,6 +241,20 @@ async fn another_content_under_one_event_id_is_kept_and_put_to_a_person() {
 }
 
 #[tokio::test]
+async fn another_content_under_one_event_id_is_put_to_a_person_when_the_order_is_undone_too() {
+    let world = World::new().await;
+    let api = Api::of(&world);
+    world.providers().fault("carrier", "ship", "refuse", None).await;
+    assert_eq!(api.send(delivery(&webhook::order())).await.status, 200);
+    world.settle().await;
+    assert_eq!(api.send(delivery(&changed())).await.status, 200);
+    let found = cases(&api, "").await;
+    let codes: Vec<_> = found.iter().map(|case| (&case["code"], &case["held"])).collect();
+    assert_eq!(codes, [(&json!("DELIVERY_ID_REUSED"), &json!(false))]);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn another_content_under_another_event_id_is_put_to_a_person_too() {
     let world = World::new().await;
     let api = Api::of(&world);

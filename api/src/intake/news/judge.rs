@@ -75,20 +75,26 @@ pub(super) fn judge(known: Option<&Order>, said: &Order, instance: &InstanceView
         (Some(Closed::Voided), _) => {
             changed(None, "/closed", "the payment was called off, and it is not cancelled")
         }
-        (None, stands) => compare(known, said, stands),
+        // A return, or what was handed over here.
+        (None, Stands::PastPivot) if known.is_some_and(|known| known.is_reduced_to(said)) => {
+            match compare(known, said) {
+                Told::Nothing => Told::Nothing,
+                _ => Told::Ended,
+            }
+        }
+        (None, _) => compare(known, said),
     }
 }
 
-fn compare(known: Option<&Order>, said: &Order, stands: Stands) -> Told {
+/// What has changed, wherever what was started stands.
+pub(super) fn compare(known: Option<&Order>, said: &Order) -> Told {
     let Some(known) = known else {
         return changed(None, "", "what was known of it before cannot be read by this build");
     };
     let changes = known.changes(said);
-    match stands {
-        _ if changes.is_empty() => Told::Nothing,
-        // A return, or what was handed over here.
-        Stands::PastPivot if known.is_reduced_to(said) => Told::Ended,
-        _ => Told::Changed { code: None, problems: changes.into_iter().map(shown).collect() },
+    match changes.is_empty() {
+        true => Told::Nothing,
+        false => Told::Changed { code: None, problems: changes.into_iter().map(shown).collect() },
     }
 }
 

@@ -24,7 +24,7 @@ use super::node::problem;
 use crate::app::App;
 use crate::problem::Problem;
 use crate::webhook::{self, Translated};
-use judge::{ORDER_ENDED, Told, judge};
+use judge::{ORDER_ENDED, Told, compare, judge};
 use refunds::{Booked, REFUND_UNREADABLE};
 pub(crate) use refunds::{
     Refund, Refunded, hear as hear_refunds, hear_again as hear_refunds_again,
@@ -131,12 +131,18 @@ pub(crate) async fn hear(
             About { code: REFUND_UNREADABLE, stop: Stop::BeforePivot, problems, origin: &origin };
         open(app, about.of(&instance, delivery)).await?;
     }
-    let ends = match judge(known.order.as_ref(), &news.order, &instance) {
+    let contradiction = code_of(&origin, heard.id);
+    let told = match judge(known.order.as_ref(), &news.order, &instance) {
+        // Whoever contradicts what somebody else has said is never let go.
+        Told::Ended if contradiction != ORDER_CHANGED => compare(known.order.as_ref(), &news.order),
+        told => told,
+    };
+    let ends = match told {
         Told::Nothing => (DeliveryOutcome::Duplicate, None),
         Told::Ended => (DeliveryOutcome::Ignored, Some(ORDER_ENDED)),
         Told::Cancelled => cancel(app, heard, &kept, (&instance, &origin)).await?,
         Told::Changed { code, problems } => {
-            let code = code.unwrap_or_else(|| code_of(&origin, heard.id));
+            let code = code.unwrap_or(contradiction);
             let about = About { code, stop: Stop::BeforePivot, problems, origin: &origin };
             open(app, about.of(&instance, delivery)).await?;
             (DeliveryOutcome::Failed, Some(code))
