@@ -1,6 +1,11 @@
 # The commands of this repository; `make` alone lists them.
 
 .POSIX:
+
+# Programs and tests in one go. What tests alone need of a library is a feature of it; programs that
+# are built by themselves do without, and everything above it is compiled twice.
+BUILD = cargo build --workspace --bins --tests --locked
+
 .PHONY: help demo test chaos bugs previous deaf ha check bench postgres pgbouncer schemathesis shopify patroni
 
 # list these commands
@@ -15,10 +20,10 @@ demo: postgres
 
 # run every test, and four minutes of chaos, on private Postgres servers
 test: postgres pgbouncer schemathesis shopify
-	cargo build --workspace --locked
+	$(BUILD)
 	cargo test --workspace --locked
 	AMENDS_TEST_HINTS=off cargo test --workspace --test it --locked -- process:: a_running_process
-	cargo run --quiet --locked --bin chaos
+	"$${CARGO_TARGET_DIR:-target}/debug/chaos"
 
 # break real servers and judge them; ARGS="--seed 7 --orders 40000" for an hour of it
 chaos: postgres
@@ -35,7 +40,7 @@ previous: postgres
 
 # run every test on databases that pass on no hint from one process to another
 deaf: postgres pgbouncer schemathesis shopify
-	cargo build --workspace --locked
+	$(BUILD)
 	AMENDS_TEST_HINTS=off cargo test --workspace --locked
 
 # run on Postgres under Patroni and take it away in every way, before a release; ARGS="--help"
