@@ -361,10 +361,15 @@ async fn an_order_of_which_some_was_given_back_completes() {
     let odd = json!({"order_id": 5_940_139_491_234_u64, "transactions": [
         {"id": 9, "kind": "refund", "status": "success", "amount": "much", "currency": "MYR"}]});
     hear(&api, news("refunds/create", &odd)).await;
+    let told = as_of("14:00:00", &json!({"financial_status": "paid", "refunds": [odd]}));
+    hear(&api, news("orders/updated", &told)).await;
+    let codes: Vec<_> = cases(&api).await.into_iter().map(|(code, ..)| code).collect();
+    assert_eq!(codes, ["REFUND_UNREADABLE"; 2]);
     let expected = [
         became("started", ""),
         became("signalled", "REFUNDED"),
         became("ignored", "ORDER_ENDED"),
+        became("failed", "REFUND_UNREADABLE"),
         became("failed", "REFUND_UNREADABLE"),
     ];
     assert_eq!(outcomes(&api).await, expected);

@@ -32,8 +32,9 @@ impl Level {
         match self {
             // Postgres notes what is there already, at every start.
             Self::Info => "info,sqlx::postgres::notice=warn",
-            // A statement that takes long is nothing that a person here could change.
-            Self::Warn => "warn,sqlx::query=error",
+            // A statement that takes long is nothing that a person here could change, and whoever
+            // brings a case about tells of it.
+            Self::Warn => "warn,sqlx::query=error,amends_api::intake=error",
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use amends::{Address, Status, verify};
+use amends::{Address, Money, Status, verify};
 use anyhow::Context;
 
 use super::case::Case;
 use super::client::{Arrived, Entry};
 use super::shop::Order;
+use crate::orders::story::Story;
 use crate::timeline::amount;
 
 /// One thing that was checked: how it is, or what is wrong with it.
@@ -27,9 +28,9 @@ const UNDOABLE: [Undoable; 3] = [
 /// What stays done.
 const FINAL: [(&str, &str); 2] = [("ship", "parcel shipped"), ("send", "customer told")];
 
-/// Checks how an order has ended, and that the providers' books say the same.
-pub(super) fn order(order: &Order, case: Case, status: Status, books: &[Entry]) -> Finding {
-    let number = &order.number;
+/// Checks how an order has ended, and that the server's account and the providers' books say the same.
+pub(super) fn order(order: &Order, case: Case, story: &Story, books: &[Entry]) -> Finding {
+    let (number, status) = (&order.number, story.status);
     if status != case.status() {
         return Err(format!("{number} should be {}, and is {status}", case.status()));
     }
@@ -40,18 +41,31 @@ pub(super) fn order(order: &Order, case: Case, status: Status, books: &[Entry]) 
     }
     let is_wrong = |entry: &Entry| entry.money().is_some() && entry.money() != order.total();
     if books.iter().any(is_wrong) {
-        return Err(format!("{number} has a wrong amount in the books: {}", in_words(books)));
+        return Err(format!(
+            "{number} has a wrong amount in the books: {}",
+            in_words(books, story)
+        ));
     }
-    Ok(format!("{number} {}: {}", ending(status), in_words(books)))
+    let moved = (story.captured_minor, story.refunded_minor);
+    let wanted = case.money(story.total_minor);
+    if moved != wanted {
+        return Err(format!("{number} should have moved {wanted:?}, and has moved {moved:?}"));
+    }
+    Ok(format!("{number} {}: {}", ending(status), in_words(books, story)))
 }
 
 /// Checks an order that an earlier run left under way: it has all its effects, or none.
-pub(super) fn left_behind(number: &str, status: Status, books: &[Entry]) -> Finding {
+pub(super) fn left_behind(number: &str, story: &Story, books: &[Entry]) -> Finding {
+    let status = story.status;
     let count = |name: &str| books.iter().filter(|entry| entry.operation == name).count();
     let counts = || UNDOABLE.iter().map(|it| (count(it.done.0), count(it.undone.0)));
     let finals = |wanted| FINAL.iter().all(|(name, _)| count(name) == wanted);
     let is_right = match status {
-        Status::Completed => counts().all(|counts| counts == (1, 0)) && finals(1),
+        Status::Completed => {
+            let charged = usize::from(!is_paid_at_shop(story, books));
+            let wanted = [(1, 0), (1, 0), (charged, 0)];
+            counts().eq(wanted) && finals(1) && story.captured_minor == story.total_minor
+        }
         Status::Compensated | Status::Cancelled => {
             counts().all(|counts| counts == (0, 0) || counts == (1, 1)) && finals(0)
         }
@@ -63,7 +77,7 @@ pub(super) fn left_behind(number: &str, status: Status, books: &[Entry]) -> Find
         | Status::Compensating
         | Status::Terminated => false,
     };
-    let text = format!("{number} {}: {}", ending(status), in_words(books));
+    let text = format!("{number} {}: {}", ending(status), in_words(books, story));
     if is_right { Ok(text) } else { Err(text) }
 }
 
@@ -121,10 +135,24 @@ fn ending(status: Status) -> &'static str {
     }
 }
 
-/// What stands in the books of an order, each thing with what has undone it.
-fn in_words(books: &[Entry]) -> String {
+/// Whether the money of an order was taken where no provider of ours has a book of it.
+fn is_paid_at_shop(story: &Story, books: &[Entry]) -> bool {
+    story.captured_minor > 0 && !books.iter().any(|entry| entry.operation == "charge")
+}
+
+/// What stands in the books of an order, each thing with what has undone it, and what was paid at the
+/// shop.
+fn in_words(books: &[Entry], story: &Story) -> String {
     let find = |name: &str| books.iter().find(|entry| entry.operation == name);
+    let money = |amount_minor| amount(Money { amount_minor, currency: story.currency });
     let undoable = UNDOABLE.iter().map(|Undoable { done, undone }| {
+        if done.0 == "charge" && is_paid_at_shop(story, books) {
+            let paid = format!("{} paid at the shop", money(story.captured_minor));
+            return match story.refunded_minor {
+                0 => paid,
+                refunded => format!("{paid} and {} given back there", money(refunded)),
+            };
+        }
         let Some(entry) = find(done.0) else {
             return format!("no {} {}", self::thing(done.0), done.1);
         };
@@ -151,6 +179,7 @@ fn thing(operation: &str) -> &'static str {
 mod tests {
     use chrono::DateTime;
     use serde_json::json;
+    use uuid::Uuid;
 
     use super::super::shop::Orders;
     use super::*;
@@ -168,6 +197,32 @@ mod tests {
         operations.iter().copied().map(entry).collect()
     }
 
+    fn story(status: Status, (captured_minor, refunded_minor): (i64, i64)) -> Story {
+        Story {
+            instance_id: Uuid::nil(),
+            shop: "demo-shop.example".to_owned(),
+            order_id: "1".to_owned(),
+            number: "#1".to_owned(),
+            status,
+            held: false,
+            summary: String::new(),
+            currency: "MYR".parse().expect("a currency"),
+            total_minor: 7490,
+            captured_minor,
+            refunded_minor,
+            tracking_number: None,
+            failure: None,
+            happened: Vec::new(),
+            accepted_at: DateTime::UNIX_EPOCH,
+            ended_at: None,
+        }
+    }
+
+    /// How a case has to be told.
+    fn told(case: Case) -> Story {
+        story(case.status(), case.money(7490))
+    }
+
     fn orders() -> Orders {
         Orders::new(DateTime::UNIX_EPOCH, Some("#1041".to_owned()))
     }
@@ -175,25 +230,26 @@ mod tests {
     #[test]
     fn each_case_is_right_only_with_its_own_ending_and_books() {
         for (case, sent) in orders().cases() {
+            let ending = |case: Case| (case.status(), case.effects(), case.money(7490));
             for other in Case::ALL {
-                let found = order(sent, case, other.status(), &books(other.effects()));
-                assert_eq!(found.is_ok(), case == other, "{found:?}");
+                let found = order(sent, case, &told(other), &books(other.effects()));
+                assert_eq!(found.is_ok(), ending(case) == ending(other), "{found:?}");
             }
             let twice = [case.effects(), &["charge"]].concat();
-            assert!(order(sent, case, case.status(), &books(&twice)).is_err());
+            assert!(order(sent, case, &told(case), &books(&twice)).is_err());
         }
     }
 
     #[test]
     fn the_books_are_told_in_a_sentence() {
         let orders = orders();
-        let told: Vec<_> = orders
+        let found: Vec<_> = orders
             .cases()
-            .map(|(case, sent)| order(sent, case, case.status(), &books(case.effects())))
+            .map(|(case, sent)| order(sent, case, &told(case), &books(case.effects())))
             .map(|found| found.expect("it is right"))
             .collect();
         assert_eq!(
-            told,
+            found,
             [
                 "#1042 completed: stock reserved, invoice issued, 74.90 MYR charged, parcel \
                  shipped, customer told",
@@ -201,6 +257,14 @@ mod tests {
                  charged and refunded",
                 "#1044 undone: stock reserved and released, invoice issued and voided, no money \
                  charged",
+                "#1045 completed: stock reserved, invoice issued, 74.90 MYR paid at the shop, parcel \
+                 shipped, customer told",
+                "#1046 completed: stock reserved, invoice issued, 74.90 MYR charged, parcel \
+                 shipped, customer told",
+                "#1047 completed: stock reserved, invoice issued, 74.90 MYR paid at the shop and \
+                 20.00 MYR given back there, parcel shipped, customer told",
+                "#1048 cancelled and undone: stock reserved and released, invoice issued and voided, \
+                 74.90 MYR charged and refunded",
             ]
         );
     }
@@ -214,21 +278,29 @@ mod tests {
             json!({"operation": "charge", "amount_minor": 7491, "currency": "MYR"}),
         )
         .expect("an entry");
-        assert!(order(sent, case, case.status(), &books).is_err());
+        assert!(order(sent, case, &told(case), &books).is_err());
     }
 
     #[test]
     fn what_was_left_behind_has_all_its_effects_or_none() {
-        for (status, operations, is_right) in [
-            (Status::Completed, &["reserve", "issue", "charge", "ship", "send"][..], true),
-            (Status::Completed, &["reserve", "issue", "charge", "charge", "ship", "send"], false),
-            (Status::Cancelled, &["reserve", "release"], true),
-            (Status::Cancelled, &["reserve"], false),
-            (Status::Compensated, &[], true),
-            (Status::Compensated, &["reserve", "release", "ship"], false),
-            (Status::Running, &["reserve"], false),
+        let paid = 7490;
+        for (status, captured, operations, is_right) in [
+            (Status::Completed, paid, &["reserve", "issue", "charge", "ship", "send"][..], true),
+            (Status::Completed, paid, &["reserve", "issue", "ship", "send"], true),
+            (Status::Completed, 0, &["reserve", "issue", "ship", "send"], false),
+            (
+                Status::Completed,
+                paid,
+                &["reserve", "issue", "charge", "charge", "ship", "send"],
+                false,
+            ),
+            (Status::Cancelled, 0, &["reserve", "release"], true),
+            (Status::Cancelled, 0, &["reserve"], false),
+            (Status::Compensated, 0, &[], true),
+            (Status::Compensated, 0, &["reserve", "release", "ship"], false),
+            (Status::Running, 0, &["reserve"], false),
         ] {
-            let found = left_behind("#1", status, &books(operations));
+            let found = left_behind("#1", &story(status, (captured, 0)), &books(operations));
             assert_eq!(found.is_ok(), is_right, "{found:?}");
         }
     }

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::shop::{self, Webhook};
+use crate::intake::cases::CasePage;
+use crate::intake::command::{CaseCommandAccepted, CaseCommandRequest};
+use crate::orders::story::Story;
 use crate::view::{History, Instance, Page};
 
 /// What the server and the providers are asked with.
@@ -71,6 +74,32 @@ impl Client {
             request = request.header(*name, value);
         }
         Ok(request.send().await.context("the server does not answer")?.status())
+    }
+
+    /// Fills in what a delivery about this order does not say, and has the order carried out.
+    pub(super) async fn fill_in(
+        &self,
+        business_key: &str,
+        (field, value): (&str, &str),
+        reason: &str,
+    ) -> anyhow::Result<()> {
+        let query = [("business_key", business_key), ("settled", "false")];
+        let cases: CasePage = self.ask_server("/intake/cases", &query).await?;
+        let case = cases.items.first().context("nobody was asked about the order")?;
+        let path = format!("/intake/cases/{}/commands", case.case_id);
+        let request = CaseCommandRequest {
+            command: "start".to_owned(),
+            reason: reason.to_owned(),
+            fields: [(field.to_owned(), json!(value))].into(),
+        };
+        let posting = self.http.post(self.server.join(&path)?).json(&request);
+        let _: CaseCommandAccepted = ask(posting.bearer_auth(self.token)).await?;
+        Ok(())
+    }
+
+    /// How an order is doing, in the server's own words.
+    pub(super) async fn story(&self, business_key: &str) -> anyhow::Result<Story> {
+        self.ask_server(&format!("/orders/{business_key}"), &[]).await
     }
 
     /// One instance as it stands.

@@ -29,9 +29,10 @@ use crate::config;
 use crate::database;
 use crate::timeline::timeline;
 use crate::view::Instance;
+use case::{Case, REFUNDED};
 use check::Finding;
 use client::{Arrived, Client};
-use shop::{Order, Orders};
+use shop::{CURRENCY, Order, Orders, Webhook};
 use stage::{Doors, Stage};
 pub use teller::Colours;
 use teller::Teller;
@@ -154,9 +155,10 @@ impl Show<'_> {
         let (mut instances, mut findings, mut events) = (Vec::new(), Vec::new(), Vec::new());
         for (case, order) in orders.cases() {
             self.teller.scene(case.title());
-            let instance = self.order(order).await?;
+            let instance = self.order(case, order).await?;
             let books = self.client.books(&order.business_key()).await?;
-            findings.push(check::order(order, case, instance.status, &books));
+            let story = self.client.story(&order.business_key()).await?;
+            findings.push(check::order(order, case, &story, &books));
             let arrived = self.arrived(order, case.events().len()).await?;
             events.push(check::events(order, case, &arrived));
             instances.push(instance.instance_id);
@@ -173,20 +175,65 @@ impl Show<'_> {
     }
 
     /// Sends an order, and shows what happens to it; the instance as it stands then.
-    async fn order(&self, order: &Order) -> anyhow::Result<Instance> {
-        let (took, number) = (self.deliver(order).await?.num_milliseconds(), &order.number);
+    async fn order(&self, case: Case, order: &Order) -> anyhow::Result<Instance> {
+        let took = self.deliver(order, &order.webhook).await?.num_milliseconds();
+        let number = &order.number;
         self.teller.remark(&format!(
             "Shopify sends order {number}; {took} ms later it is stored, and Shopify has its answer"
         ));
+        if case == Case::Mended {
+            self.mend(order).await?;
+        }
         let found = self.client.instances_of(&order.business_key()).await?.into_iter().next();
         let instance = found.context("an order was accepted, and is not there")?;
-        self.watch(instance, self.clock.now() + PATIENCE).await
+        let news = self.tell_news(case, order, instance.instance_id);
+        let watching = self.watch(instance, self.clock.now() + PATIENCE);
+        let (instance, ()) = tokio::try_join!(watching, news)?;
+        Ok(instance)
+    }
+
+    /// Fills in what an order does not say, as somebody who has asked the shop.
+    async fn mend(&self, order: &Order) -> anyhow::Result<()> {
+        let (field, article) = shop::FORGOTTEN;
+        self.teller.remark(&format!(
+            "one article has no number, so nothing is begun, and a person is asked; she asks the \
+             shop, and fills in {article}"
+        ));
+        let (key, reason) = (order.business_key(), "the shop was asked");
+        self.client.fill_in(&key, (field, article), reason).await
+    }
+
+    /// Sends what becomes of an order in the shop, if something does, once the carrier was tried.
+    async fn tell_news(&self, case: Case, order: &Order, id: Uuid) -> anyhow::Result<()> {
+        let Some(news) = &order.news else { return Ok(()) };
+        let until = self.clock.now() + PATIENCE;
+        let mut looks = interval(LOOK);
+        loop {
+            looks.tick().await;
+            let history = self.client.history(id).await?.items;
+            if history.iter().any(|record| record.kind == "step_attempt_failed") {
+                break;
+            }
+            if self.clock.now() > until {
+                return Ok(());
+            }
+        }
+        let number = &order.number;
+        self.deliver(order, news).await?;
+        self.teller.remark(&match case {
+            Case::Cancelled => format!("Shopify says that order {number} is cancelled"),
+            _ => format!(
+                "Shopify says that {REFUNDED} {CURRENCY} of order {number} was given back there"
+            ),
+        });
+        Ok(())
     }
 
     /// Sends an order that was sent before.
     async fn again(&self, order: &Order) -> anyhow::Result<Finding> {
         let before = self.evidence(order).await?;
-        let (took, number) = (self.deliver(order).await?.num_milliseconds(), &order.number);
+        let took = self.deliver(order, &order.webhook).await?.num_milliseconds();
+        let number = &order.number;
         let after = self.evidence(order).await?;
         self.teller.remark(&format!(
             "Shopify sends order {number} once more, byte for byte, and has its answer after {took} ms"
@@ -211,12 +258,12 @@ impl Show<'_> {
         Ok(Evidence { instances: instances.len(), records, effects })
     }
 
-    /// Sends an order; how long the server took to answer that it is durable.
-    async fn deliver(&self, order: &Order) -> anyhow::Result<TimeDelta> {
+    /// Sends what Shopify says of an order; how long the server took to answer that it is durable.
+    async fn deliver(&self, order: &Order, webhook: &Webhook) -> anyhow::Result<TimeDelta> {
         let sent_at = self.clock.now();
-        let status = self.client.deliver(&order.webhook).await?;
+        let status = self.client.deliver(webhook).await?;
         if !status.is_success() {
-            bail!("the server answered {status} to the webhook of order {}", order.number);
+            bail!("the server answered {status} to a webhook of order {}", order.number);
         }
         Ok(self.clock.now() - sent_at)
     }
@@ -234,7 +281,8 @@ impl Show<'_> {
             self.teller.remark(&format!("order {number}"));
             let instance = self.watch(instance, until).await?;
             let books = self.client.books(&instance.business_key).await?;
-            findings.push(check::left_behind(&number, instance.status, &books));
+            let story = self.client.story(&instance.business_key).await?;
+            findings.push(check::left_behind(&number, &story, &books));
         }
         Ok(findings)
     }

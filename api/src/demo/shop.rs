@@ -3,12 +3,12 @@
 use amends::Money;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::case::{Case, Fault};
+use super::case::{Case, Fault, REFUNDED};
 use crate::view::Instance;
 
 /// The shop; a domain that nobody can own.
@@ -16,9 +16,11 @@ pub(super) const NAME: &str = "demo-shop.example";
 /// What its webhooks are signed with. It protects nothing: the demo listens on loopback only.
 pub(super) const SECRET: &str = "demo-secret-not-for-real-shops";
 
-const CURRENCY: &str = "MYR";
+pub(super) const CURRENCY: &str = "MYR";
 const TOTAL: &str = "74.90";
 const TOTAL_MINOR: i64 = 7490;
+/// The article that an order does not name that is mended by hand, and where it stands.
+pub(super) const FORGOTTEN: (&str, &str) = ("/lines/1/sku", "CAP-RED");
 const FIRST_NUMBER: u64 = 1001;
 /// How long providers take, so that one can watch.
 const PACE_MS: u64 = 250;
@@ -40,6 +42,8 @@ pub(super) struct Order {
     pub(super) number: String,
     /// What Shopify sends of it, every time the same.
     pub(super) webhook: Webhook,
+    /// What Shopify sends later, if something becomes of it in the shop.
+    pub(super) news: Option<Webhook>,
 }
 
 /// A request as Shopify makes it.
@@ -65,12 +69,13 @@ impl Orders {
     pub(super) fn new(now: DateTime<Utc>, newest_number: Option<String>) -> Self {
         let newest = newest_number.and_then(|number| number.strip_prefix('#')?.parse().ok());
         let first = newest.map_or(FIRST_NUMBER, |newest: u64| newest.saturating_add(1));
-        let order = |place: u32| {
+        let mut places = 0_u32..;
+        let mut order = |case| {
+            let place = places.next().unwrap_or_default();
             let id = now.timestamp_millis() + i64::from(place);
-            let number = format!("#{}", first.saturating_add(place.into()));
-            Order { webhook: Webhook::new(id, &number, now), id, number }
+            Order::new(case, id, format!("#{}", first.saturating_add(place.into())), now)
         };
-        Self { cases: [order(0), order(1), order(2)], slow: order(3) }
+        Self { cases: Case::ALL.map(&mut order), slow: order(Case::Good) }
     }
 
     /// The orders that are sent, and what happens to each.
@@ -81,9 +86,9 @@ impl Orders {
     /// How the providers have to behave. The first rule that fits counts.
     pub(super) fn faults(&self) -> Vec<Value> {
         let refusals = self.cases().filter_map(|(case, order)| {
-            let Fault { provider, operation, fault } = case.fault()?;
+            let Fault { provider, operation, fault, times } = case.fault()?;
             Some(json!({ "provider": provider, "operation": operation, "fault": fault,
-                "order_id": order.business_key() }))
+                "order_id": order.business_key(), "times": times, "delay_ms": PACE_MS }))
         });
         let slow = [("stock", "reserve"), ("invoice", "issue"), ("payment", "charge")];
         let slow = slow.map(|(provider, operation)| {
@@ -97,6 +102,29 @@ impl Orders {
 }
 
 impl Order {
+    fn new(case: Case, id: i64, number: String, now: DateTime<Utc>) -> Self {
+        let mut placed = as_shopify_says(id, &number, now);
+        if case.is_paid_at_shop() {
+            placed["financial_status"] = json!("paid");
+        }
+        if case == Case::Mended {
+            placed["line_items"][1]["sku"] = Value::Null;
+        }
+        let later = now + TimeDelta::seconds(1);
+        let news = match case {
+            Case::PartlyRefunded => Some(("refunds/create", refund(id, later))),
+            Case::Cancelled => {
+                let mut cancelled = placed.clone();
+                cancelled["cancelled_at"] = json!(stamp(later));
+                cancelled["updated_at"] = json!(stamp(later));
+                Some(("orders/cancelled", cancelled))
+            }
+            _ => None,
+        };
+        let news = news.map(|(topic, body)| Webhook::new(topic, id, &body, later));
+        Self { webhook: Webhook::new("orders/create", id, &placed, now), news, id, number }
+    }
+
     pub(super) fn business_key(&self) -> String {
         format!("{NAME}/{}", self.id)
     }
@@ -120,18 +148,17 @@ impl Order {
 }
 
 impl Webhook {
-    /// The signed webhook of an order.
-    fn new(id: i64, number: &str, triggered_at: DateTime<Utc>) -> Self {
-        let body = as_shopify_says(id, number).to_string();
-        let triggered_at = triggered_at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    /// The signed webhook of what has become of an order.
+    fn new(topic: &str, id: i64, body: &Value, triggered_at: DateTime<Utc>) -> Self {
+        let body = body.to_string();
         Self {
             path: format!("/webhooks/shopify/{NAME}"),
             headers: vec![
                 ("content-type", "application/json".to_owned()),
-                ("x-shopify-topic", "orders/create".to_owned()),
+                ("x-shopify-topic", topic.to_owned()),
                 ("x-shopify-shop-domain", NAME.to_owned()),
                 ("x-shopify-webhook-id", format!("demo-{id}")),
-                ("x-shopify-triggered-at", triggered_at),
+                ("x-shopify-triggered-at", stamp(triggered_at)),
                 ("x-shopify-hmac-sha256", signature(body.as_bytes())),
             ],
             body,
@@ -139,9 +166,14 @@ impl Webhook {
     }
 }
 
-fn as_shopify_says(id: i64, number: &str) -> Value {
+fn stamp(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn as_shopify_says(id: i64, number: &str, placed_at: DateTime<Utc>) -> Value {
     json!({
         "id": id, "name": number, "email": "jane.tan@example.com",
+        "created_at": stamp(placed_at), "updated_at": stamp(placed_at),
         "currency": CURRENCY, "taxes_included": true,
         "total_price": TOTAL, "total_tax": "4.24", "total_discounts": "0.00",
         "customer": {"first_name": "Jane", "last_name": "Tan"},
@@ -152,6 +184,15 @@ fn as_shopify_says(id: i64, number: &str) -> Value {
             {"sku": "CAP-RED", "title": "Cap, red", "quantity": 1, "price": "10.00"},
         ],
         "shipping_lines": [{"title": "Standard", "price": "5.00"}],
+    })
+}
+
+/// A part of the money of an order, given back in the shop.
+fn refund(id: i64, at: DateTime<Utc>) -> Value {
+    json!({
+        "id": id, "order_id": id, "created_at": stamp(at),
+        "transactions": [{"id": id, "kind": "refund", "status": "success", "amount": REFUNDED,
+            "currency": CURRENCY, "processed_at": stamp(at)}],
     })
 }
 

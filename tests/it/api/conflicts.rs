@@ -115,6 +115,21 @@ async fn a_forged_order_is_held_as_soon_as_its_shop_tells_of_the_real_one() {
 }
 
 #[tokio::test]
+async fn a_forged_time_keeps_its_shop_from_nothing() {
+    let world = World::new().await;
+    let api = Api::of(&world);
+    let mut ahead = forged();
+    ahead["changed_at"] = json!("2999-01-01T00:00:00Z");
+    waiting(&world, &api, Call::order("k-1", &ahead).bearer(BOUND_TOKEN.1)).await;
+    let mut real = webhook::order();
+    real["updated_at"] = json!("2026-11-30T10:00:00Z");
+    assert_eq!(api.send(delivery(&real)).await.status, 200);
+    let found = cases(&api, "settled=false").await;
+    assert_eq!((&found[0]["code"], &found[0]["held"]), (&json!("ORDER_CONFLICT"), &json!(true)));
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn what_a_person_has_released_is_not_held_again_by_a_repetition() {
     let world = World::new().await;
     let api = Api::of(&world);

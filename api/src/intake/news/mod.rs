@@ -123,24 +123,17 @@ pub(crate) async fn hear(
         let stale = (DeliveryOutcome::Stale, Some(OLDER_NEWS));
         return conclude(app, &kept, heard, stale, None).await;
     }
-    if let Booked::Unreadable(detail) =
-        refunds::book(app, &origin, &news.refunds, &instance, heard.actor()).await?
-    {
-        let problems = vec![problem("/refunds", &detail)];
-        let about =
-            About { code: REFUND_UNREADABLE, stop: Stop::BeforePivot, problems, origin: &origin };
-        open(app, about.of(&instance, delivery)).await?;
-    }
+    let booked = refunds::book(app, &origin, &news.refunds, &instance, heard.actor()).await?;
     let contradiction = code_of(&origin, heard.id);
     let told = match judge(known.order.as_ref(), &news.order, &instance) {
         // Whoever contradicts what somebody else has said is never let go.
         Told::Ended if contradiction != ORDER_CHANGED => compare(known.order.as_ref(), &news.order),
         told => told,
     };
-    let ends = match told {
+    let mut ends = match told {
         Told::Nothing => (DeliveryOutcome::Duplicate, None),
         Told::Ended => (DeliveryOutcome::Ignored, Some(ORDER_ENDED)),
-        Told::Cancelled => cancel(app, heard, &kept, (&instance, &origin)).await?,
+        Told::Cancelled => cancel(app, heard, &kept, &origin).await?,
         Told::Changed { code, problems } => {
             let code = code.unwrap_or(contradiction);
             let about = About { code, stop: Stop::BeforePivot, problems, origin: &origin };
@@ -148,6 +141,12 @@ pub(crate) async fn hear(
             (DeliveryOutcome::Failed, Some(code))
         }
     };
+    if let Booked::Unreadable(detail) = booked {
+        let (code, problems) = (REFUND_UNREADABLE, vec![problem("/refunds", &detail)]);
+        let about = About { code, stop: Stop::BeforePivot, problems, origin: &origin };
+        open(app, about.of(&instance, delivery)).await?;
+        ends = (DeliveryOutcome::Failed, Some(code));
+    }
     conclude(app, &kept, heard, ends, as_of).await
 }
 
@@ -155,11 +154,17 @@ pub(crate) async fn hear(
 async fn known(app: &App, origin: &Origin, instance_id: Uuid, but: Uuid) -> Result<Known, Problem> {
     let started = serde_json::from_str::<Order>(&origin.input).ok();
     let Some(latest) = app.engine().latest_news(instance_id, but).await? else {
-        let as_of = started.as_ref().and_then(|order| order.changed_at);
+        let as_of = started_as_of(origin, started.as_ref());
         return Ok(Known { order: started, as_of });
     };
     let said = read(&latest.delivery, latest.received_at, started.as_ref());
     Ok(Known { order: said.map(|news| news.order).or(started), as_of: Some(latest.as_of) })
+}
+
+/// As of when an order was started, by the shop's clock. What a token says of that clock keeps nobody
+/// from being heard.
+fn started_as_of(origin: &Origin, started: Option<&Order>) -> Option<DateTime<Utc>> {
+    started.filter(|_| is_signed(origin)).and_then(|order| order.changed_at)
 }
 
 /// The news of a delivery that cannot be read as it is, with what stands in the place of what is
@@ -218,13 +223,14 @@ async fn cancel(
     app: &App,
     heard: Heard<'_>,
     kept: &DeliveryView,
-    (instance, origin): (&InstanceView, &Origin),
+    origin: &Origin,
 ) -> Result<(DeliveryOutcome, Option<&'static str>), Problem> {
     let request_id = kept.delivery_id.to_string();
     let requester = Requester::new(heard.actor()).request(&request_id);
-    let command = Command::Cancel;
-    let answer =
-        app.engine().command(heard.instance_id, command, requester, CANCELLED_BY_SHOP).await?;
+    let (engine, id) = (app.engine(), heard.instance_id);
+    let answer = engine.command(id, Command::Cancel, requester, CANCELLED_BY_SHOP).await?;
+    // As it stands by now: it may have ended a moment ago.
+    let instance = engine.instance(id).await?.ok_or_else(Problem::internal)?;
     let is_too_late = match answer {
         Some(Answer::Accepted) => return Ok((DeliveryOutcome::Signalled, Some(CANCELLED))),
         Some(Answer::PastPivot | Answer::ChildPastPivot) => true,
@@ -237,7 +243,7 @@ async fn cancel(
     let detail = "is cancelled, and what was done for it cannot be undone any more";
     let problems = vec![CaseProblem { field: Some("/closed".to_owned()), ..problem("", detail) }];
     let about = About { code: CANCEL_TOO_LATE, stop: Stop::No, problems, origin };
-    open(app, about.of(instance, heard.delivery)).await?;
+    open(app, about.of(&instance, heard.delivery)).await?;
     Ok((DeliveryOutcome::Failed, Some(CANCEL_TOO_LATE)))
 }
 

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::judge::ORDER_ENDED;
-use super::{ORDER_UNKNOWN, started};
+use super::{ORDER_UNKNOWN, started, started_as_of};
 use crate::app::App;
 use crate::intake::draft::Failed;
 use crate::intake::signed::{keep, keep_failed};
@@ -23,6 +23,7 @@ pub(super) const REFUND_UNREADABLE: &str = "REFUND_UNREADABLE";
 const REFUNDED: &str = "REFUNDED";
 
 const GIVEN_BACK: &str = "the shop has given money back";
+const EVIDENCE: &str = "the shop's list of refunds";
 
 /// Money that was given back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +125,7 @@ pub(super) async fn book(
     actor: &str,
 ) -> Result<Booked, Problem> {
     let order = serde_json::from_str::<Order>(&origin.input).ok();
-    let since = order.as_ref().and_then(|order| order.changed_at).unwrap_or(instance.created_at);
+    let since = started_as_of(origin, order.as_ref()).unwrap_or(instance.created_at);
     for refund in refunds.iter().filter(|refund| refund.at.is_none_or(|at| at > since)) {
         let currency = refund.currency.or(order.as_ref().map(|order| order.total().currency));
         let amount = currency.map(|currency| (currency, parse_minor(&refund.amount, currency)));
@@ -139,7 +140,7 @@ pub(super) async fn book(
         let request_id = Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string();
         let requester = Requester::new(actor).request(&request_id);
         let id = instance.instance_id;
-        match app.engine().book(id, vec![movement], &name, requester, GIVEN_BACK).await {
+        match app.engine().book(id, vec![movement], EVIDENCE, requester, GIVEN_BACK).await {
             Ok(Some(Answer::Accepted | Answer::AlreadyEnded)) => {}
             Ok(_) => return Err(Problem::internal()),
             Err(Error::InvalidInput(why)) => return Ok(Booked::Unreadable(why)),
