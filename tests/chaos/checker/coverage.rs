@@ -46,6 +46,8 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         .partition(|it| is_of_platform(evidence, it));
     let replayed = evidence.told.iter().filter(|it| it.repetitions > 0 || it.what == What::Again);
     let charges = |is| charges(evidence, is);
+    let late_cancels = evidence.late_cancels.len() as u64;
+    let shop_cancels = evidence.told.iter().filter(|it| it.what == What::Cancelled).count() as u64;
     let is_doubtful_plan = |record: &Record| {
         let steps = record.payload.0["plan"].as_array();
         steps.is_some_and(|steps| steps.iter().any(|step| step["known"] == false))
@@ -74,6 +76,8 @@ pub(crate) fn coverage(evidence: &Evidence, watch: &Watch, orders: u64) -> Vec<C
         ("completed instances", ended(evidence, "completed"), 800),
         ("cancels that won", cancels(true), 10),
         ("cancels that came too late", cancels(false), 25),
+        ("cancels of shops that won", shop_cancels - late_cancels, 10),
+        ("cancels of shops that came too late", late_cancels, 5),
         ("cancels of what was held", cancelled_while_held(evidence), 10),
         ("families taken back half-way", families_taken_back(evidence), 20),
         ("instances whose workers were lost more than twice", often_lost(evidence), 5),

@@ -43,6 +43,8 @@ pub(crate) struct Evidence {
     pub(super) skipped: HashSet<String>,
     /// The orders whose webhooks were put to a person.
     pub(super) cases: HashSet<String>,
+    /// Those that their shops cancelled too late.
+    pub(super) late_cancels: HashSet<String>,
     /// The calls to providers, by whoever made them.
     pub(super) calls: Vec<Called>,
     /// What the database itself shows to be wrong.
@@ -156,6 +158,7 @@ impl Evidence {
             arrivals: grouped(arrivals, |arrival| arrival.subject.clone()),
             skipped: skipped(database).await?,
             cases,
+            late_cancels: late_cancels(database).await?,
             calls: scene.providers_proxies.iter().flat_map(Proxy::calls).collect(),
             broken: [broken(scene, database).await?, untold].concat(),
         })
@@ -294,6 +297,16 @@ async fn cases(database: &mut PgConnection) -> sqlx::Result<Vec<(String, String)
     sqlx::query_as("select business_key, case_id || '/1' from amends.intake_case")
         .fetch_all(database)
         .await
+}
+
+/// The orders of which a person is told that their shops cancelled them too late.
+async fn late_cancels(database: &mut PgConnection) -> sqlx::Result<HashSet<String>> {
+    let late: Vec<String> = sqlx::query_scalar(
+        "select business_key from amends.intake_case where code = 'CANCEL_TOO_LATE'",
+    )
+    .fetch_all(database)
+    .await?;
+    Ok(late.into_iter().collect())
 }
 
 /// What each order has paid in the end, by the engine's own ledger.

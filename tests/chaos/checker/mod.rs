@@ -28,7 +28,7 @@ pub(crate) struct Violation {
 /// What must hold, and the function that finds where it does not.
 type Invariant = (&'static str, fn(&Evidence) -> Vec<String>);
 
-const INVARIANTS: [Invariant; 18] = [
+const INVARIANTS: [Invariant; 19] = [
     (
         "every accepted order has one instance, and there is no other",
         orders::accepted_but_different,
@@ -37,6 +37,10 @@ const INVARIANTS: [Invariant; 18] = [
     (
         "the same request gets the same answer, another one under its id none",
         orders::answers_differ,
+    ),
+    (
+        "what a shop cancels is undone, or a person is told that it was too late",
+        orders::cancels_unheard,
     ),
     (
         "an instance is stuck only for a cause that a person has to look at",

@@ -43,6 +43,20 @@ pub(super) fn never_accepted(evidence: &Evidence) -> Vec<String> {
     missing.map(|key| format!("{key}: never accepted")).collect()
 }
 
+/// What a shop has cancelled is undone, or a person is told that it was too late.
+pub(super) fn cancels_unheard(evidence: &Evidence) -> Vec<String> {
+    let statuses: HashMap<_, _> =
+        evidence.instances.iter().map(|it| (&it.business_key, it.status.as_str())).collect();
+    let cancelled = evidence.told.iter().filter(|told| told.what == What::Cancelled);
+    let is_heard = |told: &&Answered| match statuses.get(&told.business_key) {
+        Some(&("cancelled" | "compensated")) => true,
+        Some(_) => evidence.late_cancels.contains(&told.business_key),
+        None => false,
+    };
+    let unheard = cancelled.filter(|told| !is_heard(told));
+    unheard.map(|told| format!("{}: {:?}", told.business_key, told.status)).collect()
+}
+
 /// Whether a platform was told this.
 pub(super) fn is_of_platform(evidence: &Evidence, told: &Answered) -> bool {
     let plan = evidence.plans.get(&told.business_key);

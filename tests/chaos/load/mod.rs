@@ -53,6 +53,8 @@ pub(crate) enum What {
     Reused,
     /// The news that a settlement is paid, under this id.
     Signal,
+    /// The news of a shop that the order is cancelled.
+    Cancelled,
 }
 
 /// An answer that ends the matter, as its customer got it.
@@ -133,6 +135,10 @@ impl Load {
         }
         if plan.is_reused {
             self.ask(plan, What::Reused, chance).await;
+        }
+        if let Some(milliseconds) = plan.cancelled_by_shop {
+            sleep(Duration::from_millis(milliseconds)).await;
+            self.ask(plan, What::Cancelled, chance).await;
         }
         if let Payment::After { milliseconds, times } = plan.payment {
             sleep(Duration::from_millis(milliseconds)).await;

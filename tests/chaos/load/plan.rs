@@ -76,6 +76,8 @@ pub(crate) struct Plan {
     /// The same id is used again, for something else.
     pub(crate) is_reused: bool,
     pub(crate) payment: Payment,
+    /// How long after its acceptance the shop says that it is cancelled, if the shop does.
+    pub(crate) cancelled_by_shop: Option<u64>,
     pub(crate) slow: Option<Slow>,
     pub(crate) meddling: Vec<Meddling>,
     /// The receiver of events takes none about it.
@@ -100,6 +102,10 @@ pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
             let is_sent_twice = chance.percent(20);
             let is_reused = chance.percent(3);
             let payment = payment(&chance, channel);
+            let is_cancelled = channel == Channel::Shopify && chance.percent(20);
+            // Some while it is carried out, some when most are done.
+            let when = if chance.percent(50) { 0..6_000 } else { 20_000..45_000 };
+            let cancelled_by_shop = is_cancelled.then(|| chance.within(when));
             let slow = slow(&chance, channel);
             let meddling = meddling(&chance, channel, slow);
             Plan {
@@ -109,6 +115,7 @@ pub(crate) fn plans(schedule: &Schedule) -> Vec<Plan> {
                 is_sent_twice,
                 is_reused,
                 payment,
+                cancelled_by_shop,
                 slow,
                 meddling,
                 is_unwanted: chance.percent(1),

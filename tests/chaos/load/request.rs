@@ -12,6 +12,9 @@ use crate::dispatch::Dispatch;
 use crate::serve::{INGEST_TOKEN, SHOP};
 use crate::settlement::{PaymentSettled, Settlement, Settling};
 
+/// When the shop cancels what it cancels, by its own clock.
+const CANCELLED_AT: &str = "2026-11-30T12:00:00Z";
+
 /// An answer that ends a matter.
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -55,11 +58,17 @@ fn webhook(plan: &Plan, what: What, client: &Client, server: &str) -> RequestBui
     if what == What::Reused {
         order["customer"]["last_name"] = "Else".into();
     }
+    let mut topic = "orders/create";
+    if what == What::Cancelled {
+        topic = "orders/cancelled";
+        order["cancelled_at"] = CANCELLED_AT.into();
+        order["updated_at"] = CANCELLED_AT.into();
+    }
     let body = order.to_string();
     client
         .post(format!("{server}/webhooks/shopify/{}", SHOP.0))
         .header("x-shopify-hmac-sha256", shopify::signature(SHOP.1, &body))
-        .header("x-shopify-topic", "orders/create")
+        .header("x-shopify-topic", topic)
         .header("x-shopify-shop-domain", SHOP.0)
         .header("x-shopify-webhook-id", format!("webhook-{}", plan.number))
         .header("content-type", "application/json")
