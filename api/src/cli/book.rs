@@ -33,3 +33,32 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     request.resolution = Some(Resolution { step: None, finding: None, evidence, money });
     command.send(request).await
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn typed(line: &[&str]) -> Result<Vec<Movement>, clap::Error> {
+        let id = "0190a6f4-7b1c-7cc3-98c4-dc0c0c07398f";
+        let rest = ["--evidence", "the bank's list", "--reason", "by phone"];
+        let token = ["--server", "http://127.0.0.1:1"];
+        let words = [&["book", id], line, &rest, &token].concat();
+        Line::try_parse_from(words).map(|line| line.arguments.money)
+    }
+
+    #[test]
+    fn a_booking_says_what_has_moved() {
+        let money = typed(&["--money", "refund:1250:EUR:re_9"]).expect("well-formed");
+        assert_eq!((money[0].amount_minor, &*money[0].reference), (1250, "re_9"));
+        assert!(typed(&[]).is_err());
+        assert!(typed(&["--money", "12.50 EUR"]).is_err());
+    }
+}

@@ -17,6 +17,9 @@ pub(crate) const ORDER_CHANGED: &str = "ORDER_CHANGED";
 /// The same, under the id of what it has said before.
 pub(crate) const DELIVERY_ID_REUSED: &str = "DELIVERY_ID_REUSED";
 
+/// A case says no more than this in words.
+const MESSAGE_BYTES_MAX: usize = 1_000;
+
 /// Why a person has to decide about what a delivery says of something that was started.
 pub(super) struct About<'a> {
     pub(super) code: &'static str,
@@ -54,7 +57,7 @@ impl About<'_> {
 
 /// The case of a delivery that cannot be carried out as it is.
 pub(super) fn failure(delivery: &Delivery, failed: Failed) -> NewCase {
-    let message = failed.message();
+    let message = shortened(failed.message());
     let event = Event::new(
         failed.code,
         &json!({ "business_key": failed.business_key, "source": delivery.source }),
@@ -70,6 +73,15 @@ pub(super) fn failure(delivery: &Delivery, failed: Failed) -> NewCase {
         problems: failed.problems,
         event,
     }
+}
+
+/// A message that is kept whatever it quotes. All of it stands in the problems.
+fn shortened(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        message.push_str(" ..");
+    }
+    message
 }
 
 /// Opens a case, once, and says so.

@@ -75,14 +75,16 @@ pub(super) fn judge(known: Option<&Order>, said: &Order, instance: &InstanceView
         (Some(Closed::Voided), _) => {
             changed(None, "/closed", "the payment was called off, and it is not cancelled")
         }
-        // A return, or what was handed over here.
-        (None, Stands::PastPivot) if known.is_some_and(|known| known.is_reduced_to(said)) => {
-            match compare(known, said) {
-                Told::Nothing => Told::Nothing,
-                _ => Told::Ended,
+        (None, stands) => match compare(known, said) {
+            // A return, or what was handed over here.
+            Told::Changed { .. }
+                if stands == Stands::PastPivot
+                    && known.is_some_and(|it| it.is_reduced_to(said)) =>
+            {
+                Told::Ended
             }
-        }
-        (None, _) => compare(known, said),
+            told => told,
+        },
     }
 }
 

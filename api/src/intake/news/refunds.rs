@@ -130,8 +130,12 @@ pub(super) async fn book(
         let currency = refund.currency.or(order.as_ref().map(|order| order.total().currency));
         let amount = currency.map(|currency| (currency, parse_minor(&refund.amount, currency)));
         let Some((currency, Ok(amount_minor))) = amount else {
-            return Ok(Booked::Unreadable(format!("{} is no amount", refund.amount)));
+            return Ok(Booked::Unreadable("says an amount that is none".to_owned()));
         };
+        // Nothing has moved.
+        if amount_minor == 0 {
+            continue;
+        }
         let money = Money { amount_minor, currency };
         let reference = refund.reference.clone();
         let movement = Movement { kind: MovementKind::Refund, money, reference };
@@ -145,7 +149,7 @@ pub(super) async fn book(
             Ok(_) => return Err(Problem::internal()),
             Err(Error::InvalidInput(why)) => return Ok(Booked::Unreadable(why)),
             Err(Error::RequestIdReused) => {
-                return Ok(Booked::Unreadable(format!("{name} was another amount before")));
+                return Ok(Booked::Unreadable("says another amount than before".to_owned()));
             }
             Err(error) => return Err(error.into()),
         }

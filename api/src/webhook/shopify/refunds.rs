@@ -38,11 +38,15 @@ pub(super) fn of(refund: &Node<'_>) -> Vec<Refund> {
         if !is("kind", "refund") || !is("status", "success") || is_test {
             return None;
         }
+        let (Some(reference), Some(amount)) = (text("id"), text("amount")) else {
+            transaction.wrong("has to say which refund it is, and how much was given back");
+            return None;
+        };
         let at = ["processed_at", "created_at"];
         let at = at.iter().find_map(|name| time(&transaction.member(name)?));
         Some(Refund {
-            reference: text("id")?,
-            amount: text("amount")?,
+            reference,
+            amount,
             currency: text("currency").and_then(|currency| currency.parse().ok()),
             at: at.or_else(|| time(&refund.member("created_at")?)),
         })
@@ -84,6 +88,11 @@ mod tests {
             (r#"{"id": 7}"#, "/order_id"),
             (r#"{"order_id": 7, "order_id": 8}"#, "/order_id"),
             (r#"{"order_id": 7, "transactions": 1}"#, "/transactions"),
+            (
+                r#"{"order_id": 7, "transactions": [
+                    {"id": 1, "kind": "refund", "status": "success", "amount": "\u0000"}]}"#,
+                "/transactions/0",
+            ),
         ] {
             let failed = read(body, "acme.myshopify.com").expect_err("unreadable");
             assert_eq!(failed.problems[0].pointer, pointer, "{body}");
