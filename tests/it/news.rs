@@ -382,6 +382,9 @@ async fn an_order_of_which_some_was_given_back_completes() {
     world.pass(HOUR).await;
     assert_eq!(world.instance(id).await.status, Status::Completed);
     assert_eq!(net(&world, id).await, Some(3_990));
+    let story = api.send(Call::get(format!("/orders/{KEY}"))).await.json();
+    let summary = story["summary"].as_str().unwrap();
+    assert!(summary.starts_with("Done: 59.90 MYR was paid at the shop, 20.00 MYR given back; "));
     // By now there is nothing left to be given back here.
     hear(&api, news("refunds/create", &refund(2, "5.00", "13:00:00"))).await;
     let odd = json!({"order_id": 5_940_139_491_234_u64, "transactions": [

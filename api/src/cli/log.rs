@@ -32,8 +32,8 @@ impl Level {
         match self {
             // Postgres notes what is there already, at every start.
             Self::Info => "info,sqlx::postgres::notice=warn",
-            // A statement that takes long is nothing that a person here could change, and whoever
-            // brings a case about tells of it.
+            // A statement that takes long is nothing that a person here could change, and the demo
+            // tells of its cases itself.
             Self::Warn => "warn,sqlx::query=error,amends_api::intake=error",
         }
     }

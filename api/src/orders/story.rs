@@ -146,6 +146,13 @@ impl Money<'_> {
             (captured, refunded) if is_at_shop && captured == refunded && captured > 0 => {
                 format!("{} was paid at the shop and given back there", amount(captured))
             }
+            (captured, refunded) if is_at_shop && captured > 0 => {
+                format!(
+                    "{} was paid at the shop, {} given back",
+                    amount(captured),
+                    amount(refunded)
+                )
+            }
             (0, 0) => "no money was taken".to_owned(),
             (captured, 0) => format!("charged {}", amount(captured)),
             (captured, refunded) if captured == refunded => {

@@ -126,7 +126,7 @@ pub(crate) async fn hear(
     let booked = refunds::book(app, &origin, &news.refunds, &instance, heard.actor()).await?;
     let contradiction = code_of(&origin, heard.id);
     let told = match judge(known.order.as_ref(), &news.order, &instance) {
-        // Whoever contradicts what somebody else has said is never let go.
+        // A contradiction is always put to a person, also when the order is undone.
         Told::Ended if contradiction != ORDER_CHANGED => compare(known.order.as_ref(), &news.order),
         told => told,
     };
