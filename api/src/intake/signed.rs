@@ -123,19 +123,19 @@ async fn start(app: &App, news: &News, delivery: Delivery) -> Result<(), Refusal
         (delivery, id) = (reused(app, delivery, Some(order)), Id::Reused);
         started = engine.start(create::start(order, Some(delivery.clone()))?).await?;
     }
-    match started {
-        Started::New(_) => {}
-        Started::Duplicate(instance_id) => {
-            let heard = Heard { delivery: &delivery, id, instance_id, person: None };
-            news::hear(app, news, heard).await?;
-        }
-        // It came before: it has started the instance of its id, or was not carried out then.
-        Started::Replayed(delivery_id) if engine.instance(delivery_id).await?.is_some() => {}
-        Started::Replayed(delivery_id) => {
-            carry_out(app, news, (&delivery, id), delivery_id, None).await?;
-        }
+    let instance_id = match started {
+        Started::New(_) => return Ok(()),
+        Started::Replayed(instance_id) | Started::Duplicate(instance_id) => instance_id,
         // Two bodies of one digest.
         Started::Conflict => return Err(Problem::internal().into()),
+    };
+    // Also of a repetition: what it was kept for may not have been heard.
+    if engine.instance(instance_id).await?.is_some() {
+        let heard = Heard { delivery: &delivery, id, instance_id, person: None };
+        news::hear(app, news, heard).await?;
+    } else {
+        // It came before, and was not carried out then.
+        carry_out(app, news, (&delivery, id), instance_id, None).await?;
     }
     Ok(())
 }
