@@ -6,6 +6,10 @@
 # are built by themselves do without, and everything above it is compiled twice.
 BUILD = cargo build --workspace --bins --tests --locked
 
+# Some tests mostly wait for others: half as many again as there are processors keep them busy.
+TEST = RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2))} \
+	cargo test --workspace --locked
+
 .PHONY: help demo test chaos bugs previous deaf ha check bench postgres pgbouncer schemathesis shopify patroni
 
 # list these commands
@@ -21,8 +25,8 @@ demo: postgres
 # run every test, and four minutes of chaos, on private Postgres servers
 test: postgres pgbouncer schemathesis shopify
 	$(BUILD)
-	cargo test --workspace --locked
-	AMENDS_TEST_HINTS=off cargo test --workspace --test it --locked -- process:: a_running_process
+	$(TEST)
+	AMENDS_TEST_HINTS=off $(TEST) --test it -- process:: a_running_process
 	"$${CARGO_TARGET_DIR:-target}/debug/chaos"
 
 # break real servers and judge them; ARGS="--seed 7 --orders 40000" for an hour of it
@@ -41,7 +45,7 @@ previous: postgres
 # run every test on databases that pass on no hint from one process to another
 deaf: postgres pgbouncer schemathesis shopify
 	$(BUILD)
-	AMENDS_TEST_HINTS=off cargo test --workspace --locked
+	AMENDS_TEST_HINTS=off $(TEST)
 
 # run on Postgres under Patroni and take it away in every way, before a release; ARGS="--help"
 ha: postgres patroni

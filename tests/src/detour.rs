@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, Ready};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, Interest, Ready};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -41,7 +41,8 @@ struct LateRequest {
     /// It arrives when so many requests have been counted.
     due: usize,
     request: Vec<u8>,
-    server: UnixStream,
+    from_server: BufReader<OwnedReadHalf>,
+    to_server: OwnedWriteHalf,
 }
 
 /// Which requests it happens to, of those that are counted.
@@ -190,7 +191,8 @@ impl Detour {
 
     async fn lead(self, client: UnixStream, server: UnixStream, permit: OwnedSemaphorePermit) {
         let (from_client, to_client) = client.into_split();
-        let (mut from_server, mut to_server) = server.into_split();
+        let (from_server, mut to_server) = server.into_split();
+        let mut from_server = BufReader::new(from_server);
         let state = Conversation::default();
         let mut at_the_door = Some(permit);
         // Whichever side ends first takes the other one with it.
@@ -200,9 +202,8 @@ impl Detour {
             () = self.silence() => std::future::pending().await,
         };
         if let Some(request) = late {
-            let Ok(server) = from_server.reunite(to_server) else { return };
             let due = held(&self.0.requests).len() + LATE_BY;
-            held(&self.0.late).push(LateRequest { due, request, server });
+            held(&self.0.late).push(LateRequest { due, request, from_server, to_server });
             return;
         }
         drop(to_server);
@@ -215,10 +216,11 @@ impl Detour {
     /// Passes on requests, each as a whole. Returns one that is to be late.
     async fn there(
         &self,
-        mut from: OwnedReadHalf,
+        from: OwnedReadHalf,
         to: &mut OwnedWriteHalf,
         state: &Conversation,
     ) -> io::Result<Option<Vec<u8>>> {
+        let mut from = BufReader::new(from);
         // The first message says who is there, and has no kind.
         let mut request = sized(&mut from, Vec::new()).await?;
         let mut prepared = HashMap::new();
@@ -254,30 +256,40 @@ impl Detour {
         }
     }
 
-    /// Passes on answers. One that is lost ends the connection once the server has done its part.
+    /// Passes on answers, as many at once as the server has sent. One that is lost ends the connection
+    /// once the server has done its part.
     async fn back(
         &self,
-        from: &mut OwnedReadHalf,
+        from: &mut BufReader<OwnedReadHalf>,
         mut to: OwnedWriteHalf,
         state: &Conversation,
         at_the_door: &mut Option<OwnedSemaphorePermit>,
     ) -> io::Result<()> {
+        let mut answers = Vec::new();
         loop {
+            let start = answers.len();
             let kind = from.read_u8().await?;
-            let message = sized(from, vec![kind]).await?;
+            answers.push(kind);
+            answers = sized(from, answers).await?;
+            let body = &answers[start + 5..];
             match kind {
                 b'Z' => {
                     drop(at_the_door.take());
-                    state.is_in_transaction.store(message.last() != Some(&b'I'), Ordering::SeqCst);
+                    state.is_in_transaction.store(body != b"I", Ordering::SeqCst);
                 }
-                b'E' => held(&self.0.refusals).extend(field(&message[5..], b'C')),
-                b'N' => held(&self.0.notices).extend(field(&message[5..], b'M')),
+                b'E' => held(&self.0.refusals).extend(field(body, b'C')),
+                b'N' => held(&self.0.notices).extend(field(body, b'M')),
                 _ => {}
             }
-            if !state.is_losing.load(Ordering::SeqCst) {
-                to.write_all(&message).await?;
-            } else if kind == b'Z' {
-                return Ok(());
+            if state.is_losing.load(Ordering::SeqCst) {
+                answers.truncate(start);
+                if kind == b'Z' {
+                    return Ok(());
+                }
+            }
+            if from.buffer().is_empty() {
+                to.write_all(&answers).await?;
+                answers.clear();
             }
         }
     }
@@ -327,9 +339,9 @@ impl LateRequest {
     /// Has the server do what it was asked.
     async fn arrive(mut self) {
         let ended = async {
-            self.server.write_all(&self.request).await?;
-            while self.server.read_u8().await? != b'Z' {
-                sized(&mut self.server, Vec::new()).await?;
+            self.to_server.write_all(&self.request).await?;
+            while self.from_server.read_u8().await? != b'Z' {
+                sized(&mut self.from_server, Vec::new()).await?;
             }
             io::Result::Ok(())
         };
