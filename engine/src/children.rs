@@ -72,7 +72,7 @@ pub(crate) fn unfinished(history: &History) -> Option<Failure> {
         .unheard_children()
         .map(|(child, failure)| format!("{} has failed ({})", describe(child), failure.code))
         .collect();
-    match (list(open), list(unheard)) {
+    match (list(open).filter(|_| !Bug::ChildrenLeftOpen.is_on()), list(unheard)) {
         (Some(open), _) => {
             let message = format!(
                 "the run has ended, and {open} has not; when it has, or is cancelled, resume"

@@ -118,8 +118,7 @@ impl<S: Work<How>, How> Declaration<S, How> {
 
     /// Limits the step as a whole: no attempt of `run` begins later than this after its first one,
     /// and when none may, the step has failed for good (default: none). Time for which the instance
-    /// was held, stuck or parked does not count, and a resume begins anew. The deadline of the
-    /// workflow runs on while the instance is parked.
+    /// was held, stuck or parked does not count, and a resume begins anew.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);

@@ -184,7 +184,7 @@ async fn replay(instance: &Instance, saga: &Saga, input: &str) -> Result<Ran, Ve
             continue;
         }
         match idle {
-            Idle::Waits(wait) => return Err(Verdict::Wait(wait)),
+            Idle::Waits(wait) => return Err(Verdict::Wait(instance.within_deadline(wait))),
             Idle::OutOfTurn(seq) => instance.branches.call_up_to(seq),
         }
     }

@@ -116,9 +116,13 @@ pub(crate) fn done(history: &mut History, step: &str) {
 
 /// The step is done, with this declared of its undo.
 pub(crate) fn done_with(history: &mut History, step: &str, compensation: Option<Compensation>) {
-    let (output, money) = (input(), Vec::new());
-    let done = StepDone { input: input(), output, money, compensation };
-    append(history, step, Entry::StepDone(done));
+    append(history, step, Entry::StepDone(StepDone { compensation, ..step_done() }));
+}
+
+/// Says that a step is done, and nothing else.
+pub(crate) fn step_done() -> StepDone {
+    let (money, compensation, parked_until) = (Vec::new(), None, None);
+    StepDone { input: input(), output: input(), money, compensation, parked_until }
 }
 
 /// An attempt ended with `error`.
@@ -169,7 +173,7 @@ fn outcome(error: &StepError) -> AttemptOutcome {
 
 /// An at-most-once call was announced.
 pub(crate) fn begun(history: &mut History, step: &str) {
-    append(history, step, Entry::StepStarted(StepStarted { input: input() }));
+    append(history, step, Entry::StepStarted(StepStarted { input: input(), parked: false }));
 }
 
 /// The worker was lost, perhaps in the middle of the step.

@@ -3,6 +3,8 @@
 //! The kind, step and attempt are columns; everything else an entry says is its payload, JSON that
 //! is written once and never re-serialised.
 
+mod parked;
+
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
@@ -122,6 +124,9 @@ pub(crate) struct ChildEnded {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StepStarted {
     pub(crate) input: Box<RawValue>,
+    /// A dependency kept the instance waiting until this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) parked: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -134,6 +139,9 @@ pub(crate) struct StepDone {
     /// earlier release has not said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) compensation: Option<Compensation>,
+    /// Until when its dependency kept the instance from this attempt, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parked_until: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -148,6 +156,9 @@ pub(crate) struct StepInterrupted {
 pub(crate) struct StepNotFound {
     /// When the provider is asked again, or the step is attempted again.
     pub(crate) retry_at: DateTime<Utc>,
+    /// A dependency kept the instance waiting until this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) parked: bool,
 }
 
 /// How an attempt ended that brought no output.
@@ -427,28 +438,6 @@ impl Entry {
             "stuck" => read(payload).map(Self::Stuck),
             "ended" => read(payload).map(Self::Ended),
             _ => Err(format!("a record of kind {kind:?} is unknown to this build")),
-        }
-    }
-
-    /// Says of a message that a dependency kept the instance waiting until it was read.
-    pub(crate) fn mark_parked(&mut self) {
-        match self {
-            Self::Command(entry) => entry.parked = true,
-            Self::Signal(entry) => entry.parked = true,
-            Self::ChildEnded(entry) => entry.parked = true,
-            Self::MailRefused(entry) => entry.parked = true,
-            _ => {}
-        }
-    }
-
-    /// Whether it is a message that says so.
-    pub(crate) fn is_parked(&self) -> bool {
-        match self {
-            Self::Command(entry) => entry.parked,
-            Self::Signal(entry) => entry.parked,
-            Self::ChildEnded(entry) => entry.parked,
-            Self::MailRefused(entry) => entry.parked,
-            _ => false,
         }
     }
 

@@ -65,24 +65,30 @@ pub enum Bug {
     ChildReopened,
     /// The end of a child that cannot be recorded is left out.
     ChildUnheard,
+    /// A run ends before its children.
+    ChildrenLeftOpen,
     /// A signal that a person has given up still ends its wait.
     DroppedStays,
     /// A retry is made however long after its step's deadline.
     LateAttempt,
+    /// A hold does not go down to children.
+    HoldStaysAbove,
     /// A worker that is lost in the middle of an undo is not recorded.
     LossWhileUndoing,
     /// A message that cannot be recorded stays in the mail.
     MailKept,
-    /// Time for which a dependency was down runs against the deadline of a step.
+    /// Time for which a dependency was down runs against deadlines.
     ParkedTimeCounts,
     /// That an instance was on the old side of a patch is found out anew in each replay.
     PatchUnrecorded,
-    /// Time for which people had an instance runs against its deadline.
+    /// Time for which people had an instance runs against deadlines.
     PeopleTimeCounts,
     /// A person who says "go on" goes on without a message that nobody has told of yet.
     RefusalAnsweredUnheard,
     /// A resolve is accepted beside one that nobody has read yet.
     ResolvedTwice,
+    /// A terminate that does not say what becomes of children leaves them.
+    StopUndecided,
     /// A child that was stopped by force counts as undone.
     TerminatedIsUndone,
 }

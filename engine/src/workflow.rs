@@ -35,9 +35,9 @@ pub trait Workflow: Send + Sync + 'static {
         Signals::new()
     }
 
-    /// How long an instance may take, from its start; the time for which people have it, held or
-    /// stuck, does not count. When the time is over and no pivot is done,
-    /// nothing more is begun and everything done is undone (`DEADLINE_EXCEEDED`).
+    /// How long an instance may take, from its start; the time for which it is held, stuck or parked
+    /// does not count. When the time is over and no pivot is done, nothing more is begun and
+    /// everything done is undone (`DEADLINE_EXCEEDED`).
     fn deadline(&self, input: &Self::Input) -> Option<Duration> {
         let _ = input;
         None

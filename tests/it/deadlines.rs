@@ -79,6 +79,79 @@ async fn the_time_for_which_people_have_an_instance_does_not_run_against_its_dea
     world.finish().await;
 }
 
+#[tokio::test]
+async fn the_time_for_which_a_dependency_is_down_does_not_run_against_the_deadline_of_an_instance()
+{
+    let a = Part::default().acts([retry("down"), retry("down")]).through("courier");
+    let stage = Stage::new(a, Part::default(), Part::default()).deadline(10 * MINUTE);
+    let stage = stage.dependency(Dependency::new("courier").down_after(1));
+    let world = stage
+        .world(|saga, stage| {
+            async move {
+                saga.run(&stage.a, &text("1")).await?;
+                saga.sleep(5 * MINUTE).await?;
+                saga.run(&stage.b, &text("2")).await?;
+                saga.wait::<Packed>(Duration::MAX).await?;
+                saga.run(&stage.c, &text("3")).await
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    // Parked before its first attempt.
+    let other = start(&world, "other").await;
+    world.settle().await;
+    for _ in 0..2 {
+        world.pass(Duration::from_millis(600)).await;
+        assert_eq!(world.instance(id).await.parked_on.as_deref(), Some("courier"));
+        world.pass(60 * MINUTE).await;
+    }
+    world.pass(MINUTE).await;
+    world.pass(5 * MINUTE).await;
+    assert_eq!(stage.log(), ["a 1", "a 1", "a 1", "a 1", "b 2", "b 2"]);
+    for id in [id, other] {
+        assert_eq!(world.instance(id).await.status, Status::Waiting);
+    }
+    // From here on it runs.
+    world.pass(5 * MINUTE).await;
+    for id in [id, other] {
+        assert_eq!(world.instance(id).await.status, Status::Compensated);
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_deadline_runs_on_for_a_branch_that_waits_once_the_other_one_is_parked_no_more() {
+    let a = Part::default().acts([retry("down")]).through("courier");
+    let stage = Stage::new(a, Part::default(), Part::default()).deadline(10 * MINUTE);
+    let stage = stage.dependency(Dependency::new("courier").down_after(1));
+    let world = stage
+        .world(|saga, stage| {
+            async move {
+                let one = text("1");
+                let called = saga.run(&stage.a, &one);
+                let (packed, called) = futures::join!(saga.wait::<Packed>(Duration::MAX), called);
+                packed?;
+                called
+            }
+            .boxed()
+        })
+        .await;
+    let id = start(&world, "it").await;
+    world.settle().await;
+    world.pass(Duration::from_millis(600)).await;
+    assert_eq!(world.instance(id).await.parked_on.as_deref(), Some("courier"));
+    world.pass(60 * MINUTE).await;
+    assert_eq!(stage.log(), ["a 1", "a 1"]);
+    assert_eq!(world.instance(id).await.status, Status::Waiting);
+    world.pass(9 * MINUTE).await;
+    assert_eq!(world.instance(id).await.status, Status::Waiting);
+    world.pass(MINUTE).await;
+    assert_eq!(world.instance(id).await.status, Status::Compensated);
+    world.finish().await;
+}
+
 /// A world in which instances run `a` and nothing else; its attempts have to begin within ten minutes.
 async fn step_world(a: Part<amends_tests::improvised::A>) -> (Stage, World) {
     let courier = Dependency::new("courier").down_after(1);

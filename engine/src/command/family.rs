@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::Command;
+use crate::sabotage::Bug;
 use crate::status::Status;
 
 /// Where a child stands, or a child's child, when everything above it is to be undone.
@@ -148,6 +149,8 @@ pub(crate) fn fate(command: Command, policy: Option<ChildPolicy>, relative: Rela
         (Command::Terminate, Some(ChildPolicy::Cancel)) if is_live || is_undone_by_parent => {
             undo(relative)
         }
+        (Command::Hold, _) if Bug::HoldStaysAbove.is_on() => ChildFate::Unchanged,
+        (Command::Terminate, None) if Bug::StopUndecided.is_on() => ChildFate::Unchanged,
         (Command::Hold, _) if is_live && !is_held => ChildFate::Hold,
         (Command::Release, _) if is_live && is_held => ChildFate::Release,
         (Command::Terminate, None) if is_live => ChildFate::Undecided,

@@ -30,8 +30,8 @@ impl History {
         self.head = hash;
         self.events += events;
         self.ledger.movements.extend_from_slice(entry.money());
-        if entry.is_parked() {
-            self.parked_until(at);
+        if let Some(until) = entry.parked_until(at) {
+            self.standstill.parked(self.due(step), until);
         }
         match entry {
             Entry::Started(started) => self.started(started, at),
@@ -103,21 +103,13 @@ impl History {
         self.started_at = at;
     }
 
-    /// A message has been read that came while the instance was parked.
-    fn parked_until(&mut self, at: DateTime<Utc>) {
-        let last_at = self.last_at;
-        self.steps.iter_mut().for_each(|step| step.parked_until(at, last_at));
-    }
-
     fn attempt_failed(&mut self, key: Option<&str>, failed: StepAttemptFailed, at: DateTime<Utc>) {
         self.interrupted = false;
-        let (last_at, people_had) = (self.last_at, self.people.had_it_for());
+        let (last_at, stood_still) = (self.last_at, self.standstill.total());
         let step = self.step_mut(key, failed.input.clone());
         step.first_at = failed.began_at.unwrap_or(step.first_at);
-        let began_at = failed.began_at.or(failed.parked_until);
-        let was_parked = failed.parked_until.is_some();
-        let clock = step.clock_at(began_at.unwrap_or(last_at), was_parked, people_had, last_at);
-        step.clock = Some(clock);
+        let began_at = failed.began_at.or(failed.parked_until).unwrap_or(last_at);
+        step.clock.get_or_insert(StepClock::start(began_at, stood_still));
         step.attempt_failed(failed, at);
     }
 
@@ -127,14 +119,14 @@ impl History {
         interrupted: StepInterrupted,
         at: DateTime<Utc>,
     ) {
-        let (last_at, people_had) = (self.last_at, self.people.had_it_for());
+        let (last_at, stood_still) = (self.last_at, self.standstill.total());
         let step = self.step_mut(key, interrupted.input);
-        step.clock.get_or_insert(StepClock::start(last_at, people_had));
+        step.clock.get_or_insert(StepClock::start(last_at, stood_still));
         step.interrupted(interrupted.retry_at, at);
     }
 
     fn stuck(&mut self, code: &str, at: DateTime<Utc>) {
-        self.people.stuck(at);
+        self.standstill.stuck(at);
         self.unheard_told = code == CHILD_UNHEARD;
         match code {
             BRANCH_DROPPED => self.dropped_before = self.length,
@@ -215,7 +207,7 @@ impl History {
 
     fn commanded(&mut self, read: CommandRead, at: DateTime<Utc>) {
         self.mail_read += 1;
-        self.people.commanded(read.command, at);
+        self.standstill.commanded(read.command, at);
         match read.command {
             Command::Resume => {
                 self.refusal_answered();

@@ -6,12 +6,13 @@ mod exchange;
 mod fold;
 mod note;
 mod opaque;
-mod people;
 mod replay;
+mod standstill;
 mod step;
 mod step_clock;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
@@ -25,13 +26,12 @@ use crate::published::publish;
 use crate::record::{Entry, Parent, Reason, ReasonKind, Record};
 use crate::sabotage::Bug;
 use crate::step::Failure;
-
-use people::People;
+use standstill::Standstill;
+use step_clock::StepClock;
 
 pub(crate) use note::{MARKER, Note, Received, Said, heard, marker};
 pub(crate) use replay::BRANCH_DROPPED;
 pub(crate) use step::{Attempts, CHILD_UNHEARD, Progress, RecordedStep, step_name};
-pub(crate) use step_clock::StepClock;
 
 /// The folded records of one instance.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub(crate) struct History {
     cancelled: Option<String>,
     /// The last worker was lost, and no attempt has ended since.
     interrupted: bool,
-    people: People,
+    standstill: Standstill,
     /// Why somebody has asked for the end, by force.
     terminated: Option<String>,
     /// How many messages have been read.
@@ -86,7 +86,7 @@ pub(crate) struct Mark {
     dropped_before: u32,
     refusal_told: bool,
     unheard_told: bool,
-    people: People,
+    standstill: Standstill,
 }
 
 impl Mark {
@@ -125,7 +125,7 @@ impl History {
             undoing: None,
             cancelled: None,
             interrupted: false,
-            people: People::new(),
+            standstill: Standstill::new(),
             terminated: None,
             mail_read: 0,
             mail_refused: 0,
@@ -300,8 +300,8 @@ impl History {
     /// Where the history stands, so that a closing record that was not written can be taken off.
     pub(crate) fn mark(&self) -> Mark {
         let Self { length, head, events, dropped_before, .. } = *self;
-        let Self { refusal_told, unheard_told, people, .. } = *self;
-        Mark { length, head, events, dropped_before, refusal_told, unheard_told, people }
+        let Self { refusal_told, unheard_told, standstill, .. } = *self;
+        Mark { length, head, events, dropped_before, refusal_told, unheard_told, standstill }
     }
 
     /// Takes closing records off again. They fold into nothing but what a mark holds.
@@ -312,7 +312,7 @@ impl History {
         self.dropped_before = mark.dropped_before;
         self.refusal_told = mark.refusal_told;
         self.unheard_told = mark.unheard_told;
-        self.people = mark.people;
+        self.standstill = mark.standstill;
     }
 
     /// When the last record was made.
@@ -370,7 +370,7 @@ impl History {
 
     /// Whether no further effect may begin.
     pub(crate) fn is_held(&self) -> bool {
-        self.people.is_held()
+        self.standstill.is_held()
     }
 
     /// Why somebody has asked for the end, by force.
@@ -383,31 +383,41 @@ impl History {
         self.parent.as_ref()
     }
 
-    /// From when on its deadline runs: since it was accepted, less the time for which people have had
-    /// it.
+    /// From when on its deadline runs: since it was accepted, less the time for which it has stood
+    /// still.
     pub(crate) fn deadline_from(&self) -> DateTime<Utc> {
-        if Bug::PeopleTimeCounts.is_on() {
-            return self.started_at;
-        }
-        self.started_at + self.people.had_it_for()
+        self.started_at + self.standstill.total()
     }
 
-    /// For how long people have had it, until it went on last.
-    pub(crate) fn people_had_it_for(&self) -> TimeDelta {
-        self.people.had_it_for()
+    /// For how long it has stood still, until it went on last.
+    pub(crate) fn stood_still(&self) -> TimeDelta {
+        self.standstill.total()
     }
 
-    /// The clock of a step as an attempt finds it that began then; `was_parked`: since it was due.
-    pub(crate) fn clock_of(
+    /// After this no further attempt at a step begins, as one sees it that began then;
+    /// `was_parked`: since it was due.
+    pub(crate) fn latest_attempt(
         &self,
         key: &str,
         began_at: DateTime<Utc>,
         was_parked: bool,
-    ) -> StepClock {
-        let people_had = self.people.had_it_for();
-        self.step(key).map_or(StepClock::start(began_at, people_had), |step| {
-            step.clock_at(began_at, was_parked, people_had, self.last_at)
-        })
+        deadline: Option<Duration>,
+    ) -> Option<DateTime<Utc>> {
+        let stood_still = if was_parked {
+            self.standstill.total_with(self.due(Some(key)), began_at)
+        } else {
+            self.standstill.total()
+        };
+        let clock = self.step(key).and_then(|step| step.clock);
+        let clock = clock.unwrap_or(StepClock::start(began_at, stood_still));
+        clock.latest(deadline, stood_still)
+    }
+
+    /// Since when there has been something to do, after the last record: at a step, or at any.
+    fn due(&self, key: Option<&str>) -> DateTime<Utc> {
+        let of_interest = |step: &&RecordedStep| key.is_none_or(|key| step.key == key);
+        let due = self.steps.iter().filter(of_interest).filter_map(RecordedStep::due).min();
+        due.map_or(self.last_at, |due| due.max(self.last_at))
     }
 
     /// Why everything is to be undone, if somebody has asked for that and was promised it.

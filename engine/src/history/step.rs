@@ -74,44 +74,22 @@ impl RecordedStep {
         self.attempts.failed(failed.outcome, failed.failure, failed.retry_at);
     }
 
-    /// Whether its deadline has passed while its next attempt was due. Time for which people had the
-    /// instance does not count.
+    /// Whether its deadline has passed while its next attempt was due, in an instance that has stood
+    /// still for so long.
     pub(crate) fn is_late(
         &self,
         deadline: Option<Duration>,
-        people_had: TimeDelta,
+        stood_still: TimeDelta,
         now: DateTime<Utc>,
     ) -> bool {
-        let latest = self.clock.and_then(|clock| clock.latest(deadline, people_had));
+        let latest = self.clock.and_then(|clock| clock.latest(deadline, stood_still));
         latest.is_some_and(|latest| now > latest) && !Bug::LateAttempt.is_on()
     }
 
-    /// Its clock as an attempt finds it that has begun at `began_at`; `was_parked`: since it was due.
-    pub(crate) fn clock_at(
-        &self,
-        began_at: DateTime<Utc>,
-        was_parked: bool,
-        people_had: TimeDelta,
-        last_at: DateTime<Utc>,
-    ) -> StepClock {
-        match self.clock {
-            None => StepClock::start(began_at, people_had),
-            Some(clock) if was_parked => clock.parked(self.due_after(last_at), began_at),
-            Some(clock) => clock,
-        }
-    }
-
-    /// Its instance was parked until then, and has read a message: what comes next may not know any
-    /// more that it was.
-    pub(super) fn parked_until(&mut self, until: DateTime<Utc>, last_at: DateTime<Utc>) {
-        if let Some(clock) = self.clock {
-            self.clock = Some(clock.parked(self.due_after(last_at), until));
-        }
-    }
-
-    /// When its next attempt was due, if that was after the last record, or else when that was made.
-    fn due_after(&self, last_at: DateTime<Utc>) -> DateTime<Utc> {
-        self.attempts.retry_at.map_or(last_at, |due| due.max(last_at))
+    /// When its next attempt is due, if it is to be attempted at all.
+    pub(super) fn due(&self) -> Option<DateTime<Utc>> {
+        let is_open = matches!(self.progress, Progress::Open) && self.child.is_none();
+        self.attempts.retry_at.filter(|_| is_open)
     }
 
     /// No attempt is made any more: it would come after the deadline.

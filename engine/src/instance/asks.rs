@@ -49,7 +49,11 @@ impl State {
             let message = format!("the history has {} records", history.length());
             return Some(Verdict::Stick(Failure::new("HISTORY_TOO_LONG", message)));
         }
-        let late = self.deadline.filter(|deadline| *deadline <= now && !self.past_pivot)?;
+        let is_late = |deadline: &DateTime<Utc>| *deadline <= now;
+        let late = self.deadline().filter(is_late)?;
+        if self.past_pivot || self.was_parked {
+            return None;
+        }
         let message = format!("not completed by {}", late.format("%Y-%m-%dT%H:%M:%SZ"));
         let failure = Failure::new("DEADLINE_EXCEEDED", message);
         Some(Verdict::Compensate(Reason { kind: ReasonKind::Failure, failure }))

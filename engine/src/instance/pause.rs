@@ -34,7 +34,10 @@ impl Instance {
             Some(pass) => Ok(Some(pass)),
             None => {
                 self.state().was_parked = true;
-                self.pause(Wait::parked_on(name)).await.map(|()| None)
+                let paused = self.pause(Wait::parked_on(name)).await;
+                // Another branch may have recorded something meanwhile.
+                self.state().was_parked = true;
+                paused.map(|()| None)
             }
         }
     }
@@ -69,15 +72,21 @@ impl Instance {
         }
     }
 
+    /// What the run waits for, and no longer than its deadline allows. While it is parked, that does
+    /// not run.
+    pub(crate) fn within_deadline(&self, wait: Wait) -> Wait {
+        let deadline = self.state().deadline().filter(|_| wait.parked_on.is_none());
+        Wait { until: [wait.until, deadline].into_iter().flatten().min(), ..wait }
+    }
+
     async fn pause(self: &Arc<Self>, wait: Wait) -> Result<(), Verdict> {
         let worker = &self.worker;
-        let (read, deadline) = {
+        let (read, is_limited) = {
             let state = self.state();
-            (state.mail_read, state.deadline.filter(|_| self.branches.calls() > 0))
+            (state.mail_read, self.branches.calls() > 0 && !state.was_parked)
         };
-        let until = [wait.until, deadline].into_iter().flatten().min();
-        let wait = Wait { until, ..wait };
-        let left = until.map(|until| until - worker.clock.now());
+        let wait = if is_limited { self.within_deadline(wait) } else { wait };
+        let left = wait.until.map(|until| until - worker.clock.now());
         if left.is_some_and(|left| left <= TimeDelta::zero()) {
             return Ok(());
         }
@@ -109,7 +118,7 @@ impl Instance {
             }
         };
         let time = async {
-            match until {
+            match wait.until {
                 Some(until) => worker.clock.sleep_until(until).await,
                 None => std::future::pending().await,
             }

@@ -47,10 +47,10 @@ pub(crate) struct State {
     pub(crate) under_way: UnderWay,
     /// The calls that a lost worker kept from leaving the history.
     pub(crate) stopped_at: Vec<String>,
-    /// Its worker or the one before has kept it waiting for a dependency.
+    /// Its worker or the one before has kept it waiting for a dependency, and no record says so yet.
     pub(crate) was_parked: bool,
-    /// When the run has to be completed.
-    pub(crate) deadline: Option<DateTime<Utc>>,
+    /// How long the run may take.
+    pub(crate) within: Option<TimeDelta>,
     /// Workers that were lost while they held it, since there was progress.
     pub(crate) lost: Losses,
     /// How often the row has been changed by its holders.
@@ -97,23 +97,25 @@ impl State {
             under_way: UnderWay::new(),
             stopped_at: Vec::new(),
             was_parked: false,
-            deadline: None,
+            within: None,
             lost: Losses::default(),
             revision: 0,
         }
     }
 
-    /// Begins a replay of the run, which has to be completed within `deadline` of the start, the time
-    /// aside for which people have had it.
+    /// Begins a replay of the run, which has to be completed within `deadline` of the start.
     pub(crate) fn begin_replay(&mut self, deadline: Option<Duration>) {
         self.history.rewind();
         self.occurrences.clear();
         self.under_way.clear();
         self.halt = None;
         self.is_replaying = true;
-        let deadline = deadline.and_then(|deadline| TimeDelta::from_std(deadline).ok());
-        self.deadline =
-            deadline.and_then(|deadline| self.history.deadline_from().checked_add_signed(deadline));
+        self.within = deadline.and_then(|deadline| TimeDelta::from_std(deadline).ok());
+    }
+
+    /// When the run has to be completed, if it stands still no longer.
+    pub(super) fn deadline(&self) -> Option<DateTime<Utc>> {
+        self.history.deadline_from().checked_add_signed(self.within?)
     }
 
     pub(crate) fn append(
@@ -127,6 +129,9 @@ impl State {
     ) -> Result<(), Verdict> {
         if self.was_parked && !self.history.is_held() {
             entry.mark_parked();
+        }
+        if entry.parked_until(at).is_some() {
+            self.was_parked = false;
         }
         let (money, events_count) = (entry.money().to_vec(), events.len() as u32);
         if entry.is_progress() {

@@ -8,13 +8,13 @@ use crate::chain;
 use crate::command::{Command, Finding, Resolution};
 use crate::compensation::{Plan, PlannedStep};
 use crate::event::Event;
-use crate::fake::input;
+use crate::fake::{input, step_done};
 use crate::history::History;
 use crate::record::{
     AttemptOutcome, ChildEnded, ChildStarted, CommandRead, CompensationAttemptFailed,
     CompensationPlanned, Ended, Entry, MailRefused, Noted, Parent, Reason, ReasonKind, Record,
-    SignalRead, Started, StepAttemptFailed, StepCompensated, StepDone, StepInterrupted,
-    StepNotFound, StepStarted, Stuck, TimerStarted, WaitEnded, WaitStarted,
+    SignalRead, Started, StepAttemptFailed, StepCompensated, StepInterrupted, StepNotFound,
+    StepStarted, Stuck, TimerStarted, WaitEnded, WaitStarted,
 };
 use crate::status::Status;
 use crate::step::{Failure, Undone};
@@ -70,7 +70,6 @@ fn step_entry() -> impl Strategy<Value = Entry> {
         let (undone, money) = (Undone::nothing(), Vec::new());
         Entry::StepCompensated(StepCompensated { undone, money, recheck_at })
     });
-    let done = StepDone { input: input(), output: input(), money: Vec::new(), compensation: None };
     let ended = |status| {
         let (instance_id, output, failure, parked) = (Uuid::nil(), None, None, false);
         Entry::ChildEnded(ChildEnded { instance_id, status, output, failure, parked })
@@ -86,14 +85,16 @@ fn step_entry() -> impl Strategy<Value = Entry> {
         failed,
         undo_failed,
         undone,
-        Just(Entry::StepDone(done)),
-        Just(Entry::StepStarted(StepStarted { input: input() })),
+        Just(Entry::StepDone(step_done())),
+        Just(Entry::StepStarted(StepStarted { input: input(), parked: false })),
         due().prop_map(|retry_at| Entry::StepInterrupted(StepInterrupted {
             input: input(),
             retry_at
         })),
-        (0..100_i64)
-            .prop_map(|seconds| Entry::StepNotFound(StepNotFound { retry_at: at(seconds) })),
+        (0..100_i64).prop_map(|seconds| Entry::StepNotFound(StepNotFound {
+            retry_at: at(seconds),
+            parked: false
+        })),
         any::<bool>().prop_map(move |detached| {
             Entry::ChildStarted(ChildStarted { detached, ..child.clone() })
         }),

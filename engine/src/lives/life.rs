@@ -16,7 +16,7 @@ use crate::memo::{Memo, recall};
 use crate::pivots::Pivots;
 use crate::record::{
     AttemptOutcome, CompensationPlanned, Ended, Entry, Reason, ReasonKind, Record,
-    StepAttemptFailed, StepDone, StepInterrupted, StepNotFound, StepStarted, Stuck,
+    StepAttemptFailed, StepInterrupted, StepNotFound, StepStarted, Stuck,
 };
 use crate::registry::{Facts, Steps};
 use crate::retry::RetryPolicy;
@@ -254,7 +254,10 @@ impl<'a> Life<'a> {
     /// Records that an at-most-once call is about to leave.
     fn record_intent(&mut self, step: usize) {
         if self.effect == Effect::AtMostOnce {
-            self.append(Some(step), Entry::StepStarted(StepStarted { input: input() }));
+            self.append(
+                Some(step),
+                Entry::StepStarted(StepStarted { input: input(), parked: false }),
+            );
         }
     }
 
@@ -285,9 +288,7 @@ impl<'a> Life<'a> {
     }
 
     fn done(&mut self, step: usize) {
-        let done =
-            StepDone { input: input(), output: input(), money: Vec::new(), compensation: None };
-        self.append(Some(step), Entry::StepDone(done));
+        self.append(Some(step), Entry::StepDone(fake::step_done()));
         self.settle_pivot(step);
     }
 
@@ -322,7 +323,7 @@ impl<'a> Life<'a> {
             self.done(step);
         } else {
             let retry_at = self.now + self.quiet();
-            self.append(Some(step), Entry::StepNotFound(StepNotFound { retry_at }));
+            self.append(Some(step), Entry::StepNotFound(StepNotFound { retry_at, parked: false }));
             self.settle_pivot(step);
         }
         Next::Again

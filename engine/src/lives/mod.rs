@@ -6,6 +6,7 @@
 
 mod backward;
 mod claims;
+mod family;
 mod folds;
 mod life;
 mod order;

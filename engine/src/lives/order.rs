@@ -11,15 +11,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::Choices;
+use crate::children::unfinished;
 use crate::command::{Answer, Command, Resolution, Standing, answer};
 use crate::compensation::plan_compensation;
 use crate::fake::{self, input};
-use crate::history::{History, Progress, RecordedStep};
+use crate::history::{History, Progress, RecordedStep, heard};
 use crate::instance::{Paused, State, Verdict, Wait};
 use crate::memo::{Memo, recall};
 use crate::record::{
-    AttemptOutcome, ChildStarted, CompensationPlanned, Entry, Reason, ReasonKind, Started,
+    AttemptOutcome, ChildStarted, CompensationPlanned, Entry, Noted, Reason, ReasonKind, Started,
     StepAttemptFailed, StepDone, StepLate, StepStarted, Stuck,
 };
 use crate::registry::Steps;
@@ -46,8 +46,7 @@ pub(super) enum Attempted {
 }
 
 /// An instance, its mail, and what its steps have really applied.
-pub(super) struct Order<'a> {
-    pub(super) choices: &'a mut Choices,
+pub(super) struct Order {
     pub(super) state: State,
     steps: Steps,
     mail: Vec<Message>,
@@ -66,11 +65,10 @@ pub(super) struct Order<'a> {
     pub(super) asked: Vec<String>,
 }
 
-impl<'a> Order<'a> {
-    pub(super) fn new(choices: &'a mut Choices, effect: Effect) -> Self {
+impl Order {
+    pub(super) fn new(effect: Effect) -> Self {
         let names = ["charge", "pay", "ship"].map(|name| (name, Compensation::Undo));
         let mut order = Self {
-            choices,
             state: State::new(History::new(Uuid::nil())),
             steps: fake::declared(names, effect, &crate::retry::RetryPolicy::default()),
             mail: Vec::new(),
@@ -113,7 +111,7 @@ impl<'a> Order<'a> {
     }
 
     /// Reads mail and replays the run. `Err`: it waits, or needs a person.
-    fn pass(
+    pub(super) fn pass(
         &mut self,
         run: &impl Fn(&mut Self) -> Result<(), Verdict>,
     ) -> Result<Status, Option<Wait>> {
@@ -126,10 +124,13 @@ impl<'a> Order<'a> {
                 self.state.begin_replay(self.deadline);
                 let ran = run(self);
                 match ran.map(|()| self.state.history.unasked().map(str::to_owned)) {
-                    Ok(None) => match self.state.obstacle(self.now) {
-                        None => return Ok(Status::Completed),
-                        Some(obstacle) => obstacle,
-                    },
+                    Ok(None) => {
+                        let unfinished = || unfinished(&self.state.history).map(Verdict::Stick);
+                        match self.state.obstacle(self.now).or_else(unfinished) {
+                            None => return Ok(Status::Completed),
+                            Some(obstacle) => obstacle,
+                        }
+                    }
                     Ok(Some(key)) => panic!("{key} is not asked for: {}", self.told()),
                     Err(verdict) => verdict,
                 }
@@ -202,33 +203,47 @@ impl<'a> Order<'a> {
 
     /// Gives a command, which becomes mail if it is accepted.
     pub(super) fn give(&mut self, command: Command, resolution: Option<Resolution>) -> Answer {
+        let answer = answer(command, self.standing());
+        if answer == Answer::Accepted {
+            self.command(command, resolution);
+        }
+        answer
+    }
+
+    /// Sends a command that has been accepted.
+    pub(super) fn command(&mut self, command: Command, resolution: Option<Resolution>) {
+        let reason = "asked for".to_owned();
+        self.send(Message::Command { command, reason, resolution });
+    }
+
+    /// As a command would find it that nobody above it and nothing below it has a part in.
+    pub(super) fn standing(&self) -> Standing {
         let unread = &self.mail[self.state.mail_read() as usize..];
-        let is_unread = |wanted: &[Command]| {
-            let mut commands = unread.iter().filter_map(|message| match message {
-                Message::Command { command, .. } => Some(command),
+        let commands = || {
+            unread.iter().filter_map(|message| match message {
+                Message::Command { command, .. } => Some(*command),
                 _ => None,
-            });
-            commands.any(|command| wanted.contains(command))
+            })
         };
+        let is_unread = |wanted: &[Command]| commands().any(|command| wanted.contains(&command));
         let history = &self.state.history;
-        let standing = Standing {
+        let held = commands().fold(history.is_held(), |held, command| match command {
+            Command::Hold => true,
+            Command::Release | Command::Cancel => false,
+            _ => held,
+        });
+        Standing {
             status: self.state.status,
             past_pivot: self.state.past_pivot,
             cancelled: history.cancelled().is_some() || is_unread(&[Command::Cancel]),
             compensating: history.undoing().is_some(),
             resumed: is_unread(&[Command::Resume, Command::Resolve]),
-            held: history.is_held(),
+            held,
             by_parent: false,
             child_past_pivot: false,
             ancestors_ended: false,
             children_undecided: false,
-        };
-        let answer = answer(command, standing);
-        if answer == Answer::Accepted {
-            let reason = "asked for".to_owned();
-            self.send(Message::Command { command, reason, resolution });
         }
-        answer
     }
 
     /// The history, one word per record.
@@ -272,9 +287,9 @@ impl<'a> Order<'a> {
     }
 
     fn attempt(&mut self, key: &str) -> Result<(), Verdict> {
-        let (now, people_had) = (self.now, self.state.history.people_had_it_for());
+        let (now, stood_still) = (self.now, self.state.history.stood_still());
         let recorded = self.state.history.step(key);
-        let is_late = |step: &RecordedStep| step.is_late(self.step_deadline, people_had, now);
+        let is_late = |step: &RecordedStep| step.is_late(self.step_deadline, stood_still, now);
         if !self.state.was_parked && recorded.is_some_and(is_late) {
             let failure = Failure::new(CODE, "down");
             let (input, money) = (input(), Vec::new());
@@ -282,7 +297,10 @@ impl<'a> Order<'a> {
             return Err(Verdict::Wait(Wait::until(Some(now))));
         }
         if self.effect == Effect::AtMostOnce {
-            self.append(Some(key), Entry::StepStarted(StepStarted { input: input() }));
+            self.append(
+                Some(key),
+                Entry::StepStarted(StepStarted { input: input(), parked: false }),
+            );
         }
         self.attempted_at.push(now);
         let attempted = match self.attempts.split_first() {
@@ -296,8 +314,8 @@ impl<'a> Order<'a> {
             *self.applied.entry(key.to_owned()).or_default() += 1;
         }
         if attempted == Attempted::Done {
-            let (output, money, compensation) = (input(), Vec::new(), None);
-            let done = StepDone { input: input(), output, money, compensation };
+            let parked_until = self.state.was_parked.then_some(now);
+            let done = StepDone { parked_until, ..fake::step_done() };
             self.append(Some(key), Entry::StepDone(done));
             return Ok(());
         }
@@ -309,15 +327,14 @@ impl<'a> Order<'a> {
         let (now, history, was_parked) = (self.now, &self.state.history, self.state.was_parked);
         let step = history.step(key);
         let is_retried = attempted == Attempted::Down;
-        let clock = history.clock_of(key, now, was_parked);
-        let latest = clock.latest(self.step_deadline, history.people_had_it_for());
+        let latest = history.latest_attempt(key, now, was_parked, self.step_deadline);
         let retry_at = is_retried.then(|| now + TimeDelta::minutes(1));
         let failed = StepAttemptFailed {
             input: input(),
             outcome: if is_retried { AttemptOutcome::Retry } else { AttemptOutcome::Unknown },
             failure: Failure::new(CODE, "down"),
             began_at: step.is_none().then_some(now),
-            parked_until: (step.is_some() && was_parked).then_some(now),
+            parked_until: was_parked.then_some(now),
             retry_at: retry_at.filter(|at| latest.is_none_or(|latest| *at <= latest)),
             money: Vec::new(),
         };
@@ -344,13 +361,16 @@ impl<'a> Order<'a> {
         let until = self.now + TimeDelta::minutes(1);
         match self.state.slept(&key, until, self.now, |_, _| true)? {
             Paused::Over(()) => Ok(()),
-            Paused::Until(until) => Err(Verdict::Wait(Wait::until(until))),
+            Paused::Until(until) => {
+                self.state.obstacle(self.now).map_or(Ok(()), Err)?;
+                Err(Verdict::Wait(Wait::until(until)))
+            }
             Paused::OutOfTurn(seq) => panic!("{seq}: one branch is always in turn"),
         }
     }
 
-    /// Starts a child, and waits for its end.
-    pub(super) fn child(&mut self) -> Result<Result<(), Failure>, Verdict> {
+    /// Starts a child.
+    pub(super) fn start_child(&mut self) -> Result<(), Verdict> {
         if self.state.history.ask(CHILD).is_none() {
             self.state.obstacle(self.now).map_or(Ok(()), Err)?;
             let (workflow, business_key) = ("pack".to_owned(), "1/pack".to_owned());
@@ -359,9 +379,23 @@ impl<'a> Order<'a> {
             let started = ChildStarted { instance_id, workflow, business_key, input, detached };
             self.append(Some(CHILD), Entry::ChildStarted(started));
         }
+        Ok(())
+    }
+
+    /// Starts a child, and waits for its end.
+    pub(super) fn child(&mut self) -> Result<Result<(), Failure>, Verdict> {
+        self.start_child()?;
         match self.state.history.step(CHILD).map(|step| &step.progress) {
             Some(Progress::Done { .. }) => Ok(Ok(())),
-            Some(Progress::Failed { failure }) => Ok(Err(failure.clone())),
+            Some(Progress::Failed { failure }) => {
+                let failure = failure.clone();
+                let heard = heard(CHILD);
+                if self.state.history.ask_note(&heard).is_none() {
+                    let noted = Entry::Noted(Noted { value: RawValue::NULL.to_owned() });
+                    self.append(Some(&heard), noted);
+                }
+                Ok(Err(failure))
+            }
             Some(Progress::Open) | None => {
                 self.state.obstacle(self.now).map_or(Ok(()), Err)?;
                 Err(Verdict::Wait(Wait::default()))

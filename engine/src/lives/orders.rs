@@ -1,5 +1,7 @@
 //! What may come from outside into the life of an order, and what holds at its end.
 
+use std::cell::{Cell, RefCell};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -23,10 +25,11 @@ fn resolution(step: &str, finding: Finding) -> Option<Resolution> {
 /// Three monthly charges; a release that is deployed at any moment has each of them made by another
 /// step, for orders that have not come to the first one.
 pub(super) fn every_month_is_charged_once(choices: &mut Choices) {
-    let mut order = Order::new(choices, KEYED);
-    let deployed = std::cell::Cell::new(false);
-    let run = |order: &mut Order<'_>| {
-        if !deployed.get() && order.choices.one_of(&[false, true]) {
+    let choices = RefCell::new(choices);
+    let mut order = Order::new(KEYED);
+    let deployed = Cell::new(false);
+    let run = |order: &mut Order| {
+        if !deployed.get() && choices.borrow_mut().one_of(&[false, true]) {
             deployed.set(true);
         }
         for _ in 0..3 {
@@ -44,8 +47,9 @@ pub(super) fn every_month_is_charged_once(choices: &mut Choices) {
 
 /// What comes by mail, in any order, while the run waits for a signal.
 pub(super) fn every_message_becomes_a_record(choices: &mut Choices) {
-    let mut order = Order::new(choices, KEYED);
-    let run = |order: &mut Order<'_>| {
+    let choices = RefCell::new(choices);
+    let mut order = Order::new(KEYED);
+    let run = |order: &mut Order| {
         if let Some(body) = order.wait("packed")?
             && body.get() != "1"
         {
@@ -53,14 +57,14 @@ pub(super) fn every_message_becomes_a_record(choices: &mut Choices) {
         }
         order.step("ship")
     };
-    let sent = std::cell::Cell::new(0);
+    let sent = Cell::new(0);
     let status = order.live(run, |order, wait| {
         if sent.get() > 6 {
             return answer_what_is_asked(order, wait.is_none());
         }
         sent.set(sent.get() + 1);
         let said = ["nothing", "fine", "unreadable", "refused", "resume", "answer"];
-        match order.choices.one_of(&said) {
+        match choices.borrow_mut().one_of(&said) {
             "nothing" => return answer_what_is_asked(order, wait.is_none()),
             "fine" => signal(order, "1"),
             "unreadable" => signal(order, "\"one\""),
@@ -78,13 +82,13 @@ pub(super) fn every_message_becomes_a_record(choices: &mut Choices) {
     assert_eq!(order.applied.values().sum::<u32>(), 1, "{told}");
 }
 
-fn signal(order: &mut Order<'_>, body: &str) {
+fn signal(order: &mut Order, body: &str) {
     let body = RawValue::from_string(body.to_owned()).unwrap();
     order.send(Message::Signal { name: "packed".to_owned(), id: None, body });
 }
 
 /// A person answers what the order is stuck on.
-fn answer_what_is_asked(order: &mut Order<'_>, is_stuck: bool) -> bool {
+fn answer_what_is_asked(order: &mut Order, is_stuck: bool) -> bool {
     if is_stuck {
         let unreadable = order.asked.last().is_some_and(|code| code == "SIGNAL_UNREADABLE");
         let answered = if unreadable {
@@ -99,10 +103,12 @@ fn answer_what_is_asked(order: &mut Order<'_>, is_stuck: bool) -> bool {
 
 /// A payment that may be made once; two people say what became of it, and one of them is wrong.
 pub(super) fn of_two_people_the_first_is_believed(choices: &mut Choices) {
-    let lost = choices.one_of(&[&[Attempted::LostApplied], &[Attempted::LostUnapplied]]);
-    let mut order = Order::new(choices, Effect::AtMostOnce);
+    let choices = RefCell::new(choices);
+    let lost =
+        choices.borrow_mut().one_of(&[&[Attempted::LostApplied], &[Attempted::LostUnapplied]]);
+    let mut order = Order::new(Effect::AtMostOnce);
     order.attempts = lost;
-    let run = |order: &mut Order<'_>| order.step("pay");
+    let run = |order: &mut Order| order.step("pay");
     let status = order.live(run, |order, wait| {
         if wait.is_some() {
             return true;
@@ -111,7 +117,7 @@ pub(super) fn of_two_people_the_first_is_believed(choices: &mut Choices) {
         let output = serde_json::json!({ "amount": 1 });
         let truth = if is_applied { Finding::Applied(output) } else { Finding::NotApplied };
         assert_eq!(order.give(Command::Resolve, resolution("pay", truth)), Answer::Accepted);
-        let other = order.choices.one_of(&[Command::Resolve, Command::Resume]);
+        let other = choices.borrow_mut().one_of(&[Command::Resolve, Command::Resume]);
         let mistake = resolution("pay", Finding::NotApplied);
         order.give(other, mistake.filter(|_| other == Command::Resolve));
         true
@@ -131,55 +137,50 @@ enum Kept {
     Alone,
 }
 
-/// A step that has to be tried within ten minutes, in an order that has to be done within thirty.
+/// A step that has to be tried within ten minutes, in an order that has to be done within thirty; or
+/// the other way round.
 pub(super) fn deadlines_count_what_could_be_used(choices: &mut Choices) {
-    let mut order = Order::new(choices, KEYED);
-    let (step, whole) = (TimeDelta::minutes(10), TimeDelta::minutes(30));
+    let choices = RefCell::new(choices);
+    let [step, whole] = choices.borrow_mut().one_of(&[[10, 30], [30, 10]]).map(TimeDelta::minutes);
+    let mut order = Order::new(KEYED);
     order.step_deadline = step.to_std().ok();
     order.deadline = whole.to_std().ok();
     order.attempts = &[Attempted::Down, Attempted::Down];
-    let run = |order: &mut Order<'_>| order.step("pay");
-    let (idle, people) = (std::cell::Cell::new(TimeDelta::zero()), std::cell::Cell::default());
-    let kept_before = std::cell::Cell::new(0);
-    let add = |cell: &std::cell::Cell<TimeDelta>, minutes| {
-        cell.set(cell.get() + TimeDelta::minutes(minutes));
-    };
+    let run = |order: &mut Order| order.step("pay");
+    let (idle, kept_before) = (Cell::new(TimeDelta::zero()), Cell::new(0));
+    let stood_still = |minutes| idle.set(idle.get() + TimeDelta::minutes(minutes));
     let status = order.live(run, |order, wait| {
         let waits = wait.is_some_and(|wait| wait.until.is_some_and(|until| until > order.now));
         if !waits || kept_before.get() == 2 {
             return true;
         }
         kept_before.set(kept_before.get() + 1);
-        let kept = order.choices.one_of(&[
+        let kept = choices.borrow_mut().one_of(&[
             Kept::Nothing,
             Kept::Held,
             Kept::Parked,
             Kept::ParkedAndHeld,
             Kept::Alone,
         ]);
-        let minutes = order.choices.one_of(&[8, 20]);
+        let minutes = choices.borrow_mut().one_of(&[8, 20]);
         order.state.was_parked = matches!(kept, Kept::Parked | Kept::ParkedAndHeld);
         match kept {
             Kept::Nothing => {}
             Kept::Held => {
                 hold(order, minutes);
-                add(&people, minutes);
-                add(&idle, minutes);
+                stood_still(minutes);
             }
             Kept::Parked => {
                 // It is due before it is parked.
                 order.pass_time(1);
                 order.pass_time(minutes);
-                add(&idle, minutes);
+                stood_still(minutes);
             }
             Kept::ParkedAndHeld => {
                 order.pass_time(1);
                 order.pass_time(minutes);
                 hold(order, minutes);
-                // Who is held is not parked any more.
-                order.state.was_parked = false;
-                add(&people, minutes);
-                add(&idle, 2 * minutes);
+                stood_still(2 * minutes);
             }
             Kept::Alone => order.pass_time(minutes),
         }
@@ -187,11 +188,10 @@ pub(super) fn deadlines_count_what_could_be_used(choices: &mut Choices) {
     });
     let began = order.attempted_at[0];
     let last = *order.attempted_at.last().unwrap();
-    let used = |until: DateTime<Utc>, idle: TimeDelta| until - began - idle;
+    let used = |until: DateTime<Utc>| until - began - idle.get();
     let told = order.told();
-    assert!(used(last, idle.get()) <= step, "an attempt was late: {told}");
-    let is_over = used(order.now, people.get()) >= whole
-        || used(order.now, idle.get()) > step - TimeDelta::minutes(1);
+    assert!(used(last) <= step && used(last) < whole, "an attempt was late: {told}");
+    let is_over = used(order.now) >= whole || used(order.now) > step - TimeDelta::minutes(1);
     match status {
         Status::Completed => {}
         Status::Compensated => assert!(is_over, "it was given up too early: {told}"),
@@ -200,7 +200,7 @@ pub(super) fn deadlines_count_what_could_be_used(choices: &mut Choices) {
 }
 
 /// Somebody holds the order for a while; what is read meanwhile is read at its own time.
-fn hold(order: &mut Order<'_>, minutes: i64) {
+fn hold(order: &mut Order, minutes: i64) {
     assert_eq!(order.give(Command::Hold, None), Answer::Accepted);
     order.read_mail().unwrap();
     order.pass_time(minutes);
@@ -211,23 +211,24 @@ fn hold(order: &mut Order<'_>, minutes: i64) {
 /// A child that ends in any way, before a payment that a person has to find out about or that
 /// fails, or before a cancel.
 pub(super) fn a_child_ends_once_and_nothing_of_it_is_forgotten(choices: &mut Choices) {
-    let lost = choices.one_of(&[&[][..], &[Attempted::LostUnapplied]]);
-    let mut order = Order::new(choices, Effect::AtMostOnce);
+    let choices = RefCell::new(choices);
+    let lost = choices.borrow_mut().one_of(&[&[][..], &[Attempted::LostUnapplied]]);
+    let mut order = Order::new(Effect::AtMostOnce);
     order.attempts = lost;
-    let run = |order: &mut Order<'_>| {
+    let run = |order: &mut Order| {
         let _whatever = order.child()?;
         order.step("pay")
     };
-    let ended = std::cell::Cell::new(None);
+    let ended = Cell::new(None);
     let status = order.live(run, |order, wait| {
         if wait.is_some() && ended.get().is_none() {
             let statuses = [Status::Completed, Status::Compensated, Status::Terminated];
-            let status = order.choices.one_of(&statuses);
+            let status = choices.borrow_mut().one_of(&statuses);
             ended.set(Some(status));
             let failure = (status != Status::Completed).then(|| Failure::new(CODE, "no"));
             let (instance_id, output) = (Uuid::nil(), None);
             let end = ChildEnded { instance_id, status, output, failure, parked: false };
-            let is_heard = order.choices.one_of(&[true, false]);
+            let is_heard = choices.borrow_mut().one_of(&[true, false]);
             order.send(if is_heard {
                 Message::ChildEnded(end)
             } else {
@@ -239,7 +240,7 @@ pub(super) fn a_child_ends_once_and_nothing_of_it_is_forgotten(choices: &mut Cho
             return false;
         }
         let said = [Command::Resume, Command::Resolve, Command::Cancel];
-        match order.choices.one_of(&said) {
+        match choices.borrow_mut().one_of(&said) {
             Command::Resolve
                 if order.asked.last().is_some_and(|code| code == "OUTCOME_UNKNOWN") =>
             {

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::claims::{LATE, LONG, Scope, VARIED, every_life};
+use super::family::a_family_does_what_people_say;
 use super::orders::{
     a_child_ends_once_and_nothing_of_it_is_forgotten, deadlines_count_what_could_be_used,
     every_message_becomes_a_record, every_month_is_charged_once,
@@ -24,7 +25,7 @@ const ONE_LATE: Scope = Scope { steps_max: 1, ..LATE };
 const LATE_DISTURBED: Scope = Scope { disturbances: 1, ..ONE_LATE };
 
 /// Every bug that lives can show, with lives that show it.
-const BUGS: [(Bug, Lives); 18] = [
+const BUGS: [(Bug, Lives); 21] = [
     (Bug::AtMostOnceAgain, Of(ONE_VARIED)),
     (Bug::FailSettlesDoubt, Of(ONE_VARIED)),
     (Bug::PlanForward, Of(TWO)),
@@ -33,6 +34,9 @@ const BUGS: [(Bug, Lives); 18] = [
     (Bug::UnknownIsNotDone, Of(ONE_VARIED)),
     (Bug::ChildReopened, Order(a_child_ends_once_and_nothing_of_it_is_forgotten)),
     (Bug::ChildUnheard, Order(a_child_ends_once_and_nothing_of_it_is_forgotten)),
+    (Bug::ChildrenLeftOpen, Order(a_family_does_what_people_say)),
+    (Bug::HoldStaysAbove, Order(a_family_does_what_people_say)),
+    (Bug::StopUndecided, Order(a_family_does_what_people_say)),
     (Bug::TerminatedIsUndone, Order(a_child_ends_once_and_nothing_of_it_is_forgotten)),
     (Bug::DroppedStays, Order(every_message_becomes_a_record)),
     (Bug::LossWhileUndoing, Of(LATE_DISTURBED)),

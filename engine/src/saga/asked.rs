@@ -118,7 +118,8 @@ impl Asked<'_> {
     fn announce(&self, attempt: u32) -> Result<(), Verdict> {
         self.instance.state().announce_pivot(self.key, self.instance.workflow.steps());
         if self.erased.facts().effect == Effect::AtMostOnce {
-            let entry = Entry::StepStarted(StepStarted { input: self.input.to_owned() });
+            let entry =
+                Entry::StepStarted(StepStarted { input: self.input.to_owned(), parked: false });
             self.instance.append(Some(self.key), Some(attempt), entry, &[])?;
         }
         Ok(())
@@ -154,10 +155,10 @@ impl Asked<'_> {
     /// make it.
     pub(super) fn is_late(&self) -> bool {
         let state = self.instance.state();
-        let people_had = state.history.people_had_it_for();
+        let stood_still = state.history.stood_still();
         let (deadline, now) = (self.erased.facts().deadline, self.instance.worker.clock.now());
         let step = state.history.step(self.key);
-        !state.was_parked && step.is_some_and(|step| step.is_late(deadline, people_had, now))
+        !state.was_parked && step.is_some_and(|step| step.is_late(deadline, stood_still, now))
     }
 
     /// Records that no attempt is made any more, and says what that means for the instance.
@@ -253,7 +254,7 @@ impl Asked<'_> {
                 Ok(Some(output))
             }
             Ok(Probed::NotFound) => {
-                let entry = Entry::StepNotFound(StepNotFound { retry_at: later });
+                let entry = Entry::StepNotFound(StepNotFound { retry_at: later, parked: false });
                 self.instance.append(Some(self.key), Some(attempt), entry, &[])?;
                 Ok(None)
             }
@@ -303,9 +304,10 @@ fn record_done<S: Work<How>, How>(
     raw: &RawValue,
     output: &S::Output,
 ) -> Result<(), Verdict> {
-    let (entry, events) = done(instance, step, key, input, raw, output)?;
     let at = instance.worker.clock.now();
     let mut state = instance.state();
+    let parked_until = state.was_parked.then_some(at);
+    let (entry, events) = done(instance, step, key, input, raw, output, parked_until)?;
     state.failure = None;
     state.append(Some(key), Some(attempt), entry, &events, None, at)
 }

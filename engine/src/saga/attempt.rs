@@ -55,7 +55,7 @@ impl<S: Step> Attemptable<ByCall> for S {
         let mut state = instance.state();
         let (output, (entry, events)) = match result {
             Ok(output) => {
-                let done = done(instance, step, key, input, &attempt.raw, &output)?;
+                let done = attempt.done(&output)?;
                 state.failure = None;
                 (Some(output), done)
             }
@@ -90,7 +90,7 @@ impl<S: TransactionStep> Transaction for Attempt<S, InTransaction> {
     }
 
     fn done(&self, output: &S::Output) -> Result<(Entry, Vec<Event>), Verdict> {
-        done(&self.instance, &self.step, &self.key, &self.input, &self.raw, output)
+        self.done(output)
     }
 
     fn failed(&self, state: &mut State, error: &StepError) -> Result<(Entry, Vec<Event>), Verdict> {
@@ -99,6 +99,16 @@ impl<S: TransactionStep> Transaction for Attempt<S, InTransaction> {
 }
 
 impl<S: Work<How>, How> Attempt<S, How> {
+    fn done(&self, output: &S::Output) -> Result<(Entry, Vec<Event>), Verdict> {
+        let Self { instance, step, key, input, raw, .. } = self;
+        done(instance, step, key, input, raw, output, self.parked_until())
+    }
+
+    /// Until when a dependency kept the instance from it, if one did.
+    fn parked_until(&self) -> Option<DateTime<Utc>> {
+        self.was_parked.then_some(self.began_at)
+    }
+
     /// The record of a failed attempt, and what it means for the instance.
     fn failed(&self, state: &mut State, error: &StepError) -> Result<(Entry, Vec<Event>), Verdict> {
         let instance = &self.instance;
@@ -108,12 +118,12 @@ impl<S: Work<How>, How> Attempt<S, How> {
         };
         let facts = erased.facts();
         let now = instance.worker.clock.now();
-        let clock = state.history.clock_of(&self.key, self.began_at, self.was_parked);
-        let latest = clock.latest(facts.deadline, state.history.people_had_it_for());
+        let (began_at, deadline) = (self.began_at, facts.deadline);
+        let latest = state.history.latest_attempt(&self.key, began_at, self.was_parked, deadline);
         let step = state.history.step(&self.key);
         let counted = step.map_or(0, |step| step.attempts.counted);
         let began_at = step.is_none().then_some(self.began_at);
-        let parked_until = (step.is_some() && self.was_parked).then_some(self.began_at);
+        let parked_until = self.parked_until();
         let unknown = step.is_some_and(|step| step.unknown);
         let chance = crate::attempt::chance(instance.instance_id, &self.key, self.attempt);
         let Attempted { outcome, retry_at } =
@@ -144,6 +154,7 @@ pub(super) fn done<S: Work<How>, How>(
     input: &S::Input,
     raw: &RawValue,
     output: &S::Output,
+    parked_until: Option<DateTime<Utc>>,
 ) -> Result<(Entry, Vec<Event>), Verdict> {
     let output_raw = to_raw_value(output)
         .map_err(|error| Verdict::Unrecordable(format!("output of {key}: {error}")))?;
@@ -151,6 +162,6 @@ pub(super) fn done<S: Work<How>, How>(
     let (input, money) = (raw.to_owned(), told.money);
     let declared = instance.workflow.steps().get(S::NAME).map(|step| step.facts().compensation);
     let compensation = declared.filter(|declared| *declared != Compensation::Nothing);
-    let done = StepDone { input, output: output_raw, money, compensation };
+    let done = StepDone { input, output: output_raw, money, compensation, parked_until };
     Ok((Entry::StepDone(done), told.events))
 }
