@@ -142,11 +142,19 @@ fn signature(bytes: &[u8]) {
     assert!(Shopify::verify(received, &[]).is_none());
 }
 
-/// The same, signed as it should be: what names it, and the order it becomes.
 fn webhook(bytes: &[u8]) {
+    translate(bytes);
+}
+
+/// The same, signed as it should be: what names it, and what it becomes.
+///
+/// # Panics
+///
+/// If that is not sound.
+pub fn translate(bytes: &[u8]) -> String {
     let (mut headers, body) = head_and_body(bytes);
     let signed = HeaderValue::from_str(&STANDARD.encode(sign(&body)));
-    let Ok(signed) = signed else { return };
+    let Ok(signed) = signed else { return "unsigned".to_owned() };
     headers.insert("shopify-hmac-sha256", signed);
     let received = Received { shop: SHOP.to_owned(), headers, body };
     let Some(verified) = Shopify::verify(received, &[Secret::new(SECRET)]) else {
@@ -160,12 +168,17 @@ fn webhook(bytes: &[u8]) {
         Translated::Order(news) => {
             assert_eq!(news.order.shop, SHOP);
             sound(&news.order);
+            "order".to_owned()
         }
-        Translated::Refunded(refunded) => assert!(refunded.business_key.starts_with(SHOP)),
+        Translated::Refunded(refunded) => {
+            assert!(refunded.business_key.starts_with(SHOP));
+            "refunded".to_owned()
+        }
         Translated::Failed(failed) | Translated::FailedNews(failed) => {
             assert!(!failed.problems.is_empty() && failed.message().len() <= 4000);
+            failed.code.to_owned()
         }
-        Translated::Ignored { .. } => {}
+        Translated::Ignored { reason, .. } => reason.to_owned(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use axum::error_handling::HandleErrorLayer;
 use axum::middleware::from_fn_with_state;
+use axum::routing::post;
 use axum::{Extension, Router};
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -101,6 +102,8 @@ pub(crate) fn router(app: &App) -> Routers {
         .merge(read)
         .merge(command)
         .split_for_parts();
+    // People enter an address with a slash at its end, and a shop gives up on one that answers 404.
+    let router = router.route("/webhooks/shopify/{shop}/", post(webhook::shopify::receive));
     let (operation, _) = probes().merge(metrics()).merge(description()).split_for_parts();
 
     let document = Document::new(&document);

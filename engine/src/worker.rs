@@ -426,7 +426,21 @@ impl Worker {
         left.unwrap_or(Err(Error::Unavailable))
     }
 
+    /// Frees what is held, in as many attempts as that takes: a lost connection is no reason to have
+    /// others wait for the end of a lease.
     async fn hand_over(&self) -> Result<(), Error> {
+        loop {
+            match self.try_to_hand_over().await {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, "what this worker held is not handed over yet; trying again");
+                    self.clock.sleep(Duration::from_millis(50)).await;
+                }
+                tried => return tried,
+            }
+        }
+    }
+
+    async fn try_to_hand_over(&self) -> Result<(), Error> {
         let mut connection = self.store.connect(Purpose::Alone).await?;
         let now = self.clock.pinned();
         rows::take_over(&mut connection, self.worker_id, TakeOver::Leaving, now).await?;

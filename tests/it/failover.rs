@@ -1,6 +1,9 @@
 //! A database that moves from one server to another, with everything or without its last commits;
 //! that is another one all of a sudden; and that is not where it was asked for.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use amends::{Address, Durability, Engine, Error, OnLostCommits, Settings, Status, verify};
@@ -187,16 +190,33 @@ async fn a_server_waits_for_a_database_that_can_be_written_to_and_refuses_what_d
     assert!(server.unwrap().stop().await.success());
 }
 
-/// A way to a database on which one connection, counted from 0, ends as soon as it has begun: its
-/// address was just then about to lead somewhere else. Returns its port.
-async fn way_that_cuts(nth: usize, to: &PgConnectOptions) -> u16 {
+/// How many connections are made before some end as soon as they have begun, and how many do.
+struct Cut {
+    before: AtomicI64,
+    count: i64,
+}
+
+impl Cut {
+    fn new(before: i64, count: i64) -> Arc<Self> {
+        Arc::new(Self { before: before.into(), count })
+    }
+
+    /// Whether the next one is cut.
+    fn next(&self) -> bool {
+        (1 - self.count..=0).contains(&self.before.fetch_sub(1, Ordering::SeqCst))
+    }
+}
+
+/// A way to a database on which some connections are cut: its address was just then about to lead
+/// somewhere else. Returns its port.
+async fn way_that_cuts(cut: Arc<Cut>, to: &PgConnectOptions) -> u16 {
     let socket = to.get_socket().unwrap().join(format!(".s.PGSQL.{}", to.get_port()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
-        for number in 0.. {
+        loop {
             let (mut client, _) = listener.accept().await.unwrap();
-            if number != nth {
+            if !cut.next() {
                 let mut server = UnixStream::connect(&socket).await.unwrap();
                 tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
             }
@@ -210,16 +230,37 @@ async fn a_server_starts_whichever_of_its_first_connections_is_cut() {
     let primary = primary("cut").await;
     let folder = tempfile::tempdir().unwrap();
     for nth in 0..8 {
-        let port = way_that_cuts(nth, &primary.options()).await;
-        let name = primary.options().get_database().unwrap().to_owned();
-        let address = format!("postgres://amends@127.0.0.1:{port}/{name}?sslmode=disable");
-        let settings = [("DATABASE_URL", &*address), ("AMENDS_LISTEN", "127.0.0.1:0")];
         let log = folder.path().join(format!("{nth}.log"));
-        let server = Process::start(command(&["serve"], &settings), &log).await;
-        let said = std::fs::read_to_string(&log).unwrap();
-        assert!(server.unwrap_or_else(|| panic!("{nth}: {said}")).stop().await.success());
+        let server = serve(Cut::new(nth, 1), &primary.options(), &log).await;
+        let said = || std::fs::read_to_string(&log).unwrap();
+        let ended = server.unwrap_or_else(|| panic!("{nth}: {}", said())).stop().await;
+        assert!(ended.success(), "{nth}: {ended}: {}", said());
     }
     primary.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_hands_over_though_connections_for_that_are_cut() {
+    let primary = primary("left").await;
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let cut = Cut::new(i64::MAX, 2);
+    let server = serve(Arc::clone(&cut), &primary.options(), log.path()).await.unwrap();
+    cut.before.store(0, Ordering::SeqCst);
+    let ended = server.stop().await;
+    assert!(ended.success(), "{ended}: {}", std::fs::read_to_string(log.path()).unwrap());
+    assert!(cut.before.load(Ordering::SeqCst) < -1, "nothing more was asked for");
+    let left: i64 = scalar(&primary.options(), "select count(*) from amends.worker").await;
+    assert_eq!(left, 0);
+    primary.stop().await;
+}
+
+/// A server on a database to which some connections are cut.
+async fn serve(cut: Arc<Cut>, to: &PgConnectOptions, log: &Path) -> Option<Process> {
+    let port = way_that_cuts(cut, to).await;
+    let name = to.get_database().unwrap();
+    let address = format!("postgres://amends@127.0.0.1:{port}/{name}?sslmode=disable");
+    let settings = [("DATABASE_URL", &*address), ("AMENDS_LISTEN", "127.0.0.1:0")];
+    Process::start(command(&["serve"], &settings), log).await
 }
 
 #[tokio::test]

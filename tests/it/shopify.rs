@@ -1,6 +1,8 @@
 //! Held against what Shopify and others publish: its own kit for apps, and samples of its webhooks of
 //! every version of its API.
 
+mod schemas;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

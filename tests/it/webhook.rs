@@ -20,7 +20,11 @@ pub(super) fn delivery(body: &Value) -> Call {
 }
 
 pub(super) fn signed(body: String) -> Call {
-    Call::new("POST", format!("/webhooks/shopify/{}", SHOP.0))
+    sent_to(&format!("/webhooks/shopify/{}", SHOP.0), body)
+}
+
+fn sent_to(address: &str, body: String) -> Call {
+    Call::new("POST", address)
         .header("x-shopify-hmac-sha256", &signature(SHOP.1, &body))
         .header("x-shopify-topic", "orders/create")
         .header("x-shopify-shop-domain", SHOP.0)
@@ -57,6 +61,17 @@ async fn a_signed_order_is_answered_with_nothing_and_carried_out() {
     assert_eq!(stored(&world).await, ONE);
     let kinds = world.recorder().kinds("acme.myshopify.com/5940139491234");
     assert_eq!(kinds.last().map(String::as_str), Some("ORDER_FULFILLED"));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_address_that_was_entered_with_a_slash_at_its_end_is_the_same_one() {
+    let world = World::new().await;
+    let address = format!("/webhooks/shopify/{}/", SHOP.0);
+    accepted(&Api::of(&world).send(sent_to(&address, order().to_string())).await);
+    accepted(&Api::of(&world).send(delivery(&order())).await);
+    assert_eq!(stored(&world).await, ONE);
+    world.settle().await;
     world.finish().await;
 }
 

@@ -67,10 +67,12 @@ pub fn sound(order: &Order) {
     }
     let lines = order.lines.iter();
     let sum: i128 = lines.map(|it| i128::from(it.unit_price_minor) * i128::from(it.quantity)).sum();
-    let charges = i128::from(order.shipping_minor) + i128::from(order.tax_minor);
+    let extras: i128 = order.extras.iter().map(|extra| i128::from(extra.amount_minor)).sum();
+    let charges = i128::from(order.shipping_minor) + i128::from(order.tax_minor) + extras;
     let total = sum + charges - i128::from(order.discount_minor);
-    assert_eq!(total, i128::from(order.total_minor));
-    assert!(total > 0);
+    // What is closed is not carried out, and its parts may be gone.
+    assert!(order.closed.is_some() || total == i128::from(order.total_minor));
+    assert!(order.total_minor >= 0);
     let stored = serde_json::to_value(order).unwrap_or_default();
     assert!(!holds_nul(&stored), "{stored}");
     assert_eq!(serde_json::from_value::<Order>(stored).ok().as_ref(), Some(order));
