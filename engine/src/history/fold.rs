@@ -31,7 +31,7 @@ impl History {
         self.events += events;
         self.ledger.movements.extend_from_slice(entry.money());
         if let Some(until) = entry.parked_until(at) {
-            self.standstill.parked(self.due(step), until);
+            self.standstill.parked(self.due(step.filter(|_| entry.is_of_attempt())), until);
         }
         match entry {
             Entry::Started(started) => self.started(started, at),

@@ -81,7 +81,14 @@ fn span(from: DateTime<Utc>, until: DateTime<Utc>) -> TimeDelta {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::fake;
+    use crate::history::History;
+    use crate::record::{ChildEnded, Entry, StepDone};
+    use crate::status::Status;
+    use crate::step::StepError;
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(seconds, 0).unwrap()
@@ -110,5 +117,27 @@ mod tests {
         standstill.commanded(Command::Hold, at(100));
         standstill.commanded(Command::Release, at(102));
         assert_eq!(standstill.total(), TimeDelta::seconds(7));
+    }
+
+    #[test]
+    fn an_instance_stands_still_from_when_something_is_due_that_is_parked() {
+        let ended = |parked| {
+            let (instance_id, output, failure) = (Uuid::nil(), None, None);
+            let status = Status::Completed;
+            Entry::ChildEnded(ChildEnded { instance_id, status, output, failure, parked })
+        };
+        let stood_still = |step, entry| {
+            let mut history = History::new(Uuid::nil());
+            fake::failed(&mut history, "charge", &StepError::retry("X", "x"), Some(at(60)));
+            history.fold(Some(step), entry, at(100), [0; 32], 0);
+            history.stood_still().num_seconds()
+        };
+        let done = |seconds| {
+            Entry::StepDone(StepDone { parked_until: Some(at(seconds)), ..fake::step_done() })
+        };
+        assert_eq!(stood_still("charge", done(90)), 30);
+        assert_eq!(stood_still("another", done(90)), 90);
+        assert_eq!(stood_still("child:pack", ended(true)), 40);
+        assert_eq!(stood_still("child:pack", ended(false)), 0);
     }
 }

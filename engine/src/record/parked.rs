@@ -33,4 +33,15 @@ impl Entry {
         };
         is_parked.then_some(at)
     }
+
+    /// Whether it tells of an attempt at its step. A message may name a step, and comes of none.
+    pub(crate) fn is_of_attempt(&self) -> bool {
+        matches!(
+            self,
+            Self::StepDone(_)
+                | Self::StepAttemptFailed(_)
+                | Self::StepStarted(_)
+                | Self::StepNotFound(_)
+        )
+    }
 }
