@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use amends::{Address, Durability, Engine, Error, OnLostCommits, Settings, Status, verify};
@@ -190,33 +190,19 @@ async fn a_server_waits_for_a_database_that_can_be_written_to_and_refuses_what_d
     assert!(server.unwrap().stop().await.success());
 }
 
-/// How many connections are made before some end as soon as they have begun, and how many do.
-struct Cut {
-    before: AtomicI64,
-    count: i64,
-}
-
-impl Cut {
-    fn new(before: i64, count: i64) -> Arc<Self> {
-        Arc::new(Self { before: before.into(), count })
-    }
-
-    /// Whether the next one is cut.
-    fn next(&self) -> bool {
-        (1 - self.count..=0).contains(&self.before.fetch_sub(1, Ordering::SeqCst))
-    }
-}
-
-/// A way to a database on which some connections are cut: its address was just then about to lead
-/// somewhere else. Returns its port.
-async fn way_that_cuts(cut: Arc<Cut>, to: &PgConnectOptions) -> u16 {
+/// A way to a database on which some connections end as soon as they have begun: its address was just
+/// then about to lead somewhere else. Returns its port.
+async fn way_that_cuts(
+    mut is_cut: impl FnMut() -> bool + Send + 'static,
+    to: &PgConnectOptions,
+) -> u16 {
     let socket = to.get_socket().unwrap().join(format!(".s.PGSQL.{}", to.get_port()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
-            if !cut.next() {
+            if !is_cut() {
                 let mut server = UnixStream::connect(&socket).await.unwrap();
                 tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
             }
@@ -225,13 +211,28 @@ async fn way_that_cuts(cut: Arc<Cut>, to: &PgConnectOptions) -> u16 {
     port
 }
 
+/// A server on a database to which some connections are cut.
+async fn serve(
+    is_cut: impl FnMut() -> bool + Send + 'static,
+    to: &PgConnectOptions,
+    log: &Path,
+) -> Option<Process> {
+    let port = way_that_cuts(is_cut, to).await;
+    let name = to.get_database().unwrap();
+    let address = format!("postgres://amends@127.0.0.1:{port}/{name}?sslmode=disable");
+    let settings = [("DATABASE_URL", &*address), ("AMENDS_LISTEN", "127.0.0.1:0")];
+    Process::start(command(&["serve"], &settings), log).await
+}
+
 #[tokio::test]
 async fn a_server_starts_whichever_of_its_first_connections_is_cut() {
     let primary = primary("cut").await;
     let folder = tempfile::tempdir().unwrap();
     for nth in 0..8 {
         let log = folder.path().join(format!("{nth}.log"));
-        let server = serve(Cut::new(nth, 1), &primary.options(), &log).await;
+        let mut numbers = 0..;
+        let is_cut = move || numbers.next() == Some(nth);
+        let server = serve(is_cut, &primary.options(), &log).await;
         let said = || std::fs::read_to_string(&log).unwrap();
         let ended = server.unwrap_or_else(|| panic!("{nth}: {}", said())).stop().await;
         assert!(ended.success(), "{nth}: {ended}: {}", said());
@@ -240,27 +241,28 @@ async fn a_server_starts_whichever_of_its_first_connections_is_cut() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_hands_over_though_connections_for_that_are_cut() {
+async fn a_server_that_stops_asks_again_to_hand_over_when_its_connection_for_that_is_cut() {
     let primary = primary("left").await;
-    let log = tempfile::NamedTempFile::new().unwrap();
-    let cut = Cut::new(i64::MAX, 2);
-    let server = serve(Arc::clone(&cut), &primary.options(), log.path()).await.unwrap();
-    cut.before.store(0, Ordering::SeqCst);
-    let ended = server.stop().await;
-    assert!(ended.success(), "{ended}: {}", std::fs::read_to_string(log.path()).unwrap());
-    assert!(cut.before.load(Ordering::SeqCst) < -1, "nothing more was asked for");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("serve.log");
+    let is_cutting = Arc::new(AtomicBool::new(false));
+    let is_cut = Arc::clone(&is_cutting);
+    let is_cut = move || is_cut.load(Ordering::SeqCst);
+    let server = serve(is_cut, &primary.options(), &log).await.unwrap();
+    is_cutting.store(true, Ordering::SeqCst);
+    let has_asked = async {
+        eventually("it asks again", PATIENCE, || async {
+            let said = std::fs::read_to_string(&log).unwrap();
+            if said.contains("is not handed over yet") { Ok(()) } else { Err(said) }
+        })
+        .await;
+        is_cutting.store(false, Ordering::SeqCst);
+    };
+    let (ended, ()) = tokio::join!(server.stop(), has_asked);
+    assert!(ended.success(), "{ended}: {}", std::fs::read_to_string(&log).unwrap());
     let left: i64 = scalar(&primary.options(), "select count(*) from amends.worker").await;
     assert_eq!(left, 0);
     primary.stop().await;
-}
-
-/// A server on a database to which some connections are cut.
-async fn serve(cut: Arc<Cut>, to: &PgConnectOptions, log: &Path) -> Option<Process> {
-    let port = way_that_cuts(cut, to).await;
-    let name = to.get_database().unwrap();
-    let address = format!("postgres://amends@127.0.0.1:{port}/{name}?sslmode=disable");
-    let settings = [("DATABASE_URL", &*address), ("AMENDS_LISTEN", "127.0.0.1:0")];
-    Process::start(command(&["serve"], &settings), log).await
 }
 
 #[tokio::test]
