@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use amends::Status;
+use amends::delivery::DeliveryOutcome;
+use amends::{Delivery, Recorded, Start, Started, Status, Verdict};
 use amends_api::auth::Role;
-use amends_tests::World;
+use amends_tests::gates::Gates;
 use amends_tests::http::{Answer, Api, Call, stored};
+use amends_tests::{World, orders, start_request};
 use futures::StreamExt;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use futures::stream;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -170,6 +172,34 @@ async fn what_is_owed_is_charged_when_it_is_due() {
     assert_eq!(world.providers().counts(KEY).await, shipped);
     world.pass(Duration::from_secs(2 * 24 * 3600)).await;
     assert_eq!(world.providers().counts(KEY).await["charge"], 1);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn what_many_ask_for_at_once_is_begun_once_and_without_trying_again() {
+    let gates = Gates::default();
+    let world = World::builder().probes(gates.probes()).build().await;
+    let api = Api::of(&world);
+    let kept = Delivery { source: "test".into(), external_id: "1".into(), body: b"{".into() };
+    let verdict = Verdict { outcome: DeliveryOutcome::Failed, ..Verdict::ignored("UNREADABLE") };
+    let recorded = world.engine().record_delivery(kept, verdict).await.unwrap();
+    let Recorded::New(delivery_id) = recorded else { panic!("{recorded:?}") };
+    let start = Start { delivery: None, ..start_request(&orders::order("1001")) };
+    let engine = world.engine();
+    let asked = (0..50).map(|_| engine.start_kept(delivery_id, start.clone()));
+    let all_at_once = async {
+        gates.reached_by("start.before", 50).await;
+        gates.shut(&[]);
+    };
+    gates.shut(&["start.before"]);
+    let (started, ()) = join(join_all(asked), all_at_once).await;
+    let mut started: Vec<_> = started.into_iter().map(Result::unwrap).collect();
+    started.retain(|it| *it != Started::Replayed(delivery_id));
+    assert_eq!(started, [Started::New(delivery_id)]);
+    let metrics = api.send(Call::get("/metrics")).await;
+    assert!(metrics.text().contains("\namends_commits_resent_total 0\n"));
+    world.settle().await;
+    assert_eq!(world.status(delivery_id).await, Status::Completed);
     world.finish().await;
 }
 

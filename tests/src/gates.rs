@@ -36,7 +36,14 @@ impl Gates {
 
     /// Waits until something has come to a point since gates were last shut.
     pub async fn reached(&self, point: &'static str) {
+        self.reached_by(point, 1).await;
+    }
+
+    /// Waits until so many have come to a point since gates were last shut.
+    pub async fn reached_by(&self, point: &'static str, count: usize) {
         let mut reached = self.reached.subscribe();
-        let _ = reached.wait_for(|reached| reached.contains(&point)).await;
+        let has_come =
+            |reached: &Vec<_>| reached.iter().filter(|it| **it == point).count() >= count;
+        let _ = reached.wait_for(has_come).await;
     }
 }

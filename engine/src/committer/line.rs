@@ -100,7 +100,7 @@ impl Line {
 
     /// Writes a batch, and answers or sets aside everything in it.
     async fn settle(&mut self, batch: Vec<Submission>) {
-        let mut parts = by_size(batch);
+        let mut parts = in_parts(batch);
         while let Some(mut part) = parts.pop() {
             match self.send(&part).await {
                 Ok(committed) => self.answer(part, &committed).await,
@@ -352,15 +352,21 @@ impl Line {
     }
 }
 
-/// A batch in parts that are small enough for one statement. The last comes first.
-fn by_size(batch: Vec<Submission>) -> Vec<Vec<Submission>> {
+/// A batch in parts that are small enough for one statement, and of which none starts an instance
+/// twice: what went in is told by its id. The last comes first.
+fn in_parts(batch: Vec<Submission>) -> Vec<Vec<Submission>> {
     let mut parts = vec![Vec::new()];
-    let mut bytes = 0;
+    let (mut bytes, mut started) = (0, HashSet::new());
     for submission in batch {
+        let Write { instance_id, start, .. } = &submission.write;
         let more = submission.write.bytes();
-        if bytes > 0 && bytes + more > limits::BATCH_BYTES_MAX {
+        let is_full = bytes > 0 && bytes + more > limits::BATCH_BYTES_MAX;
+        if is_full || start.is_some() && started.contains(instance_id) {
             parts.push(Vec::new());
-            bytes = 0;
+            (bytes, started) = (0, HashSet::new());
+        }
+        if start.is_some() {
+            started.insert(*instance_id);
         }
         bytes += more;
         if let Some(part) = parts.last_mut() {
