@@ -8,7 +8,7 @@ BUILD = cargo build --workspace --bins --tests --locked
 
 # Some tests mostly wait for others: half as many again as there are processors keep them busy.
 TEST = RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2))} \
-	cargo test --workspace --locked
+	sh tests/with-test-data.sh cargo test --workspace --locked
 
 .PHONY: help demo test chaos bugs previous deaf ha check bench postgres pgbouncer schemathesis shopify patroni
 

@@ -54,6 +54,12 @@ fn stages(page: &str) -> Vec<Vec<(String, String)>> {
     stages
 }
 
+/// The build directory, of which this test is in `debug/deps`.
+fn build_dir() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(3).unwrap().to_owned()
+}
+
 /// The folder in which somebody follows the guide.
 struct Reader {
     folder: PathBuf,
@@ -63,7 +69,8 @@ struct Reader {
 impl Reader {
     /// Begins with an empty folder and an empty database.
     async fn begin() -> Self {
-        let folder = scratch().join("guide").join("repairs");
+        // One place for all runs, so that cargo compiles it once.
+        let folder = build_dir().join("guide").join("repairs");
         // There is none before the first run.
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
@@ -96,7 +103,7 @@ impl Reader {
             .args([arguments[0], "--offline"])
             .args(&arguments[1..])
             .current_dir(&self.folder)
-            .env("CARGO_TARGET_DIR", scratch().ancestors().nth(2).unwrap())
+            .env("CARGO_TARGET_DIR", build_dir())
             .env("DATABASE_URL", &self.database_url)
             // The guide's tests stop their server when they end, and it must not be ours.
             .env(SCRATCH, scratch().join("guide").join("tests"))
