@@ -31,9 +31,9 @@ use crate::unsettled::Unsettled;
 use crate::workflow::Outcome;
 
 /// What a pass over the instance came to.
-pub(crate) enum Pass {
+pub(crate) enum Pass<'w> {
     /// The workflow has answered.
-    Finished(Finished),
+    Finished(Finished<'w>),
     /// All that had been done is undone.
     Undone(Reason),
     /// It cannot go on by itself.
@@ -71,7 +71,7 @@ async fn drive_to_the_end(instance: &Arc<Instance>) {
     }
 }
 
-async fn next(instance: &Arc<Instance>) -> Pass {
+async fn next(instance: &Arc<Instance>) -> Pass<'_> {
     let (undoing, verdict) = {
         let state = instance.state();
         (state.history.undoing().is_some(), without_looking(&state))
@@ -119,7 +119,7 @@ fn stopped(history: &History) -> Option<Verdict> {
 }
 
 /// Runs the workflow from the top; what is recorded answers from the history.
-pub(crate) async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
+pub(crate) async fn forward(instance: &Arc<Instance>) -> Result<Pass<'_>, Verdict> {
     let input = instance.input();
     {
         let mut state = instance.state();
@@ -127,7 +127,7 @@ pub(crate) async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
         if let (Some(reason), false) = (cancelled, state.history.is_interrupted()) {
             return Err(Verdict::Compensate(reason));
         }
-        state.begin_replay(instance.workflow.deadline(input.get()));
+        state.begin_replay();
     }
     instance.branches.begin_replay();
     let saga = Saga(Arc::clone(instance));
@@ -165,7 +165,7 @@ pub(crate) async fn forward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
 }
 
 /// Runs the workflow until it answers, or until its every call waits.
-async fn replay(instance: &Instance, saga: &Saga, input: &str) -> Result<Ran, Verdict> {
+async fn replay<'w>(instance: &'w Instance, saga: &Saga, input: &str) -> Result<Ran<'w>, Verdict> {
     let run = AssertUnwindSafe(instance.workflow.run(saga, input)).catch_unwind();
     let mut run = std::pin::pin!(run);
     // Dropped before the run: dropping a run whose every branch waits costs nothing.
@@ -191,7 +191,7 @@ async fn replay(instance: &Instance, saga: &Saga, input: &str) -> Result<Ran, Ve
 }
 
 /// What a run comes to, if it does not panic.
-type Ran = std::thread::Result<Result<Finished, registry::Ended>>;
+type Ran<'w> = std::thread::Result<Result<Finished<'w>, registry::Ended>>;
 
 /// Says, when it is dropped, that calls are dropped from now on because the engine drops the run.
 struct GivenUp<'a>(&'a Instance);
@@ -203,7 +203,7 @@ impl Drop for GivenUp<'_> {
 }
 
 /// Executes the plan, latest step first.
-async fn backward(instance: &Arc<Instance>) -> Result<Pass, Verdict> {
+async fn backward(instance: &Arc<Instance>) -> Result<Pass<'_>, Verdict> {
     loop {
         let (reason, planned) = {
             let state = instance.state();
@@ -290,7 +290,7 @@ enum Again {
 }
 
 /// Makes the end of a pass durable. `None`: this worker is done with the instance.
-async fn settle(instance: &Arc<Instance>, pass: Pass) -> Option<Again> {
+async fn settle(instance: &Arc<Instance>, pass: Pass<'_>) -> Option<Again> {
     let closing = match pass {
         Pass::Finished(finished) => end(instance, Outcome::Completed, Some(finished), None),
         Pass::Undone(reason) => {
@@ -368,13 +368,17 @@ fn plan(instance: &Instance, reason: Reason) -> Result<(), Verdict> {
 fn end(
     instance: &Instance,
     outcome: Outcome,
-    finished: Option<Finished>,
+    finished: Option<Finished<'_>>,
     failure: Option<Failure>,
 ) -> Closing {
     let input = instance.input();
     let balanced = {
         let state = instance.state();
-        instance.workflow.balanced(outcome, input.get(), state.history.ledger())
+        let ledger = state.history.ledger();
+        match &finished {
+            Some(finished) => (finished.balanced)(ledger),
+            None => instance.workflow.balanced(outcome, input.get(), ledger),
+        }
     };
     if let Err(imbalance) = balanced {
         return stick(instance, Failure::new("LEDGER_IMBALANCE", imbalance.0));

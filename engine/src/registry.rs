@@ -205,19 +205,21 @@ pub(crate) trait AnyWorkflow: Send + Sync {
     fn version(&self) -> u32;
     fn steps(&self) -> &Steps;
     fn signals(&self) -> &Signals;
-    /// How long an instance may take.
-    fn deadline(&self, input: &str) -> Option<Duration>;
     /// Whether it can read the input of an instance.
     fn read(&self, input: &str) -> Result<(), serde_json::Error>;
     /// Reads an input for a new instance.
     fn prepare(&self, input: &str) -> Result<Prepared, serde_json::Error>;
     /// Runs or replays an instance from the top.
-    fn run<'a>(&'a self, saga: &'a Saga, input: &'a str) -> BoxFuture<'a, Result<Finished, Ended>>;
+    fn run<'w: 'a, 'a>(
+        &'w self,
+        saga: &'a Saga,
+        input: &'a str,
+    ) -> BoxFuture<'a, Result<Finished<'w>, Ended>>;
     /// What the workflow publishes once everything is undone.
     fn undone(&self, input: &str, outcome: Outcome, failure: &Failure) -> Vec<Event>;
     /// What the workflow publishes once it is stopped by force.
     fn terminated(&self, input: &str, failure: &Failure) -> Vec<Event>;
-    /// Whether the money adds up.
+    /// Whether the money of an instance adds up that is undone.
     fn balanced(&self, outcome: Outcome, input: &str, ledger: &Ledger) -> Result<(), Imbalance>;
 }
 
@@ -228,10 +230,14 @@ pub(crate) struct Prepared {
 }
 
 /// What a completed run answers.
-pub(crate) struct Finished {
+pub(crate) struct Finished<'w> {
     pub(crate) output: String,
     pub(crate) events: Vec<Event>,
+    /// Whether the money adds up.
+    pub(crate) balanced: Box<Balanced<'w>>,
 }
+
+type Balanced<'w> = dyn Fn(&Ledger) -> Result<(), Imbalance> + Send + 'w;
 
 /// Why a run ended without an output.
 #[derive(Debug)]
@@ -271,11 +277,6 @@ impl<W: Workflow> AnyWorkflow for TypedWorkflow<W> {
         &self.signals
     }
 
-    fn deadline(&self, input: &str) -> Option<Duration> {
-        let input = serde_json::from_str(input).ok()?;
-        self.workflow.deadline(&input)
-    }
-
     fn read(&self, input: &str) -> Result<(), serde_json::Error> {
         serde_json::from_str::<W::Input>(input).map(drop)
     }
@@ -288,17 +289,27 @@ impl<W: Workflow> AnyWorkflow for TypedWorkflow<W> {
         })
     }
 
-    fn run<'a>(&'a self, saga: &'a Saga, input: &'a str) -> BoxFuture<'a, Result<Finished, Ended>> {
+    fn run<'w: 'a, 'a>(
+        &'w self,
+        saga: &'a Saga,
+        input: &'a str,
+    ) -> BoxFuture<'a, Result<Finished<'w>, Ended>> {
         Box::pin(async move {
             let unreadable = |error: serde_json::Error| Ended::Unreadable(error.to_string());
-            let output = self.workflow.run(saga, serde_json::from_str(input).map_err(unreadable)?);
-            let output = output.await?;
+            let read = serde_json::from_str(input).map_err(unreadable)?;
+            saga.0.state().run_within(self.workflow.deadline(&read));
+            let output = self.workflow.run(saga, read).await?;
             // The input was moved into the run; reading it again is cheaper than asking every
             // author for a clone that only this line needs.
             let input: W::Input = serde_json::from_str(input).map_err(unreadable)?;
             let milestone = Milestone::Completed { input: &input, output: &output };
             let events = self.workflow.events(milestone);
-            Ok(Finished { output: serde_json::to_string(&output).map_err(unreadable)?, events })
+            let answer = serde_json::to_string(&output).map_err(unreadable)?;
+            let balanced = move |ledger: &Ledger| {
+                self.workflow.balanced(Outcome::Completed, &input, ledger)?;
+                self.workflow.answers_for(&input, &output, ledger)
+            };
+            Ok(Finished { output: answer, events, balanced: Box::new(balanced) })
         })
     }
 

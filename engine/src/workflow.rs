@@ -73,6 +73,18 @@ pub trait Workflow: Send + Sync + 'static {
         let _ = (outcome, input, ledger);
         Ok(())
     }
+
+    /// States that what a completed instance answers agrees with the money, where the input alone
+    /// does not say what is owed. Checked beside [`Workflow::balanced`], and as that is.
+    fn answers_for(
+        &self,
+        input: &Self::Input,
+        output: &Self::Output,
+        ledger: &Ledger,
+    ) -> Result<(), Imbalance> {
+        let _ = (input, output, ledger);
+        Ok(())
+    }
 }
 
 /// How an instance ends on its own account.

@@ -104,12 +104,17 @@ impl State {
     }
 
     /// Begins a replay of the run, which has to be completed within `deadline` of the start.
-    pub(crate) fn begin_replay(&mut self, deadline: Option<Duration>) {
+    pub(crate) fn begin_replay(&mut self) {
         self.history.rewind();
         self.occurrences.clear();
         self.under_way.clear();
         self.halt = None;
         self.is_replaying = true;
+        self.within = None;
+    }
+
+    /// Has the run be completed within this time, from its start.
+    pub(crate) fn run_within(&mut self, deadline: Option<Duration>) {
         self.within = deadline.and_then(|deadline| TimeDelta::from_std(deadline).ok());
     }
 

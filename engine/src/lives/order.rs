@@ -121,7 +121,8 @@ impl Order {
                 return Err(None);
             }
             Ok(()) => {
-                self.state.begin_replay(self.deadline);
+                self.state.begin_replay();
+                self.state.run_within(self.deadline);
                 let ran = run(self);
                 match ran.map(|()| self.state.history.unasked().map(str::to_owned)) {
                     Ok(None) => {

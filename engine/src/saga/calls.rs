@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
 
@@ -18,6 +20,7 @@ use crate::step::Failure;
 /// What keys begin with.
 const WAIT: &str = "wait:";
 const EVENT: &str = "event:";
+const VALUE: &str = "value:";
 
 const SLEEP: CallName<'_> = CallName::note("timer:", "sleep");
 
@@ -55,12 +58,7 @@ impl Saga {
 
     /// The present, the same in every replay.
     pub async fn now(&self) -> Result<DateTime<Utc>, Halt> {
-        self.call(CallName::note("value:", "now"), async {
-            let now = self.0.worker.clock.now();
-            let value = self.note("value:now", &[], || to_raw_value(&now))?;
-            read(&value)
-        })
-        .await
+        self.value("now", || self.0.worker.clock.now()).await
     }
 
     /// A number that is different for every call and instance, and the same in every replay.
@@ -69,6 +67,22 @@ impl Saga {
         let key = self.0.occurrence("value:random".to_owned());
         let digest = Sha256::new().chain_update(self.0.instance_id).chain_update(key).finalize();
         digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
+    /// A value that is made once and recorded, such as a setting of the server that first comes
+    /// here: the same in every replay, whatever another server or a later build would make.
+    ///
+    /// `make` has no effect on the world; what has one is a step. It is recorded with what is written
+    /// next, so it may be made again if its worker is lost before that.
+    pub async fn value<T>(&self, name: &str, make: impl FnOnce() -> T) -> Result<T, Halt>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.call(CallName::note(VALUE, name), async {
+            let value = self.note(&format!("{VALUE}{name}"), &[], || to_raw_value(&make()))?;
+            read(&value)
+        })
+        .await
     }
 
     /// Publishes an event, once.
@@ -164,7 +178,7 @@ impl Saga {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(value: &RawValue) -> Result<T, Verdict> {
+fn read<T: DeserializeOwned>(value: &RawValue) -> Result<T, Verdict> {
     serde_json::from_str(value.get())
         .map_err(|error| Verdict::Stick(Failure::new("RECORD_UNREADABLE", error.to_string())))
 }
