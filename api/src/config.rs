@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use amends::{Durability, OnLostCommits};
+use amends_workflows::fulfilment::Packing;
 use clap::Args;
 
 use crate::app::{ConnectionLimits, HttpConfig};
@@ -36,6 +37,8 @@ const INSTANCES_MAX_DEFAULT: usize = 10_000;
 const LEASE_SECONDS_DEFAULT: u64 = 30;
 /// How long a server that starts waits for its database, if nobody says otherwise.
 const WAIT_DATABASE_SECONDS_DEFAULT: usize = 60;
+/// When an order is late that nobody has packed, if nobody says otherwise: after half a working day.
+const PACKING_LATE_SECONDS_DEFAULT: usize = 4 * 3600;
 /// A shorter lease is lost to a slow moment of the database; a longer one leaves orders lying.
 const LEASE_SECONDS: RangeInclusive<u64> = 3..=3600;
 
@@ -107,6 +110,14 @@ pub struct Arguments {
     /// database whose commits do not wait for a standby
     #[arg(long, env = "AMENDS_DURABILITY", value_name = "local|replicated")]
     pub durability: Option<String>,
+    /// Who says that an order is packed: unattended (the default) is nobody, so whatever is to be
+    /// handed over is shipped in one parcel; person waits for the signal `packed`
+    #[arg(long, env = "AMENDS_PACKING", value_name = "unattended|person")]
+    pub packing: Option<String>,
+    /// So long after a person could pack it, an order is late, and PACKING_LATE is published
+    /// (default 14400)
+    #[arg(long, env = "AMENDS_PACKING_LATE_SECONDS", value_name = "SECONDS")]
+    pub packing_late_seconds: Option<String>,
 }
 
 /// The flags that say which database, as they are typed. [`Database::try_from`] checks them.
@@ -152,6 +163,8 @@ pub struct Config {
     pub on_lost_commits: OnLostCommits,
     /// On how many machines an order has to be.
     pub durability: Durability,
+    /// Who packs the orders.
+    pub packing: Packing,
     /// What the HTTP part has to know.
     pub http: HttpConfig,
     /// The files that it has come from, and that are read again.
@@ -213,6 +226,8 @@ impl TryFrom<Arguments> for Config {
             arguments.durability.as_deref(),
             [("local", Durability::Local), ("replicated", Durability::Replicated)],
         );
+        let packing =
+            reader.packing(arguments.packing.as_deref(), arguments.packing_late_seconds.as_deref());
         let connections = reader.connections(
             arguments.connections_max.as_deref(),
             arguments.connections_per_address_max.as_deref(),
@@ -254,6 +269,7 @@ impl TryFrom<Arguments> for Config {
             wait_database,
             on_lost_commits,
             durability,
+            packing,
             http,
             files,
         })

@@ -248,6 +248,8 @@ fn configuration(bytes: &[u8]) {
         wait_database: Some(line()),
         on_lost_commits: Some(line()),
         durability: Some(line()),
+        packing: Some(line()),
+        packing_late_seconds: Some(line()),
     };
     match Config::try_from(arguments) {
         Ok(config) => {

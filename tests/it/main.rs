@@ -55,6 +55,7 @@ mod process;
 mod races;
 mod refunds;
 mod requests;
+mod retail;
 mod schedules;
 mod schema;
 mod shopify;

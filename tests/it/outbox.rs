@@ -14,6 +14,8 @@ use crate::cli::Terminal;
 use crate::everywhere::stored;
 
 const REFUSED: &str = "acme.myshopify.com/1001";
+/// So many events are published of an order that is fulfilled.
+const EVENTS: usize = 8;
 const REFUSALS_MAX: u32 = 12;
 /// More attempts than a key is given that is refused while others are taken.
 const MANY: u32 = 30;
@@ -27,7 +29,7 @@ async fn a_key_that_cannot_be_delivered_blocks_only_itself_and_keeps_its_order()
     world.start_order("1002").await;
     world.settle().await;
     assert!(world.recorder().kinds(blocked).is_empty());
-    assert_eq!(world.recorder().kinds(free).len(), 5);
+    assert_eq!(world.recorder().kinds(free).len(), EVENTS);
     world.recorder().accept_all();
     world.pass(Duration::from_secs(2)).await;
     assert_eq!(world.recorder().kinds(blocked), world.recorder().kinds(free));
@@ -42,7 +44,7 @@ async fn an_event_at_which_its_sink_panics_is_delivered_later_and_in_order() {
     world.settle().await;
     world.pass(Duration::from_secs(2)).await;
     let numbers: Vec<_> = world.recorder().arrived().iter().map(|event| event.number).collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 5]);
+    assert!(numbers.into_iter().eq(1..=EVENTS as u32));
     world.finish().await;
 }
 
@@ -68,7 +70,7 @@ async fn what_a_receiver_says_is_kept_whatever_it_says() {
     assert_eq!(blocked(&world).await.error, "no\u{fffd} room");
     world.recorder().accept_all();
     world.pass(Duration::from_secs(2)).await;
-    assert_eq!(world.recorder().kinds(REFUSED).len(), 5);
+    assert_eq!(world.recorder().kinds(REFUSED).len(), EVENTS);
     world.finish().await;
 }
 
@@ -94,7 +96,7 @@ async fn an_event_that_cannot_be_read_can_be_skipped_and_nobody_is_told_what_it_
     ask(&world, &unreadable.event_id, KeyCommand::Skip).await.unwrap();
     world.settle().await;
     let numbers: Vec<_> = world.recorder().arrived().iter().map(|event| event.number).collect();
-    assert_eq!(numbers, [2, 3, 4, 5]);
+    assert!(numbers.into_iter().eq(2..=EVENTS as u32));
     // What every world is judged by at its end is as it was.
     sqlx::query(replace).bind(events).execute(&mut database).await.unwrap();
     world.finish().await;
@@ -137,7 +139,7 @@ async fn a_key_that_is_refused_while_others_are_taken_waits_for_a_person() {
     assert_eq!(ask(&world, &parked.event_id, KeyCommand::Retry).await, Some(KeyAnswer::Accepted));
     world.settle().await;
     assert_eq!(world.engine().blocked_keys(None, 10).await.unwrap(), []);
-    assert_eq!(world.recorder().kinds(REFUSED).len(), 5);
+    assert_eq!(world.recorder().kinds(REFUSED).len(), EVENTS);
     assert_eq!(ask(&world, &parked.event_id, KeyCommand::Retry).await, None);
     world.finish().await;
 }
@@ -156,7 +158,7 @@ async fn an_event_that_is_skipped_is_told_of_in_its_place_and_those_behind_it_ar
     world.settle().await;
     let arrived = world.recorder().arrived();
     let arrived: Vec<_> = arrived.iter().filter(|event| event.key == REFUSED).collect();
-    assert_eq!(arrived.iter().map(|event| event.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert!(arrived.iter().map(|event| event.number).eq(1..=EVENTS as u32));
     assert_eq!((arrived[0].kind.as_str(), &arrived[0].id), ("SKIPPED", &parked.event_id));
     assert_eq!(arrived[0].data, r#"{"skipped":"ORDER_CREATED"}"#);
     let answers: Vec<_> = world.engine().key_commands(None, 10).await.unwrap();
@@ -175,7 +177,7 @@ async fn a_person_may_end_the_wait_of_a_key_that_is_still_tried() {
     assert!(world.recorder().kinds(REFUSED).is_empty());
     ask(&world, &waiting.event_id, KeyCommand::Retry).await.unwrap();
     world.settle().await;
-    assert_eq!(world.recorder().kinds(REFUSED).len(), 5);
+    assert_eq!(world.recorder().kinds(REFUSED).len(), EVENTS);
     world.finish().await;
 }
 
@@ -190,7 +192,7 @@ async fn a_receiver_that_takes_nothing_has_no_key_parked() {
     assert!(blocked(&world).await.next_try_at.is_some());
     world.recorder().accept_all();
     world.pass(Duration::from_secs(300)).await;
-    assert_eq!(world.recorder().kinds(REFUSED).len(), 5);
+    assert_eq!(world.recorder().kinds(REFUSED).len(), EVENTS);
     world.finish().await;
 }
 

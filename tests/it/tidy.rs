@@ -206,6 +206,19 @@ fn transitions() -> impl Iterator<Item = Transition> {
 }
 
 #[test]
+fn every_event_of_an_order_is_described() {
+    let page = read("docs/ORDERS.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let described: BTreeSet<String> = rows.map(str::to_owned).collect();
+    let makers = ["Event::new(", "about(", "failed("];
+    let mut published = BTreeSet::new();
+    for path in files("workflows/src/fulfilment", "rs") {
+        published.extend(upper_case_after(&makers, &read(&path)));
+    }
+    assert_eq!(published, described);
+}
+
+#[test]
 fn every_code_that_is_stored_is_explained_in_the_runbook() {
     let page = read("docs/RUNBOOK.md");
     let explained: BTreeSet<&str> = in_backticks(&page).into_iter().collect();
@@ -221,7 +234,6 @@ fn every_code_that_is_stored_is_explained_in_the_runbook() {
 
 /// The codes of the failures that a file makes outside of its tests.
 fn codes(text: &str) -> Vec<String> {
-    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let makers = [
         "Failure::new(",
         "StepError::fail(",
@@ -229,6 +241,12 @@ fn codes(text: &str) -> Vec<String> {
         "StepError::unknown(",
         "StepError::retry(",
     ];
+    upper_case_after(&makers, text)
+}
+
+/// The names in capitals that are first behind any of `makers`, outside of tests.
+fn upper_case_after(makers: &[&str], text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let made = makers.iter().flat_map(|maker| code.split(maker).skip(1));
     let literals = made.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
     let is_code = |it: &&str| it.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');

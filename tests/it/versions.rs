@@ -150,12 +150,19 @@ async fn the_api_shows_what_is_on_which_version() {
     world.start_order("1001").await;
     world.settle().await;
     let shown = Api::of(&world).send(Call::get("/workflows")).await;
-    let version = json!({
-        "workflow": "fulfilment", "version": 1, "runnable": true, "starts_new": true,
-        "safe_to_remove": false, "live": 1, "pending": 0, "running": 0, "waiting": 1,
-        "compensating": 0, "stuck": 0, "completed_children": 0, "oldest": "2026-11-18T11:06:40Z",
-    });
-    assert_eq!((shown.status, shown.json()), (200, json!({ "items": [version] })));
+    let version = |workflow: &str, version: u32, starts_new: bool| {
+        json!({
+            "workflow": workflow, "version": version, "runnable": true, "starts_new": starts_new,
+            "safe_to_remove": !starts_new, "live": 0, "pending": 0, "running": 0, "waiting": 0,
+            "compensating": 0, "stuck": 0, "completed_children": 0,
+        })
+    };
+    let mut newest = version("fulfilment", 2, true);
+    newest["live"] = json!(1);
+    newest["waiting"] = json!(1);
+    newest["oldest"] = json!("2026-11-18T11:06:40Z");
+    let items = [version("fulfilment", 1, false), newest, version("parcel", 1, true)];
+    assert_eq!((shown.status, shown.json()), (200, json!({ "items": items })));
     world.finish().await;
 }
 

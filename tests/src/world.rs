@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use amends::probe::Probes;
 use amends::{Delivery, EngineBuilder, Start, Started};
-use amends_workflows::fulfilment;
+use amends_workflows::fulfilment::{self, Packing};
 use amends_workflows::order::Order;
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ type Extend = Box<dyn Fn(EngineBuilder) -> EngineBuilder + Send + Sync>;
 pub struct WorldBuilder {
     kit: KitBuilder,
     extend: Option<Extend>,
+    packing: Option<Packing>,
 }
 
 impl WorldBuilder {
@@ -55,12 +56,20 @@ impl WorldBuilder {
         self
     }
 
+    /// Has a person pack, or nobody.
+    #[must_use]
+    pub fn packing(mut self, packing: Packing) -> Self {
+        self.packing = Some(packing);
+        self
+    }
+
     /// Builds it.
     pub async fn build(self) -> World {
         let providers = Providers::start().await;
         let (ports, extend) = (providers.ports(), self.extend);
+        let packing = self.packing.unwrap_or(Packing::Unattended);
         let kit = self.kit.build(move |engine| {
-            let engine = fulfilment::register(engine, ports.clone());
+            let engine = fulfilment::register(engine, ports.clone(), packing);
             extend.iter().fold(engine, |engine, extend| extend(engine))
         });
         World { kit: kit.await, providers }

@@ -162,8 +162,9 @@ impl Course {
     }
 
     async fn engine(&self, recorder: &Recorder) -> anyhow::Result<Engine> {
+        // The first version, whatever later ones do: what an order costs is compared over the years.
         let builder =
-            fulfilment::register(Engine::builder(self.database.clone()), Ports::instant())
+            fulfilment::register_first(Engine::builder(self.database.clone()), Ports::instant())
                 .subscription("bench", Discard)
                 .probes(Probes::default().record(recorder))
                 .settings(Settings {

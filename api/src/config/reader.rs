@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use amends::Address;
+use amends_workflows::fulfilment::Packing;
 
 use super::{
     ConnectionLimits, Database, DatabaseArguments, INSTANCES_MAX_DEFAULT, LEASE_SECONDS,
-    LEASE_SECONDS_DEFAULT, WAIT_DATABASE_SECONDS_DEFAULT,
+    LEASE_SECONDS_DEFAULT, PACKING_LATE_SECONDS_DEFAULT, WAIT_DATABASE_SECONDS_DEFAULT,
 };
 use crate::secret::Secret;
 use crate::sink::http::http_url;
@@ -93,6 +94,19 @@ impl Reader {
                 default
             }
         }
+    }
+
+    pub(super) fn packing(&mut self, who: Option<&str>, late: Option<&str>) -> Packing {
+        let words = [("unattended", false), ("person", true)];
+        let by_person = self.one_of("AMENDS_PACKING", who, words);
+        let name = "AMENDS_PACKING_LATE_SECONDS";
+        let seconds = self.number(name, late, PACKING_LATE_SECONDS_DEFAULT, 1);
+        let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
+        if by_person {
+            let late_after_seconds = seconds.unwrap_or(u32::MAX);
+            return Packing::Person { late_after_seconds };
+        }
+        Packing::Unattended
     }
 
     pub(super) fn lease(&mut self, text: Option<&str>) -> Option<Duration> {

@@ -38,6 +38,8 @@ fn arguments() -> Arguments {
         wait_database: None,
         on_lost_commits: None,
         durability: None,
+        packing: None,
+        packing_late_seconds: None,
     }
 }
 
@@ -52,6 +54,7 @@ fn a_good_configuration_is_read_and_shows_no_secret() {
     let config = Config::try_from(arguments()).expect("a configuration");
     assert_eq!(config.instances_max, INSTANCES_MAX_DEFAULT);
     assert_eq!(config.lease, amends::Settings::default().lease);
+    assert_eq!(config.packing, Packing::Unattended);
     let bound: Vec<_> =
         config.http.tokens.iter().map(|token| token.binding().to_string()).collect();
     assert_eq!(bound, ["every shop", "acme.example, b.example", "every shop"]);
@@ -87,6 +90,8 @@ fn everything_that_is_wrong_is_reported_at_once_and_no_secret_with_it() {
         wait_database: Some("soon".to_owned()),
         on_lost_commits: Some("shrug".to_owned()),
         durability: Some("some".to_owned()),
+        packing: Some("elves".to_owned()),
+        packing_late_seconds: Some("0".to_owned()),
         tokens: Some(format!(
             "hunter4,anna:boss:hunter5,:viewer:{LONG},a:viewer:hunterx{LONG},\
              a:viewer:huntery{LONG},b:ingest:hunter8{LONG},c:ingest:hunter9{LONG}:hunter10,\
@@ -97,7 +102,7 @@ fn everything_that_is_wrong_is_reported_at_once_and_no_secret_with_it() {
         ..arguments()
     };
     let problems = Config::try_from(wrong).expect_err("problems");
-    assert_eq!(problems.0.len(), 24, "{problems}");
+    assert_eq!(problems.0.len(), 26, "{problems}");
     assert!(!problems.to_string().contains("hunter"), "{problems}");
 }
 

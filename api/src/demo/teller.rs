@@ -126,6 +126,10 @@ impl Teller {
 
     /// Tells one record, with the time since its order was accepted.
     pub(super) fn happened(&self, began: DateTime<Utc>, record: &Record, line: &Line) {
+        // Stages are told to the world, and are nothing to see here.
+        if record.kind == "noted" {
+            return;
+        }
         let tone = Tone::of(record);
         let tenths = (line.at - began).num_milliseconds().max(0) / 100;
         let time = format!("{:>5}.{} s", tenths / 10, tenths % 10);

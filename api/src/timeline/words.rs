@@ -13,6 +13,7 @@ pub(crate) fn thing(step: &str) -> String {
         "issue_invoice" => "the invoice".to_owned(),
         "charge" => "the charge".to_owned(),
         "ship" => "the shipment".to_owned(),
+        "give_back" | "give_back_at_shop" => "the refund for what is missing".to_owned(),
         "notify" => "the message to the customer".to_owned(),
         _ if name.starts_with("child:") => called(name),
         _ => format!("the step {name}"),
@@ -39,11 +40,30 @@ pub(super) fn called(key: &str) -> String {
 pub(super) fn noted(key: &str, value: &Value) -> String {
     let thing = called(key);
     match key.split_once(':') {
-        Some(("event", _)) => format!("published {thing}"),
+        Some(("event", kind)) => published(kind, &thing),
+        Some(("value", "packing")) if value["by"] == "person" => "a person packs it".to_owned(),
+        Some(("value", "packing")) => "nobody packs it by hand".to_owned(),
         Some(("heard", child)) => format!("goes on without {}", called(child)),
         Some(("patched", _)) => format!("goes on by {thing} of the workflow"),
         _ => format!("noted {thing}: {}", value.as_str().map_or(value.to_string(), str::to_owned)),
     }
+}
+
+/// What an event means that a run publishes by itself.
+fn published(kind: &str, thing: &str) -> String {
+    let (kind, _) = kind.split_once('#').unwrap_or((kind, ""));
+    let text = match kind {
+        "ORDER_PROCESSED" => "all is done that comes before the goods",
+        "SHIPMENT_PREPARED" => "it can be packed",
+        "PACKING_LATE" => "nobody has packed it yet",
+        "PACKING_REFUSED" => "what was packed is not what was ordered",
+        "SHIPMENT_PROCESSED" => "it is packed",
+        "READY_FOR_PICKUP" => "it can be picked up",
+        "PICKUP_LATE" => "nobody has picked it up yet",
+        "PICKED_UP" => "it was picked up",
+        _ => return format!("published {thing}"),
+    };
+    format!("{text} ({kind})")
 }
 
 fn counted(thing: String, occurrence: &str) -> String {
@@ -111,7 +131,7 @@ pub(super) fn failed(step: &str, code: &str) -> String {
 
 /// `charged 59.90 MYR (ch_1), refunded 59.90 MYR (re_1)`, and where the shop did it.
 pub(crate) fn moved(step: &str, money: &[Movement]) -> String {
-    let is_at_shop = step == "collect";
+    let is_at_shop = matches!(step, "collect" | "give_back_at_shop");
     let place = if is_at_shop { " at the shop" } else { "" };
     let sentences: Vec<_> = money
         .iter()

@@ -34,6 +34,10 @@ pub struct ChargeRequest {
 pub struct Charged {
     /// The payment provider's reference.
     pub charge_id: String,
+    /// The key under which it was asked for, for whoever gives a part of it back. Charges of the
+    /// first version are without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charge_key: Option<String>,
 }
 
 impl Charge {
@@ -68,7 +72,7 @@ impl Step for Charge {
 
     async fn run(&self, call: &Call, input: &ChargeRequest) -> Result<Charged, StepError> {
         let charge = self.payments.charge(call.key(), &input.business_key, input.total).await?;
-        Ok(Charged { charge_id: charge.charge_id })
+        Ok(Charged { charge_id: charge.charge_id, charge_key: Some(call.key().to_owned()) })
     }
 
     fn events(&self, moment: Moment<'_, Self>) -> Vec<Event> {
@@ -202,7 +206,7 @@ mod tests {
     }
 
     fn charged() -> Charged {
-        Charged { charge_id: "ch_1".into() }
+        Charged { charge_id: "ch_1".into(), charge_key: None }
     }
 
     #[test]

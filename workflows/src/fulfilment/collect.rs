@@ -39,6 +39,9 @@ pub struct CollectRequest {
 pub struct Collected {
     /// The platform's reference.
     pub charge_id: String,
+    /// The key under which it was captured, if it was not paid before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture_key: Option<String>,
 }
 
 impl Collect {
@@ -81,11 +84,12 @@ impl Step for Collect {
 
     async fn run(&self, call: &Call, input: &CollectRequest) -> Result<Collected, StepError> {
         if input.is_paid {
-            return Ok(Collected { charge_id: input.reference.clone() });
+            return Ok(Collected { charge_id: input.reference.clone(), capture_key: None });
         }
         let ChargeRequest { business_key, total } = &input.charge;
         let taken = self.shop.capture(call.key(), business_key, &input.reference, *total).await?;
-        Ok(Collected { charge_id: taken.capture_id })
+        let capture_key = Some(call.key().to_owned());
+        Ok(Collected { charge_id: taken.capture_id, capture_key })
     }
 
     fn events(&self, moment: Moment<'_, Self>) -> Vec<Event> {

@@ -7,6 +7,7 @@ mod difference;
 mod key;
 mod payment;
 mod validation;
+mod worth;
 
 use amends::{Currency, Money};
 use chrono::{DateTime, Utc};
@@ -185,7 +186,7 @@ pub struct Recipient {
 }
 
 /// What the stock system and the carrier have to know of a line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// The article.
     pub sku: String,
