@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use amends::{Durability, OnLostCommits};
-use amends_workflows::fulfilment::Packing;
+use amends_workflows::fulfilment::Setup;
 use clap::Args;
 
 use crate::app::{ConnectionLimits, HttpConfig};
@@ -39,6 +39,8 @@ const LEASE_SECONDS_DEFAULT: u64 = 30;
 const WAIT_DATABASE_SECONDS_DEFAULT: usize = 60;
 /// When an order is late that nobody has packed, if nobody says otherwise: after half a working day.
 const PACKING_LATE_SECONDS_DEFAULT: usize = 4 * 3600;
+/// For how long pieces are kept for an order, if nobody says otherwise: for a week.
+const STOCK_KEPT_SECONDS_DEFAULT: usize = 7 * 24 * 3600;
 /// A shorter lease is lost to a slow moment of the database; a longer one leaves orders lying.
 const LEASE_SECONDS: RangeInclusive<u64> = 3..=3600;
 
@@ -118,6 +120,13 @@ pub struct Arguments {
     /// (default 14400)
     #[arg(long, env = "AMENDS_PACKING_LATE_SECONDS", value_name = "SECONDS")]
     pub packing_late_seconds: Option<String>,
+    /// Where the stock is kept: provider (the default) is asked over HTTP; database is the table
+    /// amends.stock
+    #[arg(long, env = "AMENDS_STOCK", value_name = "provider|database")]
+    pub stock: Option<String>,
+    /// For so long a reservation in the database is certainly kept (default 604800)
+    #[arg(long, env = "AMENDS_STOCK_KEPT_SECONDS", value_name = "SECONDS")]
+    pub stock_kept_seconds: Option<String>,
 }
 
 /// The flags that say which database, as they are typed. [`Database::try_from`] checks them.
@@ -163,8 +172,8 @@ pub struct Config {
     pub on_lost_commits: OnLostCommits,
     /// On how many machines an order has to be.
     pub durability: Durability,
-    /// Who packs the orders.
-    pub packing: Packing,
+    /// How orders are carried out.
+    pub setup: Setup,
     /// What the HTTP part has to know.
     pub http: HttpConfig,
     /// The files that it has come from, and that are read again.
@@ -228,6 +237,8 @@ impl TryFrom<Arguments> for Config {
         );
         let packing =
             reader.packing(arguments.packing.as_deref(), arguments.packing_late_seconds.as_deref());
+        let stock =
+            reader.stock(arguments.stock.as_deref(), arguments.stock_kept_seconds.as_deref());
         let connections = reader.connections(
             arguments.connections_max.as_deref(),
             arguments.connections_per_address_max.as_deref(),
@@ -269,7 +280,7 @@ impl TryFrom<Arguments> for Config {
             wait_database,
             on_lost_commits,
             durability,
-            packing,
+            setup: Setup { packing, stock },
             http,
             files,
         })

@@ -250,6 +250,8 @@ fn configuration(bytes: &[u8]) {
         durability: Some(line()),
         packing: Some(line()),
         packing_late_seconds: Some(line()),
+        stock: Some(line()),
+        stock_kept_seconds: Some(line()),
     };
     match Config::try_from(arguments) {
         Ok(config) => {

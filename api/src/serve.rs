@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 
 use amends::{Address, Engine, EngineBuilder, Settings};
-use amends_workflows::fulfilment::{self, Packing};
+use amends_workflows::fulfilment::{self, Setup};
 use amends_workflows::ports::Ports;
 use anyhow::{Context, anyhow};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -67,7 +67,7 @@ fn build_engine(config: &Config, address: impl Into<Address>) -> anyhow::Result<
         durability: config.durability,
         ..Settings::default()
     };
-    subscribe(workflows(address, ports, config.packing).settings(settings), config)
+    subscribe(workflows(address, ports, config.setup).settings(settings), config)
 }
 
 /// Why an engine cannot be opened. Its errors say what their sources say again.
@@ -81,8 +81,8 @@ fn explain(error: amends::Error) -> anyhow::Error {
 }
 
 /// An engine on a database, still closed, with every workflow of this build.
-pub fn workflows(address: impl Into<Address>, ports: Ports, packing: Packing) -> EngineBuilder {
-    fulfilment::register(Engine::builder(address), ports, packing)
+pub fn workflows(address: impl Into<Address>, ports: Ports, setup: Setup) -> EngineBuilder {
+    fulfilment::register(Engine::builder(address), ports, setup)
 }
 
 fn subscribe(builder: EngineBuilder, config: &Config) -> anyhow::Result<EngineBuilder> {

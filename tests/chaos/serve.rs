@@ -17,7 +17,7 @@ use amends_api::secret::Secret;
 use amends_api::serve::workflows;
 use amends_api::sink::http::HttpSink;
 use amends_api::webhook::Shops;
-use amends_workflows::fulfilment::Packing;
+use amends_workflows::fulfilment::Setup;
 use amends_workflows::ports::Ports;
 use anyhow::Context;
 use axum::extract::State;
@@ -107,7 +107,7 @@ async fn open(arguments: &Arguments) -> anyhow::Result<Engine> {
         refusals_max: 3,
         ..Settings::default()
     };
-    let builder = workflows(options, ports.clone(), Packing::Unattended).settings(settings);
+    let builder = workflows(options, ports.clone(), Setup::default()).settings(settings);
     let url = &arguments.providers_url;
     let builder = settlement::register(builder, ports.clone(), url, pace)?;
     let builder = dispatch::register(builder, ports, url, pace)?;

@@ -8,14 +8,14 @@ use uuid::Uuid;
 /// (what is done, the number of the first record that is not as it was written)
 const TAMPERINGS: [(&str, u32); 7] = [
     (
-        "update amends.record set payload = replace(payload::text, '5990', '5991')::json where seq = 3",
-        3,
+        "update amends.record set payload = replace(payload::text, '5990', '5991')::json where seq = 4",
+        4,
     ),
-    ("update amends.record set events = null where seq = 2", 2),
+    ("update amends.record set events = null where seq = 3", 3),
     ("update amends.record set actor = 'anna' where seq = 4", 4),
     ("update amends.record set at = at + interval '1 microsecond' where seq = 1", 1),
     ("delete from amends.record where seq = 5", 5),
-    ("delete from amends.record where seq = 6", 6),
+    ("delete from amends.record where seq = 10", 10),
     ("delete from amends.instance", 0),
 ];
 

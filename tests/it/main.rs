@@ -63,6 +63,7 @@ mod signals;
 mod slots;
 mod start_within;
 mod steps;
+mod stock;
 mod suspects;
 mod tidy;
 mod transaction;

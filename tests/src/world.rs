@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use amends::probe::Probes;
 use amends::{Delivery, EngineBuilder, Start, Started};
-use amends_workflows::fulfilment::{self, Packing};
+use amends_workflows::fulfilment::{self, Setup};
 use amends_workflows::order::Order;
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ type Extend = Box<dyn Fn(EngineBuilder) -> EngineBuilder + Send + Sync>;
 pub struct WorldBuilder {
     kit: KitBuilder,
     extend: Option<Extend>,
-    packing: Option<Packing>,
+    setup: Setup,
 }
 
 impl WorldBuilder {
@@ -56,10 +56,10 @@ impl WorldBuilder {
         self
     }
 
-    /// Has a person pack, or nobody.
+    /// Has orders carried out like this.
     #[must_use]
-    pub fn packing(mut self, packing: Packing) -> Self {
-        self.packing = Some(packing);
+    pub fn setup(mut self, setup: Setup) -> Self {
+        self.setup = setup;
         self
     }
 
@@ -67,9 +67,9 @@ impl WorldBuilder {
     pub async fn build(self) -> World {
         let providers = Providers::start().await;
         let (ports, extend) = (providers.ports(), self.extend);
-        let packing = self.packing.unwrap_or(Packing::Unattended);
+        let setup = self.setup;
         let kit = self.kit.build(move |engine| {
-            let engine = fulfilment::register(engine, ports.clone(), packing);
+            let engine = fulfilment::register(engine, ports.clone(), setup);
             extend.iter().fold(engine, |engine, extend| extend(engine))
         });
         World { kit: kit.await, providers }

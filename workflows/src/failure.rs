@@ -20,7 +20,11 @@ pub const PROVIDER_REFUSED_CREDENTIALS: &str = "PROVIDER_REFUSED_CREDENTIALS";
 
 /// Every code with its meaning in one sentence.
 pub const CODES: &[(&str, &str)] = &[
-    (OUT_OF_STOCK, "The stock system cannot reserve every article; nothing is reserved."),
+    (
+        OUT_OF_STOCK,
+        "Not every article can be reserved, and nothing is; or it was reserved for longer than it \
+         is kept, and another order has it.",
+    ),
     (PAYMENT_DECLINED, "The payment provider declined the charge for good; no money moved."),
     (SHIPMENT_ERROR, "The carrier refused the parcel for good; nothing was shipped."),
     (

@@ -9,6 +9,7 @@ pub mod fulfilment;
 
 pub mod failure;
 pub mod ports;
+pub mod stock;
 
 #[doc(hidden)]
 pub mod fuzz;

@@ -10,7 +10,7 @@ use amends::Address;
 use amends::check::{Checked, Divergence, Misfit, Note, Report};
 use amends_api::config::{Database, DatabaseArguments};
 use amends_api::{database, serve};
-use amends_workflows::fulfilment::Packing;
+use amends_workflows::fulfilment::Setup;
 use amends_workflows::ports::Ports;
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -88,8 +88,7 @@ async fn check(database: Address, json: bool) -> anyhow::Result<Sum> {
         }
     };
     // No provider is called; these could not be if one was.
-    let report =
-        serve::workflows(database, Ports::instant(), Packing::Unattended).check(each).await;
+    let report = serve::workflows(database, Ports::instant(), Setup::default()).check(each).await;
     let took = progress.elapsed();
     progress.finish_and_clear();
     match report {

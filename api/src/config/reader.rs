@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use amends::Address;
-use amends_workflows::fulfilment::Packing;
+use amends_workflows::fulfilment::{Packing, StockKeeping};
 
 use super::{
     ConnectionLimits, Database, DatabaseArguments, INSTANCES_MAX_DEFAULT, LEASE_SECONDS,
-    LEASE_SECONDS_DEFAULT, PACKING_LATE_SECONDS_DEFAULT, WAIT_DATABASE_SECONDS_DEFAULT,
+    LEASE_SECONDS_DEFAULT, PACKING_LATE_SECONDS_DEFAULT, STOCK_KEPT_SECONDS_DEFAULT,
+    WAIT_DATABASE_SECONDS_DEFAULT,
 };
 use crate::secret::Secret;
 use crate::sink::http::http_url;
@@ -100,13 +101,22 @@ impl Reader {
         let words = [("unattended", false), ("person", true)];
         let by_person = self.one_of("AMENDS_PACKING", who, words);
         let name = "AMENDS_PACKING_LATE_SECONDS";
-        let seconds = self.number(name, late, PACKING_LATE_SECONDS_DEFAULT, 1);
-        let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
-        if by_person {
-            let late_after_seconds = seconds.unwrap_or(u32::MAX);
-            return Packing::Person { late_after_seconds };
-        }
-        Packing::Unattended
+        let late_after_seconds = self.seconds(name, late, PACKING_LATE_SECONDS_DEFAULT);
+        if by_person { Packing::Person { late_after_seconds } } else { Packing::Unattended }
+    }
+
+    pub(super) fn stock(&mut self, where_kept: Option<&str>, kept: Option<&str>) -> StockKeeping {
+        let words = [("provider", false), ("database", true)];
+        let is_here = self.one_of("AMENDS_STOCK", where_kept, words);
+        let name = "AMENDS_STOCK_KEPT_SECONDS";
+        let keep_for_seconds = self.seconds(name, kept, STOCK_KEPT_SECONDS_DEFAULT);
+        if is_here { StockKeeping::Database { keep_for_seconds } } else { StockKeeping::Provider }
+    }
+
+    /// A second or more; more than a century is as good as for ever.
+    fn seconds(&mut self, name: &str, text: Option<&str>, default: usize) -> u32 {
+        let seconds = self.number(name, text, default, 1).unwrap_or(default);
+        u32::try_from(seconds).unwrap_or(u32::MAX)
     }
 
     pub(super) fn lease(&mut self, text: Option<&str>) -> Option<Duration> {

@@ -40,6 +40,8 @@ fn arguments() -> Arguments {
         durability: None,
         packing: None,
         packing_late_seconds: None,
+        stock: None,
+        stock_kept_seconds: None,
     }
 }
 
@@ -54,7 +56,7 @@ fn a_good_configuration_is_read_and_shows_no_secret() {
     let config = Config::try_from(arguments()).expect("a configuration");
     assert_eq!(config.instances_max, INSTANCES_MAX_DEFAULT);
     assert_eq!(config.lease, amends::Settings::default().lease);
-    assert_eq!(config.packing, Packing::Unattended);
+    assert_eq!(config.setup, Setup::default());
     let bound: Vec<_> =
         config.http.tokens.iter().map(|token| token.binding().to_string()).collect();
     assert_eq!(bound, ["every shop", "acme.example, b.example", "every shop"]);
@@ -92,6 +94,8 @@ fn everything_that_is_wrong_is_reported_at_once_and_no_secret_with_it() {
         durability: Some("some".to_owned()),
         packing: Some("elves".to_owned()),
         packing_late_seconds: Some("0".to_owned()),
+        stock: Some("attic".to_owned()),
+        stock_kept_seconds: Some("long".to_owned()),
         tokens: Some(format!(
             "hunter4,anna:boss:hunter5,:viewer:{LONG},a:viewer:hunterx{LONG},\
              a:viewer:huntery{LONG},b:ingest:hunter8{LONG},c:ingest:hunter9{LONG}:hunter10,\
@@ -102,7 +106,7 @@ fn everything_that_is_wrong_is_reported_at_once_and_no_secret_with_it() {
         ..arguments()
     };
     let problems = Config::try_from(wrong).expect_err("problems");
-    assert_eq!(problems.0.len(), 26, "{problems}");
+    assert_eq!(problems.0.len(), 28, "{problems}");
     assert!(!problems.to_string().contains("hunter"), "{problems}");
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use amends::{Address, Durability, Engine, OnLostCommits};
-use amends_workflows::fulfilment::Packing;
+use amends_workflows::fulfilment::Setup;
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -158,7 +158,7 @@ fn config(server: SocketAddr, providers: SocketAddr, options: &Options) -> Confi
         wait_database: Duration::ZERO,
         on_lost_commits: OnLostCommits::Stop,
         durability: Durability::Local,
-        packing: Packing::Unattended,
+        setup: Setup::default(),
         http: HttpConfig { tokens, shopify, ..HttpConfig::default() },
         files: SecretFiles::default(),
     }

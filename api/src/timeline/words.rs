@@ -13,6 +13,8 @@ pub(crate) fn thing(step: &str) -> String {
         "issue_invoice" => "the invoice".to_owned(),
         "charge" => "the charge".to_owned(),
         "ship" => "the shipment".to_owned(),
+        "hold_stock" => "the reservation".to_owned(),
+        "sell_stock" | "put_back_stock" => "the stock".to_owned(),
         "give_back" | "give_back_at_shop" => "the refund for what is missing".to_owned(),
         "notify" => "the message to the customer".to_owned(),
         _ if name.starts_with("child:") => called(name),
@@ -41,12 +43,23 @@ pub(super) fn noted(key: &str, value: &Value) -> String {
     let thing = called(key);
     match key.split_once(':') {
         Some(("event", kind)) => published(kind, &thing),
-        Some(("value", "packing")) if value["by"] == "person" => "a person packs it".to_owned(),
-        Some(("value", "packing")) => "nobody packs it by hand".to_owned(),
+        Some(("value", "setup")) => set_up(value),
         Some(("heard", child)) => format!("goes on without {}", called(child)),
         Some(("patched", _)) => format!("goes on by {thing} of the workflow"),
         _ => format!("noted {thing}: {}", value.as_str().map_or(value.to_string(), str::to_owned)),
     }
+}
+
+/// How an order is carried out.
+fn set_up(setup: &Value) -> String {
+    let packs = if setup["packing"]["by"] == "person" {
+        "a person packs it"
+    } else {
+        "nobody packs it by hand"
+    };
+    let stock =
+        if setup["stock"]["by"] == "database" { "in the database" } else { "at a provider" };
+    format!("{packs}, and its stock is {stock}")
 }
 
 /// What an event means that a run publishes by itself.

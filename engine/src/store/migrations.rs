@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const TRIES: u32 = 30;
 
 /// What servers change, and what they delete. Everything else only grows.
-const CHANGED: [&str; 10] = [
+const CHANGED: [&str; 11] = [
     "dependency",
     "dependency_slot",
     "firing",
@@ -27,11 +27,19 @@ const CHANGED: [&str; 10] = [
     "key_block",
     "outbox_shard",
     "schedule",
+    "stock",
     "subscription",
     "worker",
 ];
-const DELETED: [&str; 6] =
-    ["dependency_slot", "early_signal", "key_block", "leftover", "outbox", "worker"];
+const DELETED: [&str; 7] = [
+    "dependency_slot",
+    "early_signal",
+    "key_block",
+    "leftover",
+    "outbox",
+    "stock_reservation",
+    "worker",
+];
 
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 

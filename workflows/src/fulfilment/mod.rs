@@ -19,6 +19,7 @@ pub mod ship;
 
 mod money;
 mod performers;
+mod setup;
 mod story;
 mod version_1;
 mod version_2;
@@ -34,6 +35,7 @@ use parcel::Parcel;
 use story::failed;
 
 pub use packing::Packing;
+pub use setup::{Setup, StockKeeping};
 pub use version_1::FulfilmentV1;
 pub use version_2::Fulfilment;
 
@@ -79,10 +81,10 @@ const NAME: &str = "fulfilment";
 /// Adds the workflow to an engine, in every version that has ever been started, with the providers
 /// that its steps talk to.
 #[must_use]
-pub fn register(engine: EngineBuilder, ports: Ports, packing: Packing) -> EngineBuilder {
+pub fn register(engine: EngineBuilder, ports: Ports, setup: Setup) -> EngineBuilder {
     let engine = engine
         .workflow(FulfilmentV1::new(ports.clone()))
-        .workflow(Fulfilment::new(ports.clone(), packing))
+        .workflow(Fulfilment::new(ports.clone(), setup))
         .workflow(Parcel::new(ports));
     with_dependencies(engine)
 }

@@ -15,12 +15,13 @@ const PARCELS_MAX: usize = 50;
 /// The pause between two reminders doubles up to this.
 const REMINDER_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Who packs the orders of a server. What an order was begun with holds for it to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Who packs the orders of a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "snake_case")]
 pub enum Packing {
     /// Nobody says so: whatever is to be handed over is handed over at once, in one parcel, and
     /// nobody is waited for who picks it up.
+    #[default]
     Unattended,
     /// A person, who says what is packed. The same person says when it was picked up.
     Person {
@@ -65,6 +66,11 @@ impl Packed {
     /// All of it in one parcel.
     fn whole(items: Vec<Item>) -> Self {
         Self { parcels: vec![PackedParcel { items }], missing: Vec::new() }
+    }
+
+    /// What is in all parcels.
+    pub(super) fn items(&self) -> Vec<Item> {
+        self.parcels.iter().flat_map(|parcel| parcel.items.clone()).collect()
     }
 
     /// Why this cannot be what was packed of `ordered`, if it cannot.

@@ -19,7 +19,7 @@ use crate::failure::OUT_OF_STOCK;
 use crate::order::sample;
 
 fn fulfilment() -> Fulfilment {
-    Fulfilment::new(Ports::instant(), Packing::Unattended)
+    Fulfilment::new(Ports::instant(), Setup::default())
 }
 
 fn fulfilled() -> Fulfilled {

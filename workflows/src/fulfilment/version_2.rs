@@ -9,20 +9,21 @@ use serde_json::json;
 use super::give_back::Reduction;
 use super::issue_invoice::InvoiceRequest;
 use super::notify::NoticeRequest;
-use super::packing::{self, Packed, Packing, PickedUp};
+use super::packing::{self, Packed, PickedUp};
 use super::parcel::{Parcel, ParcelRequest};
 use super::performers::{Performers, Taken};
 use super::reserve_stock::StockRequest;
 use super::ship::ShipRequest;
 use super::story::about;
-use super::{Fulfilled, money, story};
+use super::{Fulfilled, Setup, StockKeeping, money, story};
 use crate::order::{Item, Order, Payment};
 use crate::ports::Ports;
+use crate::stock::{HoldRequest, HoldStock, PutBackRequest, PutBackStock, SaleRequest, SellStock};
 
 /// The workflow that fulfils an [`Order`].
 pub struct Fulfilment {
     performers: Performers,
-    packing: Packing,
+    setup: Setup,
 }
 
 /// What has left the house, and what has not.
@@ -30,6 +31,8 @@ pub struct Fulfilment {
 struct HandedOver {
     tracking_numbers: Vec<String>,
     missing: Vec<Item>,
+    /// What is not missing, and no carrier has taken.
+    refused: Vec<Item>,
     /// Nobody has been told yet.
     is_untold: bool,
 }
@@ -37,17 +40,41 @@ struct HandedOver {
 impl Fulfilment {
     /// The workflow alone, with the providers its steps talk to.
     #[must_use]
-    pub fn new(ports: Ports, packing: Packing) -> Self {
-        Self { performers: Performers::new(ports), packing }
+    pub fn new(ports: Ports, setup: Setup) -> Self {
+        Self { performers: Performers::new(ports), setup }
+    }
+
+    /// Makes sure that there is what is to be handed over.
+    async fn reserve(&self, saga: &Saga, order: &Order, stock: StockKeeping) -> Result<(), Halt> {
+        let Some(request) = StockRequest::of(order) else { return Ok(()) };
+        match stock {
+            StockKeeping::Provider => {
+                saga.run(&self.performers.reserve_stock, &request).await?;
+            }
+            StockKeeping::Database { keep_for_seconds } => {
+                let StockRequest { business_key, items } = request;
+                let request = HoldRequest { business_key, items, keep_for_seconds };
+                saga.transaction(&HoldStock, &request).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Gets everything to the customer that is to be handed over.
-    async fn hand_over(&self, saga: &Saga, order: &Order) -> Result<HandedOver, Halt> {
+    async fn hand_over(
+        &self,
+        saga: &Saga,
+        order: &Order,
+        Setup { packing, stock }: Setup,
+    ) -> Result<HandedOver, Halt> {
         if order.items().is_empty() {
             return Ok(HandedOver { is_untold: true, ..HandedOver::default() });
         }
-        let packing = saga.value("packing", || self.packing).await?;
         let packed = packing::packed(saga, order, packing).await?;
+        if matches!(stock, StockKeeping::Database { .. }) {
+            let sale = SaleRequest { items: packed.items(), missing: packed.missing.clone() };
+            saga.transaction(&SellStock, &sale).await?;
+        }
         let Some(shipment) = ShipRequest::of(order) else {
             self.notify(saga, order).await?;
             packing::picked_up(saga, order, packing).await?;
@@ -58,31 +85,33 @@ impl Fulfilment {
             let shipment = ShipRequest { items: parcel.items.clone(), ..shipment };
             let shipped = saga.run(&self.performers.ship, &shipment).await?; // the pivot
             let tracking_numbers = vec![shipped.tracking_number];
-            return Ok(HandedOver { tracking_numbers, missing, is_untold: true });
+            let sent = HandedOver { tracking_numbers, missing, ..HandedOver::default() };
+            return Ok(HandedOver { is_untold: true, ..sent });
         }
         let parcels = parcels.into_iter().map(|parcel| ParcelRequest {
             shipment: ShipRequest { items: parcel.items, ..shipment.clone() },
             notice: NoticeRequest::of(order),
         });
-        Self::send(saga, parcels.collect(), missing).await
+        let sent = Self::send(saga, parcels.collect()).await?;
+        if matches!(stock, StockKeeping::Database { .. }) && !sent.refused.is_empty() {
+            let request = PutBackRequest { items: sent.refused.clone() };
+            saga.transaction(&PutBackStock, &request).await?;
+        }
+        Ok(HandedOver { missing: [missing, sent.refused.clone()].concat(), ..sent })
     }
 
-    /// Sends several parcels, each on its own. What cannot be sent is missing, unless nothing can.
-    async fn send(
-        saga: &Saga,
-        parcels: Vec<ParcelRequest>,
-        missing: Vec<Item>,
-    ) -> Result<HandedOver, Halt> {
+    /// Sends several parcels, each on its own. If none can be sent, the order is undone.
+    async fn send(saga: &Saga, parcels: Vec<ParcelRequest>) -> Result<HandedOver, Halt> {
         let mut children = Vec::new();
         for (index, parcel) in parcels.iter().enumerate() {
             let name = format!("parcel-{}", index + 1);
             children.push(saga.start_child::<Parcel>(&name, parcel).await?);
         }
-        let mut sent = HandedOver { missing, ..HandedOver::default() };
+        let mut sent = HandedOver::default();
         for (child, parcel) in children.iter().zip(parcels) {
             match child.ended().await? {
                 Ok(shipped) => sent.tracking_numbers.push(shipped.tracking_number),
-                Err(_) => sent.missing.extend(parcel.shipment.items),
+                Err(_) => sent.refused.extend(parcel.shipment.items),
             }
         }
         if let ([first, ..], []) = (children.as_slice(), sent.tracking_numbers.as_slice()) {
@@ -128,10 +157,13 @@ impl Workflow for Fulfilment {
         let performers = &self.performers;
         Steps::new()
             .step(&performers.reserve_stock)
+            .transaction(&HoldStock)
             .step(&performers.issue_invoice)
             .step(&performers.charge)
             .step(&performers.collect)
+            .transaction(&SellStock)
             .step(&performers.ship)
+            .transaction(&PutBackStock)
             .step(&performers.give_back)
             .step(&performers.give_back_at_shop)
             .step(&performers.notify)
@@ -146,13 +178,12 @@ impl Workflow for Fulfilment {
         if order.closed.is_some() {
             return Ok(Fulfilled::default());
         }
-        if let Some(request) = StockRequest::of(&order) {
-            saga.run(&performers.reserve_stock, &request).await?;
-        }
+        let setup = saga.value("setup", || self.setup).await?;
+        self.reserve(saga, &order, setup.stock).await?;
         let invoice = saga.run(&performers.issue_invoice, &InvoiceRequest::of(&order)).await?;
         let taken = performers.collect(saga, &order).await?;
         saga.publish(about("ORDER_PROCESSED", &order, json!({}))).await?;
-        let handed_over = self.hand_over(saga, &order).await?;
+        let handed_over = self.hand_over(saga, &order, setup).await?;
         let worth = order.worth_of(&handed_over.missing);
         let given_back_minor = self.reduce(saga, &order, (taken.as_ref(), worth)).await?;
         if handed_over.is_untold {
