@@ -317,8 +317,8 @@ mod tests {
             kinds.iter().map(arrived).collect()
         };
         let right = case.events();
-        assert_eq!(events(sent, case, &arrived(right)), Ok(5));
-        assert_eq!(events(sent, case, &arrived(&[&right[..2], right].concat())), Ok(5));
+        assert_eq!(events(sent, case, &arrived(right)), Ok(8));
+        assert_eq!(events(sent, case, &arrived(&[&right[..2], right].concat())), Ok(8));
         assert!(events(sent, case, &arrived(&right[1..])).is_err());
         assert!(events(sent, case, &arrived(&[&right[1..], &right[..1]].concat())).is_err());
     }

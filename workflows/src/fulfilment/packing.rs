@@ -82,6 +82,10 @@ impl Packed {
         if self.parcels.len() > PARCELS_MAX {
             return Some(format!("there are more than {PARCELS_MAX} parcels"));
         }
+        let mut said = packed.clone().chain(&self.missing);
+        if let Some(item) = said.find(|item| item.quantity == 0) {
+            return Some(format!("of {}, no piece is said to be packed or missing", item.sku));
+        }
         let (ordered, said) = (sums(ordered), sums(packed.chain(&self.missing)));
         let skus = ordered.keys().chain(said.keys());
         let count = |of: &BTreeMap<&str, u64>, sku| of.get(sku).copied().unwrap_or_default();
@@ -180,6 +184,8 @@ mod tests {
             packed(&[], &[("TEE", 3), ("CAP", 1)]),
             packed(&[&[]], &[("TEE", 3), ("CAP", 1)]),
             packed(&[&[("TEE", 3)]], &[]),
+            packed(&[&[("TEE", 3), ("CAP", 1), ("MUG", 0)]], &[]),
+            packed(&[&[("TEE", 3), ("CAP", 1)], &[("TEE", 0)]], &[]),
             packed(&[&[("TEE", 4), ("CAP", 1)]], &[]),
             packed(&[&[("TEE", 3), ("CAP", 1), ("MUG", 1)]], &[]),
             packed(&[&[("TEE", u32::MAX), ("TEE", u32::MAX), ("CAP", 1)]], &[]),
