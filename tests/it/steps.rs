@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use amends::command::{Answer, Command};
-use amends::{Effect, Started, Status};
+use amends::{Effect, Started, Status, Undone};
 use amends_tests::World;
 use amends_tests::crash::Crash;
 use amends_tests::improvised::{self, Part, Stage};
 use amends_tests::scripted::{self, Act, ONCE, QUERYABLE, Script, Scripted, retry, unknown};
+use amends_workflows::fulfilment::charge::Charge;
 use futures::FutureExt;
 use uuid::Uuid;
 
@@ -231,5 +232,23 @@ async fn an_applied_effect_whose_record_is_refused_is_in_doubt_and_not_forgotten
     world.settle().await;
     insta::assert_snapshot!(world.timeline(id).await);
     assert_eq!(script.undone(), 1);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_undo_whose_record_is_refused_is_in_doubt_and_its_step_is_not() {
+    let world = World::new().await;
+    world.providers().fault("carrier", "ship", "refuse", Some(1)).await;
+    // The reference of the money has a NUL, which the ledger's text cannot hold.
+    world.undo::<Charge>(1).answers(Undone::by("re_1\0"));
+    let id = world.start_order("1001").await;
+    world.settle().await;
+    assert_eq!(code(&world, id).await, "RECORD_REFUSED");
+    assert_eq!(world.command(id, Command::Resume).await, Answer::Accepted);
+    world.settle().await;
+    assert_eq!(world.status(id).await, Status::Compensated);
+    let timeline = world.timeline(id).await;
+    assert!(timeline.contains("compensation_attempt_failed charge RECORD_REFUSED [unknown]"));
+    assert!(!timeline.contains("step_interrupted"), "{timeline}");
     world.finish().await;
 }

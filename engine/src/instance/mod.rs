@@ -22,7 +22,9 @@ use crate::event::Event;
 use crate::history::{History, step_name};
 use crate::memo::Divergence;
 use crate::priority::Priority;
-use crate::record::{Entry, Reason, ReasonKind, StepInterrupted};
+use crate::record::{
+    AttemptOutcome, CompensationAttemptFailed, Entry, Reason, ReasonKind, StepInterrupted,
+};
 use crate::registry::AnyWorkflow;
 use crate::sabotage::Bug;
 use crate::status::Transition;
@@ -454,7 +456,15 @@ impl Instance {
             if step.is_some_and(|step| step.facts().effect == Effect::Transaction) {
                 continue;
             }
-            let entry = Entry::StepInterrupted(StepInterrupted { input, retry_at: Some(at) });
+            let retry_at = Some(at);
+            let entry = match input {
+                Some(input) => Entry::StepInterrupted(StepInterrupted { input, retry_at }),
+                None => Entry::CompensationAttemptFailed(CompensationAttemptFailed {
+                    outcome: AttemptOutcome::Unknown,
+                    failure: Failure::new("RECORD_REFUSED", "its result could not be recorded"),
+                    retry_at,
+                }),
+            };
             state.append(Some(&key), None, entry, &[], None, at)?;
         }
         state.settle_pivots(self.workflow.steps());

@@ -319,17 +319,19 @@ impl State {
     }
 
     /// Puts the durable history in the place of this one. Returns the steps whose last records are
-    /// lost with that, with their inputs.
-    pub(super) fn roll_back(&mut self, durable: History) -> Vec<(String, Box<RawValue>)> {
+    /// lost with that, with their inputs. Once everything is being undone, it is
+    /// an undo whose record is lost, and there is no input.
+    pub(super) fn roll_back(&mut self, durable: History) -> Vec<(String, Option<Box<RawValue>>)> {
         let lost = std::mem::replace(&mut self.history, durable);
         let keys: HashSet<_> =
             self.pending.drain(..).filter_map(|new| new.record.step.clone()).collect();
         self.mail_read = self.history.mail_read();
         self.failure = None;
         self.pivots = Pivots::default();
+        let undoes = self.history.undoing().is_some();
         lost.steps()
             .filter(|step| keys.contains(&step.key))
-            .map(|step| (step.key.clone(), step.input.clone()))
+            .map(|step| (step.key.clone(), (!undoes).then(|| step.input.clone())))
             .collect()
     }
 
