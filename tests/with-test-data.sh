@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs tests, with what they make kept in memory where there is room for it: a third of their time is
-# Postgres writing files that nobody reads again. AMENDS_TEST_DATA names another folder.
+# Runs tests, with what they make kept in memory where there is room for it: Postgres writes files
+# that nobody reads again. AMENDS_TEST_DATA names another folder.
 set -eu
 
 ROOM_KIB=$((10 * 1024 * 1024))
