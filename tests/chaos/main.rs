@@ -196,6 +196,7 @@ async fn until_all_has_ended(
     let [mut taken_by_people, mut left_alone, mut on_trial] = [Duration::ZERO; 3];
     let mut on_trial_max = None;
     let healing = Log::create(&scene.folder.join("healing.jsonl"))?;
+    let mut judged = healed;
     loop {
         let begun = Instant::now();
         let Round { mut left, decisions } = operator.put_right(scene).await?;
@@ -217,6 +218,15 @@ async fn until_all_has_ended(
         if left != seen {
             (seen, changed) = (left, Instant::now());
         }
+        let round = judged.elapsed();
+        judged += round;
+        if !down.is_empty() {
+            left_alone += round;
+        } else if !trials.is_zero() {
+            on_trial += round;
+        } else if decisions > 0 {
+            taken_by_people += deciding;
+        }
         let excused = taken_by_people + left_alone.min(LEFT_ALONE_MAX) + on_trial.min(on_trial_max);
         let is_over = healed.elapsed() > liveness + excused
             || down.is_empty() && changed.elapsed() > STANDSTILL * scene.pace.0;
@@ -224,13 +234,6 @@ async fn until_all_has_ended(
             break;
         }
         sleep(LOOK).await;
-        if !down.is_empty() {
-            left_alone += begun.elapsed();
-        } else if !trials.is_zero() {
-            on_trial += begun.elapsed();
-        } else if decisions > 0 {
-            taken_by_people += deciding;
-        }
     }
     Ok(seen)
 }

@@ -45,6 +45,9 @@ struct LateRequest {
     to_server: OwnedWriteHalf,
 }
 
+/// How often one statement is lost in a row, before it is spared until another one is.
+const IN_A_ROW_MAX: usize = 2;
+
 /// Which requests it happens to, of those that are counted.
 enum Target {
     /// These, from 0.
@@ -294,6 +297,14 @@ impl Detour {
         }
     }
 
+    /// A transaction that is begun again and again may come to the same statement every time that
+    /// one is due.
+    fn has_lost_enough_of(&self, statement: &str) -> bool {
+        let lost = held(&self.0.lost);
+        let in_a_row = lost.iter().rev().take_while(|lost| *lost == statement);
+        in_a_row.count() >= IN_A_ROW_MAX
+    }
+
     /// Counts a request, and says what becomes of it.
     fn judge(&self, statement: String) -> Option<Loss> {
         if !self.0.is_counting.load(Ordering::SeqCst) {
@@ -319,6 +330,9 @@ impl Detour {
         let due: Vec<_> = faults.iter_mut().map(|(target, _)| is_due(target)).collect();
         let fault = due.iter().position(|is_due| *is_due)?;
         let (target, loss) = &faults[fault];
+        if matches!(target, Target::These(_)) && self.has_lost_enough_of(&statement) {
+            return None;
+        }
         let (is_once, loss) = (matches!(target, Target::Nth(..)), *loss);
         if is_once {
             faults.swap_remove(fault);
