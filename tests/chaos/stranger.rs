@@ -111,19 +111,21 @@ async fn lock(scene: &Scene, statement: &str, how_long: Duration) -> sqlx::Resul
 }
 
 async fn refuse_records(scene: &Scene, how_long: Duration, salt: u64) -> sqlx::Result<bool> {
+    let chosen = sqlx::query_scalar::<_, Uuid>(AssertSqlSafe(living(salt)));
+    let chosen = chosen.fetch_optional(&mut scene.database().await?).await?;
+    let Some(instance_id) = chosen else { return Ok(false) };
     let code = one_of(&CODES, salt);
     let refuse = format!(
-        "insert into chaos.refused select instance_id, '{code}' from ({}) chosen
-         on conflict do nothing returning instance_id",
-        living(salt)
+        "insert into chaos.refused values ('{instance_id}', '{code}') on conflict do nothing"
     );
-    let refused = sqlx::query_scalar::<_, Uuid>(AssertSqlSafe(refuse));
-    let refused = refused.fetch_optional(&mut scene.database().await?).await?;
-    let Some(instance_id) = refused else { return Ok(false) };
-    sleep(how_long).await;
+    let refused = scene.database().await?.execute(AssertSqlSafe(refuse)).await;
+    if refused.is_ok() {
+        sleep(how_long).await;
+    }
+    // Also if the answer was lost: it may be refused all the same.
     let allow = format!("delete from chaos.refused where instance_id = '{instance_id}'");
     until_done(scene, &[allow]).await;
-    Ok(true)
+    refused.map(|done| done.rows_affected() == 1)
 }
 
 async fn set_foreign_settings(scene: &Scene, how_long: Duration) -> sqlx::Result<bool> {
